@@ -1,0 +1,1 @@
+//! Environment and command: `$(VAR)` expansion, fieldRef and resourceFieldRef, the image's part.

@@ -1,0 +1,13 @@
+//! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
+
+pub mod env;
+pub mod facts;
+pub mod plan;
+pub mod resources;
+pub mod restart;
+pub mod spec;
+pub mod status;
+
+pub use facts::{Fact, World};
+pub use plan::{Action, Plan, plan};
+pub use spec::{Container, Desired, Pod};

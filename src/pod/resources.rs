@@ -1,0 +1,1 @@
+//! Requests and limits to QoS class, cgroup values and oom_score_adj.

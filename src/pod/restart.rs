@@ -1,0 +1,1 @@
+//! Whether, and not before when, an ended container runs again.

@@ -1,0 +1,1 @@
+//! What Kubernetes would say of a pod: a projection of facts.

@@ -1,0 +1,1 @@
+//! emptyDir and hostPath.
