@@ -10,6 +10,8 @@
 pub mod clock;
 /// What the operator set.
 pub mod config;
+/// The logger.
+pub mod console;
 
 /// PURE: spec, facts, plan, restart, status, resources, env.
 pub mod pod;
