@@ -1,4 +1,6 @@
 //! Text to pods.
+mod defaults;
+mod fields;
 mod json;
 mod quantity;
 mod report;
@@ -6,4 +8,5 @@ mod scalar;
 mod shape;
 mod text;
 mod tree;
+mod uid;
 mod yaml;

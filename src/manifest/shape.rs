@@ -4,6 +4,7 @@
 //! in its place), and know a struct's field names, so that a typo is told from a field of Kubernetes.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -13,9 +14,9 @@ use super::tree::{Entry, Node, Path, Step, Value, quote};
 
 /// Reads the document as a `T`. None: a value was refused by its type beyond repair, which the report tells.
 /// The second part names the fields that Kubernetes does not know.
-pub fn shape<'n, T: de::DeserializeOwned>(report: &mut Report<'n>) -> (Option<T>, Vec<Path>) {
+pub fn shape<'n, T: de::DeserializeOwned>(report: &mut Report<'n>) -> (Option<T>, HashSet<Path>) {
     let root = report.root();
-    let findings = RefCell::new(Findings { report, unknown: Vec::new() });
+    let findings = RefCell::new(Findings { report, unknown: HashSet::new() });
     let read = T::deserialize(Shape { node: root, trail: Trail { up: None, step: None }, findings: &findings });
     let findings = findings.into_inner();
     if let Err(stop) = &read
@@ -28,7 +29,7 @@ pub fn shape<'n, T: de::DeserializeOwned>(report: &mut Report<'n>) -> (Option<T>
 
 struct Findings<'r, 'n> {
     report: &'r mut Report<'n>,
-    unknown: Vec<Path>,
+    unknown: HashSet<Path>,
 }
 
 /// The way here, kept on the stack; a `Path` is only made when there is something to tell.
@@ -346,7 +347,7 @@ impl Entries<'_, '_, '_> {
         let message = format!("Kubernetes knows no field {} here: {cure}", quote(&entry.key));
         let mut findings = self.shape.findings.borrow_mut();
         findings.report.warn(&path, message);
-        findings.unknown.push(path);
+        findings.unknown.insert(path);
     }
 }
 
