@@ -135,7 +135,8 @@ impl Answer {
 
 /// The line of a refusal, made of plain text only.
 fn too_much(message: &str) -> Vec<u8> {
-    let message: String = message.chars().filter(|letter| !matches!(letter, '"' | '\\' | '\0'..='\x1f')).collect();
+    let message: String =
+        message.chars().filter(|letter| !matches!(letter, '"' | '\\' | '\0'..='\x1f')).collect();
     format!("{{\"refused\":{{\"reason\":\"InternalError\",\"message\":\"{message}\"}}}}\n").into_bytes()
 }
 

@@ -252,10 +252,7 @@ mod tests {
         let found = target(&world, "default", "web-board1", "a").unwrap();
         assert_eq!((found.run, found.pid), (2, 100));
         assert_eq!(refusal("x", "a"), (Reason::NotFound, "pods \"x\" not found".into()));
-        assert_eq!(
-            refusal("web-board1", "c").1,
-            "container c is not valid for pod web-board1"
-        );
+        assert_eq!(refusal("web-board1", "c").1, "container c is not valid for pod web-board1");
         assert_eq!(refusal("web-board1", "b").1, "container b not running (pod default/web-board1)");
     }
 

@@ -77,7 +77,9 @@ impl View<'_> {
                 }
                 // It would run again by now, were its image there.
                 Some(_) if matches!(self.facts.image, Image::Missing { .. }) => (self.idle(), Some(ended)),
-                Some(_) | None => (k8s::ContainerState { terminated: Some(ended), ..Default::default() }, before()),
+                Some(_) | None => {
+                    (k8s::ContainerState { terminated: Some(ended), ..Default::default() }, before())
+                }
             };
         }
         if let Some((at, _)) = &run.started {

@@ -61,7 +61,10 @@ pub fn status(facts: &PodFacts, now: Tick, wall: &Wall, node: &Node) -> k8s::Pod
         host_ip: node.host_ips.first().cloned(),
         host_ips: listed(node.host_ips.iter().map(|ip| k8s::HostIP { ip: ip.clone() }).collect()),
         init_container_statuses: listed(init),
-        message: facts.stuck.as_ref().map(|(tries, _, why)| format!("torn down in vain {tries} times: {why}")),
+        message: facts
+            .stuck
+            .as_ref()
+            .map(|(tries, _, why)| format!("torn down in vain {tries} times: {why}")),
         phase: Some(phase.to_owned()),
         pod_ip: ips.first().cloned(),
         pod_ips: listed(ips.into_iter().map(|ip| k8s::PodIP { ip }).collect()),

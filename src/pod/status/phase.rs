@@ -48,7 +48,8 @@ pub fn phase(policy: RestartPolicy, init: &[State], mains: &[State]) -> &'static
     if policy == RestartPolicy::Never && init.iter().any(|state| state.code().is_some_and(|code| code != 0)) {
         return "Failed";
     }
-    if init.iter().any(|state| *state == State::Running || *state == NEVER_RAN) || mains.contains(&NEVER_RAN) {
+    if init.iter().any(|state| *state == State::Running || *state == NEVER_RAN) || mains.contains(&NEVER_RAN)
+    {
         return "Pending";
     }
     if mains.contains(&State::Running) {

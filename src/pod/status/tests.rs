@@ -326,7 +326,9 @@ fn a_readiness_gate_is_never_met() {
     facts.containers.insert("a".into(), with(ran(0, 15, None)));
     assert_eq!(
         doubts(&told(&facts, 16)),
-        ["Ready=False/ReadinessGatesNotReady(corresponding condition of pod readiness gate \"gate1\" does not exist.)"]
+        [
+            "Ready=False/ReadinessGatesNotReady(corresponding condition of pod readiness gate \"gate1\" does not exist.)"
+        ]
     );
 }
 
