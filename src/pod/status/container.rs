@@ -9,7 +9,7 @@ use super::Now;
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Exit, Image, PodFacts, Run, Sandbox, StartError};
 use crate::pod::resources::container_id;
-use crate::pod::restart::restarts_at;
+use crate::pod::restart;
 use crate::pod::spec::{Container, PullPolicy};
 
 /// An image that could not be had is told as just failed for so long, and as backing off from then on.
@@ -145,7 +145,8 @@ impl View<'_> {
         if self.pod.dismissed.is_some() {
             return None;
         }
-        restarts_at(&self.pod.spec, self.container, self.facts, self.now.restart_cap)
+        let init = self.pod.spec.init.iter().any(|other| other.name == self.container.name);
+        restart::again(self.pod.spec.restart, init, self.facts, self.now.restart_cap)
     }
 
     /// The kubelet's message for a container that runs again, but not yet.
