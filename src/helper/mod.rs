@@ -1,1 +1,4 @@
 //! To be furnished.
+
+pub mod exec;
+pub mod start;
