@@ -34,5 +34,7 @@ pub mod manifest;
 pub mod net;
 /// The operator's socket: requests and answers.
 pub mod operator;
+/// Starts a helper: this binary again, as a clean child in its cgroup.
+pub mod spawn;
 /// emptyDir and hostPath.
 pub mod volume;

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::sys::signal::{self, Signal};
@@ -12,13 +13,15 @@ use oci_spec::image::ImageConfiguration;
 
 use super::paths::{self, RunPaths};
 use super::{Hands, remove_tree, sandbox};
-use crate::container::bundle::{self, Bind};
-use crate::container::{cgroup, user};
+use crate::container::bundle::{self, Bind, Command, Files, Input, Limits};
+use crate::container::handover::{self, Start};
+use crate::container::{cgroup, rlimit, user};
 use crate::image::{mount, reference::Reference};
-use crate::pod::facts::{Exit, PodFacts, Run, StartError};
+use crate::pod::facts::{Exit, PodFacts, Run, StartError, Stream};
 use crate::pod::spec::PullPolicy;
 use crate::pod::{Container, Fact, Pod, env, resources};
-use crate::{logs, net, spawn, volume};
+use crate::spawn::spawn;
+use crate::{logs, volume};
 
 impl Hands {
     /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
@@ -46,7 +49,7 @@ impl Hands {
         // An earlier life may have died between an action and its fact: nothing of it may stand in the way.
         self.scrub(&paths);
         match self.try_start(&pod.spec, container, number, &paths) {
-            Ok(fact) => vec![fact],
+            Ok(facts) => facts,
             Err(why) => {
                 self.scrub(&paths);
                 vec![Fact::StartFailed {
@@ -98,7 +101,7 @@ impl Hands {
         let oom = cgroup::oom_kills(&paths::cgroup(&self.config, &paths.cgroup)) > 0;
         let mut message = tail(&paths.message, 4096);
         if message.is_empty() && container.fallback_to_logs && code != 0 {
-            let log = logs::paths::log(&self.config.pod_logs, &pod.namespace, &pod.name, &pod.uid, &container.name, number);
+            let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
             message = logs::read::last(&log, 80, 2048);
         }
         Exit { code, signal, oom, message }
@@ -130,7 +133,13 @@ impl Hands {
         }
     }
 
-    fn try_start(&mut self, pod: &Pod, container: &Container, number: u32, paths: &RunPaths) -> Result<Fact, StartError> {
+    fn try_start(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        number: u32,
+        paths: &RunPaths,
+    ) -> Result<Vec<Fact>, StartError> {
         let image = self
             .store
             .find(&container.image)
@@ -141,24 +150,54 @@ impl Hands {
         let layers = mount::mount_layers(&self.store, &image, &self.config.run).map_err(create_error)?;
         mount::mount_rootfs(&layers, &paths.scratch, &paths.rootfs).map_err(create_error)?;
         let spec = self.bundle(pod, container, &image.config, paths)?;
-        let output = logs::pipes::open(container_uid(&spec)).map_err(create_error)?;
-        let log = logs::paths::log(&self.config.pod_logs, &pod.namespace, &pod.name, &pod.uid, &container.name, number);
+        let output = logs::pipes::open(owner(&spec)).map_err(create_error)?;
+        let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
         self.link_log(pod, container, paths, &log).map_err(create_error)?;
-        let helper = self.spawn_start(paths, &output)?;
-        let fds = output.keep();
-        self.helpers.follow(&self.config, &paths.id, &log, &fds);
-        Ok(Fact::Starting {
-            uid: pod.uid.clone(),
-            container: container.name.clone(),
-            run: number,
-            helper,
+        let start = Start {
             id: paths.id.clone(),
-            log: log.display().to_string(),
-            fds,
-        })
+            state: self.config.run.join("state"),
+            stdin: 3,
+            stdout: 4,
+            stderr: 5,
+        };
+        handover::stage(&paths.bundle, &spec, &start).map_err(create_error)?;
+        let group = paths::cgroup(&self.config, &paths.helper_cgroup);
+        fs::create_dir_all(&group).map_err(create_error)?;
+        let null = fs::File::open("/dev/null").map_err(create_error)?;
+        let fds = [(null.as_raw_fd(), 3), (output.stdout.as_raw_fd(), 4), (output.stderr.as_raw_fd(), 5)];
+        let bundle = paths.bundle.display().to_string();
+        let helper = spawn(&["__start", &bundle], &fds, Some(&group)).map_err(ours)?;
+        let log = log.display().to_string();
+        let fds = output.keep();
+        self.follow(&paths.id, &Stream { log: log.clone(), fds: fds.clone() });
+        let stdout = fds.first().copied().unwrap_or(-1);
+        Ok(vec![
+            Fact::Piped { id: paths.id.clone(), log, fds },
+            Fact::Starting {
+                uid: pod.uid.clone(),
+                container: container.name.clone(),
+                run: number,
+                helper,
+                stdout,
+                stderr: stdout,
+            },
+        ])
     }
 
-    /// Writes config.json and start.json.
+    /// `/var/log/pods/<pod>/<container>/` and the link that names the container.
+    fn link_log(&self, pod: &Pod, container: &Container, paths: &RunPaths, log: &Path) -> io::Result<()> {
+        if let Some(folder) = log.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let name = logs::paths::link(&pod.name, &pod.namespace, &container.name, &paths.id);
+        let link = self.config.container_logs.join(name);
+        match symlink(log, &link) {
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What runs in the container, with whose rights, and what it sees.
     fn bundle(
         &self,
         pod: &Pod,
@@ -167,8 +206,8 @@ impl Hands {
         paths: &RunPaths,
     ) -> Result<oci_spec::runtime::Spec, StartError> {
         let sandbox = paths::pod(&self.config, pod).sandbox;
-        let node = env::Allocatable { cpu_milli: cpus() * 1000, memory: sandbox::memory_total() };
-        let addresses: Vec<String> = net::host_ip().into_iter().collect();
+        let node = env::Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
+        let addresses = self.addresses();
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
         let command = env::command(pod, container, image, &addresses, &node).map_err(create_error)?;
@@ -186,11 +225,15 @@ impl Hands {
             (!own).then(|| sandbox.join(name))
         });
         let [hostname, hosts, resolv] = &files;
-        bundle::spec(&bundle::Input {
+        bundle::spec(&Input {
             pod,
             container,
             image,
-            command,
+            command: Command {
+                argv: command.args,
+                env: command.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+                cwd: command.cwd,
+            },
             user,
             rootfs: &paths.rootfs,
             cgroup: &paths.cgroup,
@@ -209,4 +252,56 @@ impl Hands {
             exists: &|path: &Path| path.exists(),
         })
     }
+}
+
+/// The limits of a container in OCI's numbers. Static pods get no swap, and an OOM kill takes the whole container.
+fn limits(pod: &Pod, container: &Container, memory_total: u64) -> Limits {
+    let values = resources::container_limits(container);
+    let mut unified = std::collections::BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
+    if values.memory.is_some() {
+        unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+    }
+    Limits {
+        shares: values.shares,
+        quota: values.quota.and_then(|quota| i64::try_from(quota).ok()),
+        period: values.period,
+        memory: values.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+        oom_score_adj: Some(resources::oom_score_adj(pod, container, memory_total)),
+        unified,
+    }
+}
+
+/// Whom the output pipes belong to, so that a process that is not root may open its /dev/stdout again.
+fn owner(spec: &oci_spec::runtime::Spec) -> u32 {
+    spec.process().as_ref().map_or(0, |process| process.user().uid())
+}
+
+fn image_user(image: &ImageConfiguration) -> &str {
+    image.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or("")
+}
+
+/// The last bytes of a file as text; empty where it cannot be read.
+fn tail(path: &Path, most: u64) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+fn config_error(why: String) -> StartError {
+    StartError { reason: "CreateContainerConfigError".into(), message: why, ours: false }
+}
+
+fn create_error(why: impl std::fmt::Display) -> StartError {
+    StartError { reason: "CreateContainerError".into(), message: why.to_string(), ours: false }
+}
+
+/// No process, no pipe: the machine is short of something, and the container is not to blame.
+fn ours(why: io::Error) -> StartError {
+    StartError { reason: "RunContainerError".into(), message: why.to_string(), ours: true }
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use super::{Hands, paths, remove_tree};
 use crate::container::{cgroup, sandbox};
-use crate::net;
 use crate::pod::facts::PodFacts;
 use crate::pod::{Fact, Pod, resources};
 use crate::volume;
@@ -47,7 +46,7 @@ impl Hands {
         sandbox::set_up(&paths.sandbox, pod.host_network, &pod.hostname)
             .map_err(told("cannot make namespaces in", &paths.sandbox))?;
         volume::set_up(pod, &self.config.root, memory_total())?;
-        let ip = pod.host_network.then(net::host_ip).flatten();
+        let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
         name_files(pod, &paths.sandbox, ip.as_deref()).map_err(told("cannot write", &paths.sandbox))?;
         Ok(ip)
     }
@@ -106,4 +105,9 @@ pub(super) fn memory_total() -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|number| number.parse().ok());
     kib.unwrap_or(0u64) * 1024
+}
+
+/// How many processors the machine has; at least 1.
+pub(super) fn cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1, |number| number.get() as u64)
 }

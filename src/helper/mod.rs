@@ -1,9 +1,9 @@
 //! What runs in children of PID 1, one file each. Words of `podinit <name>` that no operator types.
 
 pub mod exec;
-pub mod logger;
-pub mod net;
-pub mod prompt;
+//pub mod logger;
+//pub mod net;
+//pub mod prompt;
 pub mod start;
 
 /// The first words by which PID 1 calls a helper.
