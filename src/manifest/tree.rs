@@ -53,6 +53,15 @@ impl Node {
         }
     }
 
+    /// What the path names.
+    pub fn find(&self, path: &Path) -> Option<&Node> {
+        path.0.iter().try_fold(self, |node, step| match (step, &node.value) {
+            (Step::Key(key), _) => node.entry(key).map(|entry| &entry.node),
+            (Step::Item(index), Value::List(items)) => items.get(*index),
+            (Step::Item(_), _) => None,
+        })
+    }
+
     /// The line of what the path names; of its nearest parent where it does not exist.
     pub fn line_of(&self, path: &Path) -> u32 {
         let (mut node, mut line) = (self, self.line);
