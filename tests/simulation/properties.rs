@@ -45,10 +45,6 @@ impl View<'_> {
         self.pod(action)?.containers.get(&subject(action).1)
     }
 
-    fn cap(&self) -> Duration {
-        self.desired.restart_cap.unwrap_or(Duration::from_secs(300))
-    }
-
     fn deadline(&self, pod: &RealPod) -> Option<Tick> {
         let shortest = if self.desired.ending { self.desired.ending_grace } else { None };
         let grace = pod.spec.grace.min(shortest.unwrap_or(pod.spec.grace)).max(Duration::from_secs(1));

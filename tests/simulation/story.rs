@@ -65,8 +65,7 @@ impl Story {
         for _ in 0..self.rng.u32(10..60) {
             self.step()?;
         }
-        self.chaos = false;
-        self.missing.clear();
+        self.calm();
         if !self.desired.ending {
             self.rest("never rests")?;
             properties::rests_at_what_is_wanted(&self.view()).map_err(|why| format!("rests_at_what_is_wanted: {why}"))?;
@@ -114,6 +113,19 @@ impl Story {
         self.settle()
     }
 
+    /// Failures stop, and processes that would stay for ever although they should end, do end.
+    fn calm(&mut self) {
+        self.chaos = false;
+        self.missing.clear();
+        let lingering = self.runs().filter(|(_, _, run)| run.started.is_some() && run.next.is_none());
+        let lingering: Vec<_> = lingering.map(|(uid, name, _)| (uid.clone(), name.clone())).collect();
+        for (uid, name) in lingering {
+            let life = self.life(&uid, &name);
+            let pod = self.reality.pods.get_mut(&uid).unwrap();
+            pod.containers.get_mut(&name).unwrap().runs.last_mut().unwrap().next = life;
+        }
+    }
+
     fn rest(&mut self, failure: &str) -> Outcome {
         for _ in 0..600 {
             if self.wake.is_none() && self.next_real().is_none() {
@@ -125,7 +137,7 @@ impl Story {
     }
 
     /// Plans and acts until there is nothing to do.
-    fn settle(&mut self) -> Outcome {
+    pub fn settle(&mut self) -> Outcome {
         for _ in 0..300 {
             let plan = plan(&self.desired, &self.world, self.now);
             if plan.wake_at.is_some_and(|wake| wake <= self.now) {
@@ -472,7 +484,7 @@ impl Story {
             34..38 => return self.strange(),
             38 => self.folded = self.log.len(),
             _ => {
-                if self.rng.u8(0..6) == 0 {
+                if self.rng.bool() {
                     let shorter = self.world.pods.values().any(|pod| pod.dismissed.is_some() && pod.runs().any(|(_, run)| run.live()));
                     self.desired.ending = true;
                     self.desired.ending_grace = pick(&mut self.rng, &[None, Some(3), Some(30)]).map(Duration::from_secs);
