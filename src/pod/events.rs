@@ -163,8 +163,10 @@ fn add(world: &mut World, about: About, news: News, now: Tick) {
     let known = world.events.iter().position(|event| {
         event.uid == uid && event.container == container && event.reason == reason && event.message == message
     });
+    if known.and_then(|index| world.events.get(index)).is_some_and(|event| event.last == now) {
+        return;
+    }
     let event = match known.and_then(|index| world.events.remove(index)) {
-        Some(event) if event.last == now => event,
         Some(event) => Event { last: now, count: event.count.saturating_add(1), ..event },
         None => {
             let reason = reason.to_owned();

@@ -1,1 +1,7 @@
-//! line
+//! Facts as console lines.
+
+use super::facts::{Fact, World};
+
+impl Fact {
+    pub fn line(&self, _world: &World) -> Option<String> { None }
+}

@@ -75,17 +75,12 @@ impl Turn<'_> {
         self.plan.actions.push(action);
     }
 
-    /// Something will be due then.
-    fn wake(&mut self, due: Tick) {
-        self.plan.wake_at = Some(self.plan.wake_at.map_or(due, |other| other.min(due)));
-    }
-
     /// To be done at its time: now if that has come, else something to wake up for.
     fn at(&mut self, due: Tick, action: impl FnOnce() -> Action) {
         if due <= self.now {
             self.act(action());
         } else {
-            self.wake(due);
+            self.plan.wake_at = Some(self.plan.wake_at.map_or(due, |other| other.min(due)));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Action, Turn, end};
+use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Image, PodFacts, Run, Sandbox};
 use crate::pod::restart;
 use crate::pod::spec::{Container, PullPolicy};
@@ -47,7 +48,7 @@ fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, init: bool) {
     let untouched = ContainerFacts::default();
     let facts = pod.containers.get(name).unwrap_or(&untouched);
     match &facts.run {
-        None => start(turn, pod, spec, facts, 0),
+        None => start(turn, pod, spec, facts, (0, turn.now)),
         Some(run) if run.live() => end::watch(turn, uid, name, run, None),
         Some(run) if !run.cleaned => {
             turn.act(Action::Clean { uid: uid.clone(), container: name.clone(), run: run.number });
@@ -55,27 +56,24 @@ fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, init: bool) {
         Some(run) => {
             let cap = turn.desired.restart_cap;
             let Some(due) = restart::again(pod.spec.restart, init, facts, cap) else { return };
-            if due <= turn.now {
-                start(turn, pod, spec, facts, run.number.saturating_add(1));
-            } else {
-                turn.wake(due);
-            }
+            start(turn, pod, spec, facts, (run.number.saturating_add(1), due));
         }
     }
 }
 
-/// The next run, once its image is there.
-fn start(turn: &mut Turn, pod: &PodFacts, spec: &Container, facts: &ContainerFacts, run: u32) {
+/// The run of this number at its time, its image seen to before.
+fn start(turn: &mut Turn, pod: &PodFacts, spec: &Container, facts: &ContainerFacts, (run, due): (u32, Tick)) {
     let (uid, container) = (pod.spec.uid.clone(), spec.name.clone());
     match &facts.image {
-        Image::Unknown => turn.act(Action::Find { uid, container }),
+        Image::Unknown => turn.at(due, || Action::Find { uid, container }),
         Image::Missing { tries, at, .. } => {
-            turn.at(*at + restart::retry(FIND.0, FIND.1, *tries), || Action::Find { uid, container });
+            let look = *at + restart::retry(FIND.0, FIND.1, *tries);
+            turn.at(due.max(look), || Action::Find { uid, container });
         }
         Image::Found { .. } if spec.pull == PullPolicy::Always && !fresh(facts) => {
-            turn.act(Action::Find { uid, container });
+            turn.at(due, || Action::Find { uid, container });
         }
-        Image::Found { .. } => turn.act(Action::Start { uid, container, run }),
+        Image::Found { .. } => turn.at(due, || Action::Start { uid, container, run }),
     }
 }
 
