@@ -1,0 +1,59 @@
+//! Boots boards in qemu: the way a person uses them, from the image build to the power button.
+//!
+//! A scenario is a test like those below: `board(NAME)` with its manifests, `boot()`, then what a person would do and see.
+
+mod qemu;
+
+use qemu::board;
+
+/// The main path: the kernel starts podinit, the demo pod answers over HTTP, `poweroff` switches the machine off.
+fn demo_answers(name: &'static str) {
+    let mut board = board(name).boot();
+    let page = board.http("/");
+    assert!(page.contains("200 OK") && page.contains("It runs."), "{page}");
+    let pods = board.ask("get pods");
+    assert!(pods.lines().any(|line| line.starts_with("hello-") && line.contains("1/1") && line.contains("Running")), "{pods}");
+    board.say("poweroff");
+    assert_eq!(board.ended().code(), Some(0));
+}
+
+#[test]
+fn qemu_x86_64_serves_the_demo() {
+    demo_answers("qemu-x86_64");
+}
+
+#[test]
+fn qemu_aarch64_serves_the_demo() {
+    demo_answers("qemu-aarch64");
+}
+
+#[test]
+fn raspberrypi_serves_the_demo_from_its_card() {
+    demo_answers("raspberrypi");
+}
+
+#[test]
+fn the_power_button_switches_off() {
+    let mut board = board("qemu-x86_64").boot();
+    board.http("/");
+    board.press_power();
+    assert_eq!(board.ended().code(), Some(0));
+}
+
+#[test]
+fn reboot_comes_back_up() {
+    let mut board = board("qemu-x86_64").boot();
+    board.http("/");
+    let (mark, _) = board.say("reboot");
+    // The kernel's first line of the second boot is above the console's log level; podinit's own is not.
+    board.wait_from(mark, "is PID 1");
+    board.http("/");
+}
+
+#[test]
+fn a_pulled_plug_leaves_the_data_disk_usable() {
+    let board = board("qemu-x86_64").data().boot();
+    board.http("/");
+    let board = board.boot_again();
+    assert!(board.http("/").contains("It runs."));
+}

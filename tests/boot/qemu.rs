@@ -1,0 +1,353 @@
+//! A board in qemu, as a test sees it: its serial console, its web port, its power button and its plug.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What qemu may take for anything that a test waits for. An emulated board on a busy machine is slow, and only a
+/// failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What the console shows when it waits for a command.
+const PROMPT: &str = "podinit> ";
+
+/// A board before its start.
+pub struct Setup {
+    board: &'static str,
+    dir: PathBuf,
+    append: String,
+    manifests: bool,
+    data: bool,
+}
+
+/// Begins a board's setup: its folder's name below board/.
+pub fn board(board: &'static str) -> Setup {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("boot-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(dir.join("manifests")).expect("a folder for the test");
+    Setup { board, dir, append: String::new(), manifests: false, data: false }
+}
+
+impl Setup {
+    /// Adds a manifest. The name `demo.yaml` replaces the demo's.
+    pub fn manifest(mut self, name: &str, text: &str) -> Setup {
+        fs::write(self.dir.join("manifests").join(name), text).expect("a manifest");
+        self.manifests = true;
+        self
+    }
+
+    /// Boots these pods instead of the demo's.
+    pub fn pods(self, text: &str) -> Setup {
+        self.manifest("demo.yaml", text)
+    }
+
+    /// Adds kernel arguments.
+    pub fn append(mut self, args: &str) -> Setup {
+        self.append = format!("{} {args}", self.append);
+        self
+    }
+
+    /// Gives the board a disk for what outlives a boot, fresh from the image build. See `Board::boot_again`.
+    pub fn data(mut self) -> Setup {
+        self.data = true;
+        self
+    }
+
+    /// Switches the board on.
+    pub fn boot(self) -> Board {
+        built(self.board);
+        Board::start(self)
+    }
+}
+
+/// A running board; dropping it pulls the plug.
+pub struct Board {
+    setup: Setup,
+    qemu: Child,
+    keyboard: ChildStdin,
+    screen: Arc<Screen>,
+    port: u16,
+    _turn: Turn,
+}
+
+impl Board {
+    fn start(setup: Setup) -> Board {
+        let turn = Turn::wait();
+        // Bound for a moment to learn of a free port.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let mut command = run("board/run");
+        command.args([setup.board, "--headless", "--port", &port.to_string(), "--append", &setup.append]);
+        command.arg("--monitor").arg(setup.dir.join("monitor"));
+        if setup.manifests {
+            command.arg("--manifests").arg(setup.dir.join("manifests"));
+        }
+        // A board with a card always has one, and no test shall meet another's.
+        if setup.data || setup.board == "raspberrypi" {
+            command.arg("--data").arg(setup.dir.join("data"));
+        }
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut qemu = spawned.expect("board/run starts");
+        let keyboard = qemu.stdin.take().expect("piped");
+        let screen = Screen::read(qemu.stdout.take().expect("piped"));
+        Board { setup, qemu, keyboard, screen, port, _turn: turn }
+    }
+
+    /// Waits until the console has shown `text` since the board's start; the answer is the line that holds it.
+    pub fn wait_for(&self, text: &str) -> String {
+        self.wait_from(0, text).1
+    }
+
+    /// How much the console has shown by now, for `wait_from`.
+    pub fn mark(&self) -> usize {
+        self.screen.lock().text.len()
+    }
+
+    /// As `wait_for`, but only what comes after `mark`. Answers the mark behind `text`, and its line.
+    pub fn wait_from(&self, mark: usize, text: &str) -> (usize, String) {
+        let until = Instant::now() + PATIENCE;
+        let mut shown = self.screen.lock();
+        loop {
+            if let Some(at) = shown.text[mark..].find(text).map(|at| at + mark) {
+                let start = shown.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+                let end = shown.text[at..].find('\n').map_or(shown.text.len(), |newline| at + newline);
+                return (at + text.len(), shown.text[start..end].trim_end().to_owned());
+            }
+            assert!(!shown.text[mark..].contains("Kernel panic"), "the kernel panicked before {text:?} was seen");
+            assert!(!shown.ended, "qemu ended before {text:?} was seen");
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{text:?} was not seen within {} s", PATIENCE.as_secs());
+            shown = self.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
+        }
+    }
+
+    /// What the console has shown so far.
+    pub fn console(&self) -> String {
+        self.screen.lock().text.clone()
+    }
+
+    /// Types a command at the prompt of the serial console and gives back what it printed.
+    pub fn ask(&mut self, verb: &str) -> String {
+        let (start, _) = self.say(verb);
+        let (end, _) = self.wait_from(start, &format!("\n{PROMPT}"));
+        let shown = self.screen.lock();
+        // The console echoes what was typed; the answer starts on the next line.
+        let answer = &shown.text[start..end - PROMPT.len()];
+        answer.split_once('\n').map_or("", |(_, answer)| answer).replace('\r', "")
+    }
+
+    /// Types a command at the prompt without waiting for an answer: for `poweroff`. Answers the mark before it.
+    pub fn say(&mut self, verb: &str) -> (usize, String) {
+        let mark = self.mark();
+        self.keys("\r");
+        let prompt = self.wait_from(mark, PROMPT);
+        self.keys(&format!("{verb}\r"));
+        prompt
+    }
+
+    /// Types keys.
+    pub fn keys(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).and_then(|()| self.keyboard.flush()).expect("qemu reads the console");
+    }
+
+    /// Asks until the command's answer satisfies `wanted`.
+    pub fn ask_until(&mut self, verb: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(verb);
+            if wanted(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < until, "{verb:?} still answers:\n{answer}");
+            thread::sleep(Duration::from_millis(300));
+        }
+    }
+
+    /// GETs a path from the board's port 8080, again until there is an answer; the answer's head and body.
+    pub fn http(&self, path: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.get(path) {
+                Ok(answer) if answer.starts_with("HTTP/1.") => return answer,
+                // Until the pod listens, qemu accepts and then resets.
+                _ => assert!(Instant::now() < until, "no answer over HTTP within {} s", PATIENCE.as_secs()),
+            }
+            assert!(!self.screen.lock().ended, "qemu ended before there was an answer over HTTP");
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn get(&self, path: &str) -> std::io::Result<String> {
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(socket, "GET {path} HTTP/1.0\r\nHost: board\r\n\r\n")?;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Presses the power button.
+    pub fn press_power(&self) {
+        self.monitor("system_powerdown");
+    }
+
+    /// Gives qemu's monitor a command.
+    pub fn monitor(&self, command: &str) {
+        let mut socket = UnixStream::connect(self.setup.dir.join("monitor")).expect("qemu's monitor");
+        writeln!(socket, "{command}").expect("qemu's monitor listens");
+        // The prompt after the command says that it has been done.
+        let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+        while !seen.windows(6).any(|part| part == b"(qemu)") || !seen.ends_with(b"(qemu) ") {
+            match socket.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => seen.extend_from_slice(&buffer[..length]),
+            }
+        }
+    }
+
+    /// Waits until the board has switched itself off; qemu's exit status.
+    pub fn ended(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        let mut shown = self.screen.lock();
+        while !shown.ended {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the board was still on after {} s", PATIENCE.as_secs());
+            shown = self.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
+        }
+        drop(shown);
+        self.qemu.wait().expect("qemu's status")
+    }
+
+    /// Pulls the plug, without a word to the board, and switches it on again with the same disk.
+    pub fn boot_again(mut self) -> Board {
+        self.pull();
+        let Setup { board, dir, append, manifests, data } = &mut self.setup;
+        let setup = Setup {
+            board,
+            dir: std::mem::take(dir),
+            append: std::mem::take(append),
+            manifests: *manifests,
+            data: *data,
+        };
+        drop(self);
+        let _ = fs::remove_file(setup.dir.join("monitor"));
+        Board::start(setup)
+    }
+
+    fn pull(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.pull();
+        if thread::panicking() {
+            let console = self.console();
+            let lines: Vec<&str> = console.lines().collect();
+            eprintln!("--- {}: the last lines of its console", self.setup.board);
+            lines[lines.len().saturating_sub(100)..].iter().for_each(|line| eprintln!("{line}"));
+            eprintln!("---");
+        }
+        if !self.setup.dir.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.setup.dir);
+        }
+    }
+}
+
+/// What the serial console has shown.
+struct Screen {
+    shown: Mutex<Shown>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Shown {
+    text: String,
+    ended: bool,
+}
+
+impl Screen {
+    /// Reads `console` in a thread until qemu ends.
+    fn read(mut console: impl Read + Send + 'static) -> Arc<Screen> {
+        let screen = Arc::new(Screen { shown: Mutex::default(), news: Condvar::new() });
+        let writer = screen.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            loop {
+                let length = console.read(&mut buffer).unwrap_or(0);
+                let mut shown = writer.lock();
+                shown.text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                shown.ended = length == 0;
+                writer.news.notify_all();
+                if shown.ended {
+                    return;
+                }
+            }
+        });
+        screen
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// No more boards run at once than the machine has cores.
+struct Turn;
+
+static RUNNING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+impl Turn {
+    fn wait() -> Turn {
+        let most = thread::available_parallelism().map_or(1, usize::from);
+        let mut running = RUNNING.0.lock().expect("no panic elsewhere");
+        while *running >= most {
+            running = RUNNING.1.wait(running).expect("no panic elsewhere");
+        }
+        *running += 1;
+        Turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Ok(mut running) = RUNNING.0.lock() {
+            *running -= 1;
+        }
+        RUNNING.1.notify_one();
+    }
+}
+
+/// Builds a board's image, once for all tests; the same profile as the tests, as most of it is then built already.
+fn built(board: &'static str) {
+    static BUILT: Mutex<BTreeMap<&str, bool>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().expect("no panic elsewhere");
+    let done = *built
+        .entry(board)
+        .or_insert_with(|| run("board/build").arg(board).status().is_ok_and(|status| status.success()));
+    drop(built);
+    assert!(done, "board/build {board} failed");
+}
+
+fn run(script: &str) -> Command {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(top.join(script));
+    command.current_dir(top).env("PODINIT_PROFILE", "dev");
+    // What cargo says to a test is not meant for the builds that the test starts.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_")) {
+        if name != "CARGO_HOME" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
