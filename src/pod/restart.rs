@@ -1,15 +1,16 @@
 //! Whether, and not before when, an ended container runs again.
+//! STUB of this branch: the real one comes from branch `plan`.
 
 use std::time::Duration;
 
 use super::facts::ContainerFacts;
-use super::spec::{Container, Pod, RestartPolicy};
+use super::spec::RestartPolicy;
 use crate::clock::Tick;
 
-/// STUB of this branch: the real one comes from branch `plan`.
-pub fn restarts_at(
-    pod: &Pod,
-    container: &Container,
+/// When the container whose newest run has ended may be started again; None: never, or its run still lives.
+pub fn again(
+    policy: RestartPolicy,
+    init: bool,
     facts: &ContainerFacts,
     cap: Option<Duration>,
 ) -> Option<Tick> {
@@ -19,21 +20,15 @@ pub fn restarts_at(
         (None, Some((at, _))) => (*at, 128),
         (None, None) => return None,
     };
-    let init = pod.init.iter().any(|other| other.name == container.name);
-    let again = match pod.restart {
+    let wanted = match policy {
         RestartPolicy::Always => !init || code != 0,
         RestartPolicy::OnFailure => code != 0,
         RestartPolicy::Never => false,
     };
-    if !again {
-        return None;
-    }
-    let step = if run.number == 0 { 0 } else { facts.step + 1 };
-    Some(at + delay(step, cap))
+    wanted.then(|| at + wait(facts.step, cap))
 }
 
-/// STUB of this branch.
-pub fn delay(step: u32, cap: Option<Duration>) -> Duration {
+fn wait(step: u32, cap: Option<Duration>) -> Duration {
     let cap = cap.unwrap_or(Duration::from_secs(300));
     match step {
         0 => Duration::ZERO,
