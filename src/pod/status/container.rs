@@ -9,7 +9,7 @@ use super::Now;
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Exit, Image, PodFacts, Run, Sandbox, StartError};
 use crate::pod::resources::container_id;
-use crate::pod::restart;
+use crate::pod::restart::again;
 use crate::pod::spec::{Container, PullPolicy};
 
 /// An image that could not be had is told as just failed for so long, and as backing off from then on.
@@ -23,7 +23,7 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
     let untouched = ContainerFacts::default();
     let facts = pod.containers.get(&container.name).unwrap_or(&untouched);
     let init = pod.spec.init.iter().any(|other| other.name == container.name);
-    let view = View { pod, container, facts, now };
+    let view = View { pod, container, init, facts, now };
     let (state, last) = view.states();
     let running = state.running.is_some();
     let completed = state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
@@ -59,6 +59,7 @@ fn ends(why: &StartError) -> bool {
 struct View<'a> {
     pod: &'a PodFacts,
     container: &'a Container,
+    init: bool,
     facts: &'a ContainerFacts,
     now: &'a Now<'a>,
 }
@@ -145,8 +146,7 @@ impl View<'_> {
         if self.pod.dismissed.is_some() {
             return None;
         }
-        let init = self.pod.spec.init.iter().any(|other| other.name == self.container.name);
-        restart::again(self.pod.spec.restart, init, self.facts, self.now.restart_cap)
+        again(self.pod.spec.restart, self.init, self.facts, self.now.restart_cap)
     }
 
     /// The kubelet's message for a container that runs again, but not yet.
