@@ -25,7 +25,15 @@ fn main() {
         Some("reboot") => nix::sys::signal::kill(nix::unistd::Pid::from_raw(1), Signal::SIGINT).unwrap(),
         Some("top") => std::thread::sleep(std::time::Duration::from_secs(1000)),
         Some("get") => {
-            for f in ["/proc/mounts", "/proc/net/route", "/run/podinit/net.json", "/etc/resolv.conf", "/proc/modules", "/etc/hosts", "/proc/2/../interrupts"] {
+            for f in [
+                "/proc/mounts",
+                "/proc/net/route",
+                "/run/podinit/net.json",
+                "/etc/resolv.conf",
+                "/proc/modules",
+                "/etc/hosts",
+                "/proc/2/../interrupts",
+            ] {
                 if words.get(1).is_none_or(|w| f.contains(w.as_str())) {
                     println!("-- {f}\n{}", std::fs::read_to_string(f).unwrap_or_default());
                 }
@@ -51,7 +59,11 @@ fn pid1() {
     let prompt = Command::new("/proc/self/exe").args(["prompt", "/dev/console"]).spawn();
     log::info!("test: {:?} {:?}", net.map(|n| n.is_ok()), prompt.is_ok());
     let ending = loop {
-        let mut fds = vec![PollFd::new(read.as_fd(), PollFlags::POLLIN), PollFd::new(rread.as_fd(), PollFlags::POLLIN), PollFd::new(cread.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![
+            PollFd::new(read.as_fd(), PollFlags::POLLIN),
+            PollFd::new(rread.as_fd(), PollFlags::POLLIN),
+            PollFd::new(cread.as_fd(), PollFlags::POLLIN),
+        ];
         if let Some(u) = &machine.uevents {
             fds.push(PollFd::new(u.as_fd(), PollFlags::POLLIN));
         }
@@ -59,11 +71,22 @@ fn pid1() {
         let _ = poll(&mut fds, PollTimeout::NONE);
         let hit: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         drop(fds);
-        if hit[0] { break Ending::Poweroff }
-        if hit[1] { break Ending::Reboot }
-        if hit[2] { let mut b = [0; 64]; let _ = std::io::Read::read(&mut (&cread), &mut b); reap(); }
+        if hit[0] {
+            break Ending::Poweroff;
+        }
+        if hit[1] {
+            break Ending::Reboot;
+        }
+        if hit[2] {
+            let mut b = [0; 64];
+            let _ = std::io::Read::read(&mut (&cread), &mut b);
+            reap();
+        }
         machine.device_news();
-        if machine.buttons.pressed() { log::info!("test: button"); break Ending::Poweroff }
+        if machine.buttons.pressed() {
+            log::info!("test: button");
+            break Ending::Poweroff;
+        }
     };
     power::ask();
     let end = podinit::clock::Tick::now() + power::GRACE;
@@ -71,16 +94,22 @@ fn pid1() {
     while !power::alone() {
         let mut fds = [PollFd::new(cread.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut fds, PollTimeout::from(100u16));
-        let mut b = [0; 64]; let _ = std::io::Read::read(&mut (&cread), &mut b);
+        let mut b = [0; 64];
+        let _ = std::io::Read::read(&mut (&cread), &mut b);
         reap();
-        if podinit::clock::Tick::now() > end && !forced { power::force(); forced = true; }
+        if podinit::clock::Tick::now() > end && !forced {
+            power::force();
+            forced = true;
+        }
     }
     power::finish(ending);
 }
 
 fn reap() {
     while let Ok(status) = waitpid(nix::unistd::Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-        if status == WaitStatus::StillAlive { break }
+        if status == WaitStatus::StillAlive {
+            break;
+        }
         log::info!("test: reaped {status:?}");
     }
 }

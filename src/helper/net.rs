@@ -83,8 +83,11 @@ impl Net {
                 PollTimeout::try_from(milliseconds as i32).unwrap_or(PollTimeout::MAX)
             });
             let wires = self.ports.values().filter_map(|port| port.wire.as_ref());
-            let mut fds: Vec<PollFd> =
-                [self.news.as_fd()].into_iter().chain(wires.map(|wire| wire.as_fd())).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let mut fds: Vec<PollFd> = [self.news.as_fd()]
+                .into_iter()
+                .chain(wires.map(|wire| wire.as_fd()))
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(nix::Error::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -122,7 +125,9 @@ impl Net {
                 wire: None,
                 lease: None,
             });
-            if !link.up && let Err(error) = link::set_up(&self.asks, link.index) {
+            if !link.up
+                && let Err(error) = link::set_up(&self.asks, link.index)
+            {
                 warn!("net: {}: cannot set it up: {error}", link.name);
             }
             let (before, now) = (port.link.carrier, link.carrier);
@@ -179,7 +184,10 @@ impl Port {
             Act::Broadcast(message) => self.wire()?.broadcast(message),
             Act::Unicast(message, to) => self.wire()?.unicast(message, *to),
             Act::Use(lease) => {
-                let same = self.lease.as_ref().is_some_and(|old| old.address == lease.address && old.routes == lease.routes);
+                let same = self
+                    .lease
+                    .as_ref()
+                    .is_some_and(|old| old.address == lease.address && old.routes == lease.routes);
                 self.lease = Some(lease.clone());
                 if !same {
                     info!("net: {}: {}", self.link.name, describe(lease));

@@ -123,8 +123,10 @@ fn answer(line: &str) -> bool {
 }
 
 /// What an operator may call here; the other words of the command are PID 1's helpers.
-const VERBS: &[&str] =
-    &["get", "describe", "logs", "exec", "apply", "delete", "image", "top", "version", "poweroff", "reboot", "halt", "fault"];
+const VERBS: &[&str] = &[
+    "get", "describe", "logs", "exec", "apply", "delete", "image", "top", "version", "poweroff", "reboot",
+    "halt", "fault",
+];
 
 const HELP: &str = "  get pods [-o wide|json|yaml]    get events\n  describe pod NAME\n  logs POD [-c CONTAINER] [-f] [-p] [--tail=N] \
                     [--since=1h]\n  exec [-it] POD [-c CONTAINER] -- COMMAND...\n  image ...\n  version   poweroff   reboot\n  exit\n";
@@ -159,7 +161,8 @@ fn calm() {
         if !mode.local_flags.contains(wanted) {
             mode.local_flags |= wanted;
             mode.input_flags |= nix::sys::termios::InputFlags::ICRNL;
-            mode.output_flags |= nix::sys::termios::OutputFlags::OPOST | nix::sys::termios::OutputFlags::ONLCR;
+            mode.output_flags |=
+                nix::sys::termios::OutputFlags::OPOST | nix::sys::termios::OutputFlags::ONLCR;
             // Then the operator sees no echo, which is no reason to end.
             let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &mode);
         }
@@ -184,7 +187,9 @@ fn words(line: &str) -> Result<Vec<String>, &'static str> {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
-            (None | Some('"'), '\\') => word.get_or_insert_default().push(chars.next().ok_or("a word ends in a backslash")?),
+            (None | Some('"'), '\\') => {
+                word.get_or_insert_default().push(chars.next().ok_or("a word ends in a backslash")?)
+            }
             (None, c) if c.is_whitespace() || c.is_control() => all.extend(word.take()),
             (_, c) => word.get_or_insert_default().push(c),
         }
@@ -225,7 +230,11 @@ mod tests {
 
     #[test]
     fn help_names_only_known_verbs() {
-        let lines = HELP.lines().flat_map(|line| line.trim().split("   ")).map(str::trim).filter(|part| !part.is_empty());
+        let lines = HELP
+            .lines()
+            .flat_map(|line| line.trim().split("   "))
+            .map(str::trim)
+            .filter(|part| !part.is_empty());
         for part in lines {
             let verb = part.split(' ').next().unwrap();
             assert!(verb == "exit" || VERBS.contains(&verb), "{verb}");

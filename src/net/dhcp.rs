@@ -159,7 +159,10 @@ impl Client {
                 self.step(now)
             }
             // In Selecting there is nothing yet that could be acknowledged or refused.
-            (Some(Answer::Ack(lease)), State::Requesting { .. } | State::Renewing(_) | State::Rebinding(_)) => {
+            (
+                Some(Answer::Ack(lease)),
+                State::Requesting { .. } | State::Renewing(_) | State::Rebinding(_),
+            ) => {
                 let changed = self.lease.as_ref().is_some_and(|old| old.address != lease.address);
                 self.lease = Some(lease.clone());
                 self.state = State::Bound;
@@ -187,7 +190,9 @@ impl Client {
     /// Asks the lease's server from T1 on, any server from T2 on, and gives up at the end.
     fn prolong(&mut self, now: Tick) -> Vec<Act> {
         let Some(lease) = self.lease.clone() else { return self.to(State::Init(now), now) };
-        let (Some(rebinds), Some(ends)) = (lease.rebinds(), lease.ends()) else { return self.to(State::Bound, now) };
+        let (Some(rebinds), Some(ends)) = (lease.rebinds(), lease.ends()) else {
+            return self.to(State::Bound, now);
+        };
         if now >= ends {
             return self.expire(now, State::Init(now));
         }
@@ -288,7 +293,9 @@ mod tests {
         let offer = answer(&client, MessageType::Offer, 15, seconds);
         assert!(matches!(client.hear(&offer, at(1))[..], [Act::Broadcast(_)]));
         let ack = answer(&client, MessageType::Ack, 15, seconds);
-        assert!(matches!(&client.hear(&ack, at(2))[..], [Act::Use(lease)] if lease.address == Ipv4Addr::new(10, 0, 2, 15)));
+        assert!(
+            matches!(&client.hear(&ack, at(2))[..], [Act::Use(lease)] if lease.address == Ipv4Addr::new(10, 0, 2, 15))
+        );
         client
     }
 
@@ -319,8 +326,14 @@ mod tests {
             }
         }
         let expected = [
-            (502, "renew"), (689, "renew"), (783, "renew"), (843, "renew"),
-            (877, "rebind"), (939, "rebind"), (999, "rebind"), (1002, "drop and discover"),
+            (502, "renew"),
+            (689, "renew"),
+            (783, "renew"),
+            (843, "renew"),
+            (877, "rebind"),
+            (939, "rebind"),
+            (999, "rebind"),
+            (1002, "drop and discover"),
         ];
         assert_eq!(line, expected);
     }
@@ -382,7 +395,10 @@ mod tests {
         assert!(matches!(client.step(at(100))[..], [Act::Broadcast(_)]));
         assert!(matches!(client.state, State::Requesting { server: None, .. }));
         let mut nobody = client.clone();
-        assert!(matches!(client.hear(&answer(&client, MessageType::Ack, 15, 1000), at(101))[..], [Act::Use(_)]));
+        assert!(matches!(
+            client.hear(&answer(&client, MessageType::Ack, 15, 1000), at(101))[..],
+            [Act::Use(_)]
+        ));
         let acts = loop {
             let due = nobody.due().unwrap();
             let acts = nobody.step(due);
@@ -420,8 +436,10 @@ mod tests {
                     0 => client.down(),
                     1 => client.up(now),
                     kind @ 2..=5 => {
-                        let kinds = [MessageType::Offer, MessageType::Ack, MessageType::Nak, MessageType::Discover];
-                        let bytes = answer(&client, kinds[usize::from(kind - 2)], random.u8(..), random.u32(..5000));
+                        let kinds =
+                            [MessageType::Offer, MessageType::Ack, MessageType::Nak, MessageType::Discover];
+                        let bytes =
+                            answer(&client, kinds[usize::from(kind - 2)], random.u8(..), random.u32(..5000));
                         client.hear(&bytes, now);
                     }
                     _ => now = client.due().unwrap_or(now).max(now),

@@ -43,7 +43,11 @@ pub fn loopback_up() -> io::Result<()> {
 /// Every interface.
 pub fn links(netlink: &Netlink) -> io::Result<Vec<Link>> {
     let found = netlink.ask(Request::new(GETLINK, DUMP, &[0; 16]), true)?;
-    Ok(found.iter().filter(|message| message.kind == NEWLINK).filter_map(|message| read(&message.body)).collect())
+    Ok(found
+        .iter()
+        .filter(|message| message.kind == NEWLINK)
+        .filter_map(|message| read(&message.body))
+        .collect())
 }
 
 /// Sets an interface up.
@@ -93,7 +97,8 @@ pub fn add_route(
     gateway: Ipv4Addr,
     source: Ipv4Addr,
 ) -> io::Result<()> {
-    let request = route(NEWROUTE, CREATE | REPLACE, index, (to, prefix), gateway).attribute(7, &source.octets());
+    let request =
+        route(NEWROUTE, CREATE | REPLACE, index, (to, prefix), gateway).attribute(7, &source.octets());
     netlink.ask(request, false).map(drop)
 }
 

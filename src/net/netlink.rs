@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, send, setsockopt,
+    socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -59,7 +59,8 @@ impl Request {
         let length = self.bytes.len() as u32;
         put(&mut self.bytes, 0, &length.to_ne_bytes());
         if !dump {
-            let flags = self.bytes.get(6..8).and_then(|two| two.try_into().ok()).map_or(0, u16::from_ne_bytes) | ACK;
+            let flags =
+                self.bytes.get(6..8).and_then(|two| two.try_into().ok()).map_or(0, u16::from_ne_bytes) | ACK;
             put(&mut self.bytes, 6, &flags.to_ne_bytes());
         }
         self.bytes
@@ -95,7 +96,11 @@ impl Netlink {
                 match message.kind {
                     DONE => return Ok(all),
                     ERROR => {
-                        let code = message.body.get(..4).and_then(|four| four.try_into().ok()).map_or(-libc::EIO, i32::from_ne_bytes);
+                        let code = message
+                            .body
+                            .get(..4)
+                            .and_then(|four| four.try_into().ok())
+                            .map_or(-libc::EIO, i32::from_ne_bytes);
                         return if code == 0 { Ok(all) } else { Err(io::Error::from_raw_os_error(-code)) };
                     }
                     _ => all.push(message),
@@ -126,7 +131,8 @@ impl AsFd for Netlink {
 fn messages(mut bytes: &[u8]) -> Vec<Message> {
     let mut all = Vec::new();
     while let Some(header) = bytes.get(..HEADER) {
-        let length = header.get(..4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_ne_bytes) as usize;
+        let length =
+            header.get(..4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_ne_bytes) as usize;
         let kind = header.get(4..6).and_then(|two| two.try_into().ok()).map_or(0, u16::from_ne_bytes);
         let Some(body) = bytes.get(HEADER..length) else { break };
         all.push(Message { kind, body: body.to_vec() });
@@ -160,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_request_reads_back() {
-        let bytes = Request::new(16, DUMP, &[7; 8]).attribute(3, b"eth0\0").attribute(1, &[1, 2]).finish(true);
+        let bytes =
+            Request::new(16, DUMP, &[7; 8]).attribute(3, b"eth0\0").attribute(1, &[1, 2]).finish(true);
         let all = messages(&bytes);
         assert_eq!((all.len(), all[0].kind), (1, 16));
         assert_eq!(attributes(&all[0].body, 8), [(3, &b"eth0\0"[..]), (1, &[1, 2][..])]);

@@ -45,7 +45,14 @@ impl Wire {
         let size = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: packet and address are valid for their lengths during the call.
         let sent = unsafe {
-            libc::sendto(self.raw.as_raw_fd(), packet.as_ptr().cast(), packet.len(), 0, (&raw const to).cast(), size)
+            libc::sendto(
+                self.raw.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                0,
+                (&raw const to).cast(),
+                size,
+            )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -184,7 +191,9 @@ fn unwrap(packet: &[u8]) -> Option<&[u8]> {
 
 /// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let word = |pair: &[u8]| u32::from(pair.first().copied().unwrap_or(0)) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
+    let word = |pair: &[u8]| {
+        u32::from(pair.first().copied().unwrap_or(0)) << 8 | u32::from(pair.get(1).copied().unwrap_or(0))
+    };
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
     while sum > 0xFFFF {
         sum = (sum & 0xFFFF) + (sum >> 16);
