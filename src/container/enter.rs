@@ -66,7 +66,8 @@ pub fn cgroup(container: &Path, helper: u32) -> PathBuf {
 }
 
 fn enter(request: &Request, own: &Path) -> Result<i32, Fault> {
-    let trouble = |what: &str, error: io::Error| Fault { code: 126, message: format!("exec: {what}: {error}") };
+    let trouble =
+        |what: &str, error: io::Error| Fault { code: 126, message: format!("exec: {what}: {error}") };
     // Neither our memory nor our descriptors are for a process in the container to look at.
     nix::sys::prctl::set_dumpable(false).map_err(|error| trouble("hide", error.into()))?;
     let pidfd = target(request).map_err(|error| trouble("find the container", error))?;

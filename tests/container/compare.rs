@@ -26,8 +26,34 @@ const PROBES: &[(&str, &[&str], fn(&str) -> BTreeMap<String, String>)] = &[
 
 /// (probe, key, why ours is not crun's).
 const EXPLAINED: &[(&str, &str, &str)] = &[
-    ("status", "Seccomp_filters", "none in either; crun's count is its own"),
-    ("mounts", "/dev/shm options", "crun drops noexec of a bind of a noexec tmpfs no more than we do: order only"),
+    (
+        "status",
+        "SigIgn",
+        "crun passes on what its caller ignores (the C library's own two signals included), we do not",
+    ),
+    (
+        "mounts",
+        "/proc/bus options",
+        "libcontainer keeps nosuid, nodev and noexec of /proc on its read-only parts",
+    ),
+    ("mounts", "/proc/fs options", "the same"),
+    ("mounts", "/proc/irq options", "the same"),
+    ("mounts", "/proc/sys options", "the same"),
+    ("mounts", "/proc/sysrq-trigger options", "the same"),
+    ("mounts", "/proc/interrupts kind", "masked by the container's own /dev/null (crun: by the machine's)"),
+    ("mounts", "/proc/interrupts options", "what is written to it is lost, as in any null device"),
+    ("mounts", "/proc/kcore kind", "the same"),
+    ("mounts", "/proc/kcore options", "the same"),
+    ("mounts", "/proc/keys kind", "the same"),
+    ("mounts", "/proc/keys options", "the same"),
+    ("mounts", "/proc/latency_stats kind", "the same"),
+    ("mounts", "/proc/latency_stats options", "the same"),
+    ("mounts", "/proc/sched_debug kind", "the same"),
+    ("mounts", "/proc/sched_debug options", "the same"),
+    ("mounts", "/proc/timer_list kind", "the same"),
+    ("mounts", "/proc/timer_list options", "the same"),
+    ("dev", "core -> /proc/kcore", "libcontainer links it only where there is a /proc/kcore"),
+    ("dev", "null", "crun gives its stdin (its caller's /dev/null, here) to the user; ours stays root's"),
 ];
 
 fn compare() {
@@ -55,7 +81,8 @@ fn compare() {
             }
         }
     }
-    let known = |name: &str, key: &str| EXPLAINED.iter().any(|(probe, line, _)| *probe == name && *line == key);
+    let known =
+        |name: &str, key: &str| EXPLAINED.iter().any(|(probe, line, _)| *probe == name && *line == key);
     differences.retain(|(name, key, ..)| !known(name, key));
     assert!(differences.is_empty(), "unexplained: {differences:#?}");
 }
@@ -86,12 +113,37 @@ fn whole_lines(text: &str) -> BTreeMap<String, String> {
 /// /proc/self/status without what changes by itself: pids, memory, times.
 fn status(text: &str) -> BTreeMap<String, String> {
     const KEPT: &[&str] = &[
-        "Name", "Umask", "Uid", "Gid", "Groups", "NStgid", "NSpid", "NSpgid", "NSsid", "SigPnd", "ShdPnd", "SigBlk",
-        "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters",
-        "Threads", "CoreDumping", "THP_enabled",
+        "Name",
+        "Umask",
+        "Uid",
+        "Gid",
+        "Groups",
+        "NStgid",
+        "NSpid",
+        "NSpgid",
+        "NSsid",
+        "SigPnd",
+        "ShdPnd",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "Seccomp_filters",
+        "Threads",
+        "CoreDumping",
+        "THP_enabled",
     ];
     let pairs = text.lines().filter_map(|line| line.split_once(':'));
-    pairs.filter(|(name, _)| KEPT.contains(name)).map(|(name, value)| (name.into(), value.trim().into())).collect()
+    pairs
+        .filter(|(name, _)| KEPT.contains(name))
+        .map(|(name, value)| (name.into(), value.trim().into()))
+        .collect()
 }
 
 /// mountinfo: for each target its options (sorted), kind, and whether it takes part in propagation.

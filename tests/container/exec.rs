@@ -77,7 +77,29 @@ fn is_inside() {
             let kept = ended.stdout.lines().filter(|line| !skipped.iter().any(|word| line.starts_with(word)));
             kept.map(str::to_owned).collect::<Vec<_>>()
         };
-        let changing = ["Pid", "Tgid", "Ngid", "NS", "Vm", "Rss", "Hugetlb", "voluntary", "nonvoluntary", "Name", "PPid", "Threads", "Mems", "Cpus", "State", "FD", "SigQ", "x86", "Spec", "untag", "Core"];
+        let changing = [
+            "Pid",
+            "Tgid",
+            "Ngid",
+            "NS",
+            "Vm",
+            "Rss",
+            "Hugetlb",
+            "voluntary",
+            "nonvoluntary",
+            "Name",
+            "PPid",
+            "Threads",
+            "Mems",
+            "Cpus",
+            "State",
+            "FD",
+            "SigQ",
+            "x86",
+            "Spec",
+            "untag",
+            "Core",
+        ];
         let init = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
         let init = lines(Ended { code: 0, stdout: init, stderr: String::new() }, &changing);
         assert_eq!(lines(exec(&request, &["cat", "/proc/self/status"]), &changing), init);
@@ -139,7 +161,14 @@ fn terminal() {
     let (pid, request) = waiting(&one);
     let (ours, theirs) = UnixStream::pair().expect("socketpair");
     let request = Request { tty: true, ..request };
-    let path = ask(&request, &["sh", "-c", "[ -t 0 ] && echo terminal; stty size; read word; echo got $word; ls -1 /proc/self/fd; exit 5"]);
+    let path = ask(
+        &request,
+        &[
+            "sh",
+            "-c",
+            "[ -t 0 ] && echo terminal; stty size; read word; echo got $word; ls -1 /proc/self/fd; exit 5",
+        ],
+    );
     let helper = spawn(&["exec", &path], &[(theirs.as_raw_fd(), 3)], None).expect("spawn");
     drop(theirs);
     let mut master = File::from(received(&ours));
@@ -204,13 +233,19 @@ fn fooled() {
     let mut process = request.process.clone();
     process.set_cwd("/none".into());
     let ended = exec(&Request { process, ..request.clone() }, &["pwd"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (126, "exec: chdir to /none: no such file or directory\n"));
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (126, "exec: chdir to /none: no such file or directory\n")
+    );
 
     // Another file as the terminal multiplexer.
     let dev = Path::new("/proc").join(pid.to_string()).join("root/dev");
     fs::remove_file(dev.join("ptmx")).expect("remove");
     symlink("null", dev.join("ptmx")).expect("link");
     let ended = exec(&Request { tty: true, ..request.clone() }, &["true"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (126, "exec: terminal: /dev/ptmx is not a terminal multiplexer\n"));
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (126, "exec: terminal: /dev/ptmx is not a terminal multiplexer\n")
+    );
     end(&one, pid);
 }

@@ -57,7 +57,11 @@ fn killed() {
         one.is_gone();
         assert_eq!(cgroup::pids(&pod_cgroup()).expect("pids"), Vec::<i32>::new(), "moment {number}");
         let left = fs::read_dir(pod_cgroup()).expect("pod").filter_map(Result::ok);
-        assert_eq!(left.filter(|entry| entry.path().is_dir()).count(), 0, "moment {number}: a cgroup is left");
+        assert_eq!(
+            left.filter(|entry| entry.path().is_dir()).count(),
+            0,
+            "moment {number}: a cgroup is left"
+        );
         let now = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         assert_eq!(now, mounts, "moment {number}: a mount is left");
     }

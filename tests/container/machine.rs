@@ -22,8 +22,10 @@ use podinit::pod::{Container, Pod};
 use podinit::spawn::spawn;
 
 pub const CGROUPS: &str = "/sys/fs/cgroup";
-const TOOLS: &[&str] =
-    &["sh", "cat", "ls", "id", "env", "true", "false", "sleep", "touch", "readlink", "pwd", "stty", "kill", "mknod", "hostname", "ip"];
+const TOOLS: &[&str] = &[
+    "sh", "cat", "ls", "id", "env", "true", "false", "sleep", "touch", "readlink", "pwd", "stty", "kill",
+    "mknod", "hostname", "ip",
+];
 
 /// This test's own folder and cgroup.
 pub fn dir() -> PathBuf {
@@ -53,7 +55,8 @@ pub fn prepare() {
     for tool in TOOLS {
         symlink("busybox", root.join("bin").join(tool)).expect("link");
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n").expect("passwd");
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n")
+        .expect("passwd");
     fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\nssl:x:70:web\n").expect("group");
 
     let before = std::panic::take_hook();

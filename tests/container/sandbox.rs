@@ -8,10 +8,8 @@ use podinit::container::sandbox::{set_up, tear_down};
 use super::Test;
 use super::machine::dir;
 
-pub const TESTS: &[Test] = &[
-    ("a_sandbox_stands_without_a_process", stands),
-    ("a_half_made_sandbox_is_torn_down", half),
-];
+pub const TESTS: &[Test] =
+    &[("a_sandbox_stands_without_a_process", stands), ("a_half_made_sandbox_is_torn_down", half)];
 
 fn ours() -> Vec<u64> {
     let inode = |name| fs::metadata(format!("/proc/self/ns/{name}")).expect("namespace").ino();
@@ -46,7 +44,10 @@ fn stands() {
         assert_eq!(about.blocks() * about.block_size() as u64, 64 << 20);
         let text = mounts();
         let ns = dir().join("ns");
-        let line = text.lines().find(|line| line.contains(&format!(" {} ", ns.display()))).expect("a mount of its own");
+        let line = text
+            .lines()
+            .find(|line| line.contains(&format!(" {} ", ns.display())))
+            .expect("a mount of its own");
         assert!(!line.contains("shared:") && !line.contains("master:"), "{line}");
 
         tear_down(&dir()).expect("tear down");

@@ -86,7 +86,11 @@ fn descriptors() {
         assert!(list.starts_with(&format!("{wanted:?} ")), "{map:?}: {list}");
         for (mine, child) in *map {
             let number = ours.iter().position(|fd| fd == mine).expect("one of ours");
-            assert_eq!(told(&["probe", &child.to_string()], map, None), number.to_string(), "{map:?} {child}");
+            assert_eq!(
+                told(&["probe", &child.to_string()], map, None),
+                number.to_string(),
+                "{map:?} {child}"
+            );
         }
     }
 }

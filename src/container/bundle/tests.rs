@@ -55,7 +55,11 @@ fn made(host_network: bool, change: impl FnOnce(&mut Input)) -> Result<Value, St
         pod: &pod,
         container: &container(),
         image: &IMAGE,
-        command: Command { argv: vec!["nginx".into(), "-g".into()], env: vec!["A=1".into()], cwd: "/".into() },
+        command: Command {
+            argv: vec!["nginx".into(), "-g".into()],
+            env: vec!["A=1".into()],
+            cwd: "/".into(),
+        },
         user: User { uid: 33, gid: 34, groups: vec![34, 70], home: "/var/www".into() },
         rootfs: Path::new("/r/rootfs"),
         cgroup: "/kubepods/podu/web-0",
@@ -111,7 +115,8 @@ fn a_container_is_as_in_the_snapshot() {
 #[test]
 fn on_the_host_network_the_name_is_the_hosts_too() {
     let spec = made(true, |_| {}).expect("spec");
-    let kinds: Vec<_> = spec["linux"]["namespaces"].as_array().expect("list").iter().map(|ns| &ns["type"]).collect();
+    let kinds: Vec<_> =
+        spec["linux"]["namespaces"].as_array().expect("list").iter().map(|ns| &ns["type"]).collect();
     assert_eq!(kinds, ["pid", "mount", "cgroup", "ipc"]);
     assert_eq!(spec.get("hostname"), None);
 }
@@ -125,8 +130,17 @@ fn what_a_volume_covers_is_not_mounted_twice() {
     })
     .expect("spec");
     let wanted = [
-        "/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/etc/hostname", "/dev/termination-log", "/",
-        "/dev/shm/", "/etc/hosts", "/dev/mqueue",
+        "/proc",
+        "/dev",
+        "/dev/pts",
+        "/sys",
+        "/sys/fs/cgroup",
+        "/etc/hostname",
+        "/dev/termination-log",
+        "/",
+        "/dev/shm/",
+        "/etc/hosts",
+        "/dev/mqueue",
     ];
     assert_eq!(targets(&spec), wanted);
 }
@@ -148,7 +162,12 @@ fn the_environment_is_complete_and_the_manifests_word_stands() {
     let env = |words: &[&str]| {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         let spec = made(false, |input| input.command.env = words).expect("spec");
-        spec["process"]["env"].as_array().expect("env").iter().map(|e| e.as_str().unwrap_or("").to_owned()).collect()
+        spec["process"]["env"]
+            .as_array()
+            .expect("env")
+            .iter()
+            .map(|e| e.as_str().unwrap_or("").to_owned())
+            .collect()
     };
     let full: Vec<String> = env(&[]);
     assert_eq!(full, [format!("PATH={PATH}"), "HOSTNAME=web-board".into(), "HOME=/var/www".into()]);
@@ -158,7 +177,8 @@ fn the_environment_is_complete_and_the_manifests_word_stands() {
 
 #[test]
 fn the_primary_group_is_always_set() {
-    let spec = made(false, |input| input.user = User { uid: 5, gid: 6, groups: vec![7], home: String::new() });
+    let spec =
+        made(false, |input| input.user = User { uid: 5, gid: 6, groups: vec![7], home: String::new() });
     let spec = spec.expect("spec");
     assert_eq!(spec["process"]["user"]["additionalGids"], serde_json::json!([6, 7]));
     assert!(spec["process"]["env"].as_array().expect("env").contains(&"HOME=/".into()));

@@ -45,7 +45,8 @@ fn prepare(request: &Request, pidfd: &OwnedFd, tell: RawFd) -> Result<Image, Fau
     let process = &request.process;
     // With the machine's files still in sight.
     if let Some(score) = process.oom_score_adj() {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| trouble("oom_score_adj", &error))?;
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .map_err(|error| trouble("oom_score_adj", &error))?;
     }
     for limit in process.rlimits().iter().flatten() {
         set_rlimit(limit).map_err(|error| trouble(&format!("{}", limit.typ()), &error))?;
@@ -73,9 +74,14 @@ fn prepare(request: &Request, pidfd: &OwnedFd, tell: RawFd) -> Result<Image, Fau
     let env = process.env().as_deref().unwrap_or_default();
     let program = request.args.first().map_or("", String::as_str);
     let path = program::find(program, program::search_path(env))?;
-    let words = |list: &[String]| list.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>();
+    let words =
+        |list: &[String]| list.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>();
     let nul = |_| Fault::new(program, Errno::EINVAL);
-    let image = (CString::new(path.as_str()).map_err(nul)?, words(&request.args).map_err(nul)?, words(env).map_err(nul)?);
+    let image = (
+        CString::new(path.as_str()).map_err(nul)?,
+        words(&request.args).map_err(nul)?,
+        words(env).map_err(nul)?,
+    );
     if !(close_on_exec(3, u32::MAX) && clean_signals()) {
         return Err(failed("clean up", Errno::last()));
     }
