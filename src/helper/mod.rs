@@ -1,1 +1,3 @@
-//! To be furnished.
+//! What runs in children of PID 1, one file each.
+
+pub mod logger;
