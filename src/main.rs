@@ -1,25 +1,19 @@
-//! Which face: PID 1, a helper, or the operator's command. TEMPORARY, for the machine's boot test.
-
-use std::os::fd::AsFd;
-use std::process::Command;
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use podinit::machine::power::{self, Ending};
+//! Which face: PID 1, a helper, or the operator's command.
 
 use std::process::exit;
 
 use podinit::{cli, helper, init};
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("logger") => podinit::helper::logger::run(),
-        _ => {
-            println!("podinit {}", env!("CARGO_PKG_VERSION"));
-            ExitCode::SUCCESS
-        }
+fn main() {
+    // As PID 1 the arguments are what the kernel did not know of its command line: not ours.
+    if std::process::id() == 1 {
+        init::board();
     }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let code = match args.first().map(String::as_str) {
+        Some("run") => init::run(&args[1..]),
+        Some(name) if helper::NAMES.contains(&name) => helper::run(name, &args[1..]),
+        Some(_) | None => cli::run(&args),
+    };
+    exit(code);
 }

@@ -24,7 +24,7 @@ fn start(containers: &[(Add, Pipes)], done: &[String]) -> (Child, OwnedFd) {
     let fd = theirs.as_raw_fd();
     // SAFETY: dup2 is async-signal-safe.
     unsafe {
-        command.arg("logger").pre_exec(move || match libc::dup2(fd, 3) {
+        command.arg("__logger").pre_exec(move || match libc::dup2(fd, 3) {
             3 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         });

@@ -90,6 +90,7 @@ impl Fact {
             Fact::TearDownFailed { uid, why } => {
                 Some(format!("{}: cannot tear down: {}", pod(uid)?.spec.full_name(), one_line(why)))
             }
+            Fact::Piped { .. } | Fact::Drained { .. } => None,
             Fact::Helper { name, pid: Some(pid) } if world.helpers.get(name) != Some(pid) => {
                 Some(format!("{name}: started, pid {pid}"))
             }
