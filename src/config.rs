@@ -1,7 +1,16 @@
 //! What the operator set: kernel command line, flags, configuration file. Read once.
 
+mod file;
+mod flags;
+mod value;
+
+use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
+
+use log::LevelFilter;
 
 /// The whole configuration, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +43,119 @@ pub struct Config {
     pub ending_grace: Duration,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
     pub faults: bool,
+    /// What is logged: info, and with `--v=4` or `podinit.log=debug` more.
+    pub log: LevelFilter,
+    /// The machine's name as the operator set it; None: /etc/hostname, else `podinit`.
+    pub hostname: Option<String>,
+    /// Kernel modules to load beside those that devices ask for.
+    pub modules: Vec<String>,
+    /// Where the data partition is.
+    pub data: Data,
+    /// How the wired interfaces get their addresses.
+    pub network: Network,
+}
+
+/// Where what outlives a boot is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// On the ext4 file system of this label; in memory where there is none.
+    Label(String),
+    /// In memory, whatever disks there are.
+    None,
+}
+
+/// How the wired interfaces get their addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// From a DHCP server.
+    Dhcp,
+    /// The first wired interface has this address; the others stay as they are.
+    Fixed(Fixed),
+    /// Nobody touches them.
+    None,
+}
+
+/// A fixed IPv4 address with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    pub address: Ipv4Addr,
+    /// 0 to 32.
+    pub prefix: u8,
+    pub gateway: Option<Ipv4Addr>,
+    pub dns: Vec<Ipv4Addr>,
+}
+
+impl Config {
+    /// A board's configuration: the kernel's command line over the text of /etc/podinit/config.yaml over the defaults.
+    /// A value that cannot be used keeps what it would have replaced; each is told in the second part of the answer.
+    pub fn board(cmdline: &str, file: Option<&str>) -> (Config, Vec<String>) {
+        let mut config = Config::default();
+        let mut warnings = Vec::new();
+        if let Some(text) = file {
+            file::apply(&mut config, text, FILE, &mut warnings);
+        }
+        flags::cmdline(&mut config, cmdline, &mut warnings);
+        (config, warnings)
+    }
+
+    /// The configuration of `podinit run FLAGS`; the flags are over the file that `--config` names. The first error
+    /// ends it, as the operator is there to read it; what the file says wrongly is told in the second part.
+    pub fn run(args: &[String]) -> Result<(Config, Vec<String>), String> {
+        flags::run(args)
+    }
+
+    /// The arguments of `podinit net`, the helper that gives the wired interfaces their addresses; None: it is not wanted.
+    pub fn net_args(&self) -> Option<Vec<String>> {
+        if self.network == Network::None {
+            return None;
+        }
+        Some(vec![
+            format!("--ip={}", self.network),
+            format!("--hostname={}", self.node_name),
+            format!("--run-dir={}", self.run.display()),
+        ])
+    }
+}
+
+/// The configuration file of a board.
+pub const FILE: &str = "/etc/podinit/config.yaml";
+
+/// `dhcp`, `none`, or `ADDRESS/PREFIX[,GATEWAY[,DNS...]]`.
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "dhcp" => return Ok(Network::Dhcp),
+            "none" => return Ok(Network::None),
+            _ => {}
+        }
+        let mut parts = text.split(',');
+        let first = parts.next().unwrap_or_default();
+        let (address, prefix) = value::prefixed(first)?;
+        let gateway = match parts.next() {
+            None | Some("") => None,
+            Some(text) => Some(value::ipv4(text)?),
+        };
+        let dns = parts.map(value::ipv4).collect::<Result<_, _>>()?;
+        Ok(Network::Fixed(Fixed { address, prefix, gateway, dns }))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Network::Dhcp => f.write_str("dhcp"),
+            Network::None => f.write_str("none"),
+            Network::Fixed(fixed) => {
+                write!(f, "{}/{},", fixed.address, fixed.prefix)?;
+                if let Some(gateway) = fixed.gateway {
+                    write!(f, "{gateway}")?;
+                }
+                fixed.dns.iter().try_for_each(|dns| write!(f, ",{dns}"))
+            }
+        }
+    }
 }
 
 impl Default for Config {
@@ -53,6 +175,41 @@ impl Default for Config {
             restart_cap: Duration::from_secs(300),
             ending_grace: Duration::from_secs(30),
             faults: false,
+            log: LevelFilter::Info,
+            hostname: None,
+            modules: Vec::new(),
+            data: Data::Label("data".into()),
+            network: Network::Dhcp,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_reads_back_as_written() {
+        for text in
+            ["dhcp", "none", "10.0.0.2/24,10.0.0.1,1.1.1.1,9.9.9.9", "10.0.0.2/24,", "10.0.0.2/24,,1.1.1.1"]
+        {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.0.0.2/24".parse::<Network>().unwrap().to_string(), "10.0.0.2/24,");
+        for text in
+            ["", "10.0.0.2", "10.0.0.2/33", "10.0.0/24", "10.0.0.2/24,gate", "10.0.0.2/24,10.0.0.1,dns"]
+        {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_over_the_file() {
+        let file = "apiVersion: podinit.dev/v1alpha1\nkind: MachineConfiguration\nhostname: porch\nmodules: [i2c-dev]\n";
+        let (config, warnings) =
+            Config::board("quiet podinit.hostname=attic podinit.modules=loop,veth", Some(file));
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!(config.hostname.as_deref(), Some("attic"));
+        assert_eq!(config.modules, ["i2c-dev", "loop", "veth"]);
     }
 }

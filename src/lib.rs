@@ -10,6 +10,8 @@
 pub mod clock;
 /// What the operator set.
 pub mod config;
+/// The logger.
+pub mod console;
 
 /// PURE: spec, facts, plan, restart, status, resources, env.
 pub mod pod;
@@ -32,5 +34,7 @@ pub mod manifest;
 pub mod net;
 /// The operator's socket: requests and answers.
 pub mod operator;
+/// Starts a helper: this binary again, as a clean child in its cgroup.
+pub mod spawn;
 /// emptyDir and hostPath.
 pub mod volume;

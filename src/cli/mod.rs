@@ -1,1 +1,4 @@
-//! To be furnished.
+//! The operator's commands.
+
+/// podinit image: the store on this machine.
+pub mod image;

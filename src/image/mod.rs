@@ -1,1 +1,27 @@
-//! To be furnished.
+//! OCI images: what a reference means, archives read into layer files, the store that holds them, and their mounts.
+
+/// Archives into the store: OCI layouts and `docker save` tars.
+pub mod archive;
+/// The EROFS on-disk format, written front to back.
+mod erofs;
+mod erofs_dir;
+mod erofs_xattr;
+/// A tar stream to one EROFS file.
+pub mod layer;
+/// Layers and writable views, mounted.
+pub mod mount;
+/// Image names.
+pub mod reference;
+/// The store: layers, configurations, tags.
+pub mod store;
+/// Digests and decompression on the way through.
+mod stream;
+/// PAX extended headers.
+mod pax;
+/// Reading tar.
+mod tarball;
+/// What a layer holds, in memory, while it is read.
+mod tree;
+
+pub use reference::Reference;
+pub use store::{Image, Store};

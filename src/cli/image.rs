@@ -1,0 +1,221 @@
+//! `podinit image`: what is in the image store, and archives into it. Works on the store's files, no daemon asked.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use lexopt::prelude::*;
+
+use crate::image::archive::{self, Platform};
+use crate::image::{Image, Reference, Store};
+
+pub const HELP: &str = "\
+podinit image [--store DIR] COMMAND
+
+  import ARCHIVE [--name NAME] [--platform OS/ARCH]   an OCI layout or docker save tar, - for standard input
+  list [-q]                                           the images there are
+  inspect NAME                                        one image as JSON
+  verify [NAME...]                                    read every byte and compare; all images without a name
+  remove NAME...                                      take names away, and files that none names any more
+";
+
+/// Runs the command; `store` is used unless `--store` names another. Returns the exit status: 0 done, 1 failed,
+/// 2 not understood.
+pub fn run(args: &[String], store: &Path) -> i32 {
+    let command = match parse(args, store) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("podinit image: {error}\n{HELP}");
+            return 2;
+        }
+    };
+    let store = Store::open(command.store);
+    let names = command.names;
+    let done = match command.verb.as_str() {
+        "import" => import(&store, &names, command.name.as_deref(), &command.platform),
+        "list" => list(&store, command.quiet),
+        "inspect" => inspect(&store, &names),
+        "verify" => verify(&store, &names),
+        "remove" => remove(&store, &names),
+        _ => {
+            print!("{HELP}");
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("podinit image: {error}");
+            1
+        }
+    }
+}
+
+struct Command {
+    verb: String,
+    names: Vec<String>,
+    store: PathBuf,
+    name: Option<String>,
+    platform: Platform,
+    quiet: bool,
+}
+
+fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
+    let mut parser = lexopt::Parser::from_args(args.iter().map(OsString::from));
+    let mut command = Command {
+        verb: String::new(),
+        names: Vec::new(),
+        store: store.to_owned(),
+        name: None,
+        platform: Platform::host(),
+        quiet: false,
+    };
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("store") => command.store = parser.value()?.into(),
+            Long("name") => command.name = Some(parser.value()?.string()?),
+            Long("platform") => command.platform = Platform::parse(&parser.value()?.string()?)?,
+            Short('q') | Long("quiet") => command.quiet = true,
+            Short('h') | Long("help") => command.verb = "help".into(),
+            Value(value) if command.verb.is_empty() => command.verb = value.string()?,
+            Value(value) => command.names.push(value.string()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    // The words of docker beside our own.
+    command.verb = match command.verb.as_str() {
+        "ls" | "images" => "list".into(),
+        "rm" | "rmi" => "remove".into(),
+        "load" => "import".into(),
+        "help" | "import" | "list" | "inspect" | "verify" | "remove" => command.verb,
+        "" => return Err("a command is missing".into()),
+        other => return Err(format!("no command {other:?}").into()),
+    };
+    match (command.verb.as_str(), command.names.len()) {
+        ("import", 1) | ("inspect", 1) | ("list", 0) | ("help" | "verify", _) => Ok(command),
+        ("remove", n) if n > 0 => Ok(command),
+        (verb, n) => Err(format!("{verb} does not take {n} names").into()),
+    }
+}
+
+fn import(store: &Store, names: &[String], name: Option<&str>, platform: &Platform) -> Result<(), String> {
+    for archive in names {
+        for reference in archive::import(store, Path::new(archive), name, platform)? {
+            println!("{reference}");
+        }
+    }
+    Ok(())
+}
+
+fn list(store: &Store, quiet: bool) -> Result<(), String> {
+    let images = store.list()?;
+    if quiet {
+        images.iter().for_each(|image| println!("{}", image.id));
+    } else {
+        print!("{}", table(&images));
+    }
+    Ok(())
+}
+
+/// The columns of `crictl images`.
+fn table(images: &[Image]) -> String {
+    let mut rows = vec![["IMAGE".into(), "TAG".into(), "IMAGE ID".into(), "SIZE".into()]];
+    for image in images {
+        let Ok(reference) = Reference::parse(&image.reference) else { continue };
+        let id = image.id.trim_start_matches("sha256:").chars().take(12).collect();
+        let tag = reference.tag.clone().unwrap_or_else(|| "<none>".into());
+        rows.push([reference.name(), tag, id, size(image.size)]);
+    }
+    let width: [usize; 3] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 3);
+    rows.iter()
+        .map(|row| {
+            let [image, tag, id, size] = row;
+            format!("{image:<w0$}{tag:<w1$}{id:<w2$}{size}\n", w0 = width[0], w1 = width[1], w2 = width[2])
+        })
+        .collect()
+}
+
+/// Three digits and a decimal unit, as docker tells sizes.
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "kB", "MB", "GB"].iter();
+    let mut unit = units.next();
+    while value >= 999.5
+        && let Some(next) = units.next()
+    {
+        value /= 1000.0;
+        unit = Some(next);
+    }
+    let unit = unit.copied().unwrap_or_default();
+    match value {
+        v if unit == "B" || v >= 99.95 => format!("{v:.0}{unit}"),
+        v if v >= 9.995 => format!("{v:.1}{unit}"),
+        v => format!("{v:.2}{unit}"),
+    }
+}
+
+fn inspect(store: &Store, names: &[String]) -> Result<(), String> {
+    for name in names {
+        let image = store.find(name)?.ok_or_else(|| format!("no image {name}"))?;
+        let view = serde_json::json!({
+            "reference": image.reference,
+            "id": image.id,
+            "manifest": image.manifest,
+            "size": image.size,
+            "layers": image.layers,
+            "config": image.config,
+        });
+        println!("{}", serde_json::to_string_pretty(&view).map_err(|error| error.to_string())?);
+    }
+    Ok(())
+}
+
+fn verify(store: &Store, names: &[String]) -> Result<(), String> {
+    let names = if names.is_empty() { store.names()? } else { names.to_vec() };
+    let mut damaged = 0;
+    for name in &names {
+        let damage = store.verify(name)?;
+        damaged += usize::from(!damage.is_empty());
+        match damage.as_slice() {
+            [] => println!("{name}: ok"),
+            damage => damage.iter().for_each(|what| println!("{name}: {what}")),
+        }
+    }
+    if damaged > 0 { Err(format!("{damaged} of {} images damaged", names.len())) } else { Ok(()) }
+}
+
+fn remove(store: &Store, names: &[String]) -> Result<(), String> {
+    for name in names {
+        if !store.remove(name)? {
+            return Err(format!("no image {name}"));
+        }
+        println!("removed {}", Reference::parse(name)?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        let table = [(0, "0B"), (999, "999B"), (1000, "1.00kB"), (12_345, "12.3kB"), (187_600_000, "188MB")];
+        for (bytes, text) in table {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size(999_999), "1.00MB");
+        assert_eq!(size(5_000_000_000_000), "5000GB");
+    }
+
+    #[test]
+    fn what_is_not_understood_is_status_2() {
+        let nowhere = Path::new("/nonexistent/images");
+        let run = |args: &[&str]| run(&args.iter().map(|arg| arg.to_string()).collect::<Vec<_>>(), nowhere);
+        for args in [&[][..], &["frob"], &["import"], &["list", "x"], &["list", "--frob"], &["import", "a", "--platform", "x"]] {
+            assert_eq!(run(args), 2, "{args:?}");
+        }
+        assert_eq!(run(&["list"]), 0);
+        assert_eq!(run(&["inspect", "nginx"]), 1);
+    }
+}

@@ -1,0 +1,184 @@
+//! A pod's sandbox without a process: net, ipc and uts namespaces held by bind mounts, and its /dev/shm.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use super::child::{CLEAR_SIGHAND, clone3};
+
+/// The size of /dev/shm, as containerd has it.
+const SHM: &str = "mode=1777,size=65536k";
+
+/// The names under `ns/`; uts and net only for pods that are not on the host's network.
+const NAMESPACES: [&str; 3] = ["ipc", "uts", "net"];
+
+/// Makes `<dir>/ns/{ipc,uts,net}` and `<dir>/shm`. `dir` may exist; on an error nothing half-made is left of it but
+/// empty directories. Our own namespaces stay as they are: a short-lived child is born in the new ones, names its
+/// host, raises `lo`, and waits until they are held here.
+pub fn set_up(dir: &Path, host_network: bool, hostname: &str) -> io::Result<()> {
+    let made = make(dir, host_network, hostname);
+    if made.is_err() {
+        let _ = tear_down(dir);
+    }
+    made
+}
+
+/// Lets go of what `set_up` made, whole or half; may be repeated.
+pub fn tear_down(dir: &Path) -> io::Result<()> {
+    let ns = dir.join("ns");
+    for path in NAMESPACES.map(|name| ns.join(name)).iter().chain([&ns, &dir.join("shm")]) {
+        unmount(path)?;
+    }
+    for path in [ns, dir.join("shm")] {
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(context(&error, "remove", &path)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn make(dir: &Path, host_network: bool, hostname: &str) -> io::Result<()> {
+    let ns = dir.join("ns");
+    let shm = dir.join("shm");
+    for path in [&ns, &shm] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(path)
+            .map_err(|error| context(&error, "make", path))?;
+    }
+    // A mount of its own, private: under a shared one every other mount namespace would hold the namespaces as well.
+    attach(Some(&ns), &ns, None, MsFlags::MS_BIND)?;
+    attach(None, &ns, None, MsFlags::MS_PRIVATE)?;
+
+    let names: &[&str] = if host_network { &["ipc"] } else { &NAMESPACES };
+    let child = Newborn::bear(host_network, hostname)?;
+    for name in names {
+        let path = ns.join(name);
+        File::create(&path).map_err(|error| context(&error, "make", &path))?;
+        let source = format!("/proc/{}/ns/{name}", child.pid);
+        attach(Some(Path::new(&source)), &path, None, MsFlags::MS_BIND)?;
+    }
+    drop(child);
+
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(SHM))
+        .map_err(|error| context(&error.into(), "mount shm on", &shm))?;
+    // Where the machine's umask or an old kernel had its say.
+    fs::set_permissions(&shm, Permissions::from_mode(0o1777)).map_err(|error| context(&error, "chmod", &shm))
+}
+
+/// A child in new namespaces; dropped, it ends and is reaped.
+struct Newborn {
+    pid: i32,
+    /// The child lives until this end is closed: by our drop, or by our death.
+    leash: Option<OwnedFd>,
+}
+
+impl Newborn {
+    fn bear(host_network: bool, hostname: &str) -> io::Result<Newborn> {
+        let name = CString::new(hostname)?;
+        let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
+        let (hold, leash) = pipe2(OFlag::O_CLOEXEC)?;
+        let mut flags = libc::CLONE_NEWIPC as u64;
+        if !host_network {
+            flags |= (libc::CLONE_NEWUTS | libc::CLONE_NEWNET) as u64;
+        }
+        let pid = match clone3(flags | CLEAR_SIGHAND, 0)? {
+            0 => {
+                // SAFETY: only system calls until _exit; nothing is allocated, nothing of ours is dropped.
+                unsafe {
+                    libc::close(leash.as_raw_fd());
+                    let fault = if host_network { 0 } else { furnish(&name) };
+                    libc::write(tell.as_raw_fd(), (&raw const fault).cast(), size_of::<i32>());
+                    let mut byte = 0_u8;
+                    libc::read(hold.as_raw_fd(), (&raw mut byte).cast(), 1);
+                    libc::_exit(0)
+                }
+            }
+            pid => pid,
+        };
+        let child = Newborn { pid, leash: Some(leash) };
+        drop((tell, hold));
+        let mut answer = [0; size_of::<i32>()];
+        let count = loop {
+            match nix::unistd::read(&ready, &mut answer) {
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        };
+        match (count, i32::from_ne_bytes(answer)) {
+            (4, 0) => Ok(child),
+            (4, fault) => {
+                let error = io::Error::from_raw_os_error(fault);
+                Err(io::Error::new(error.kind(), format!("furnish namespaces for {hostname:?}: {error}")))
+            }
+            _ => Err(io::Error::other("the child that makes the namespaces died")),
+        }
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        self.leash = None;
+        while waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::empty())) == Err(Errno::EINTR) {}
+    }
+}
+
+/// Names the host and raises `lo`; an errno, or 0. Called in the child: system calls only.
+///
+/// # Safety
+/// Always safe to call; it is the child's part of `bear` and so runs between fork and _exit.
+unsafe fn furnish(hostname: &CString) -> i32 {
+    // SAFETY: plain system calls on locals that outlive them; an all-zero ifreq is a valid one.
+    unsafe {
+        let bytes = hostname.to_bytes();
+        if libc::sethostname(bytes.as_ptr().cast(), bytes.len()) != 0 {
+            return Errno::last_raw();
+        }
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        // A kernel without IPv4 has no lo to raise by this door.
+        if socket < 0 {
+            return if Errno::last() == Errno::EAFNOSUPPORT { 0 } else { Errno::last_raw() };
+        }
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+            *place = *byte as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        if libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request) != 0 {
+            return Errno::last_raw();
+        }
+        0
+    }
+}
+
+fn attach(source: Option<&Path>, target: &Path, kind: Option<&str>, flags: MsFlags) -> io::Result<()> {
+    mount(source, target, kind, flags, None::<&str>).map_err(|error| context(&error.into(), "mount", target))
+}
+
+/// All mounts on top of one another; a path that is no mount point or is not there is fine.
+fn unmount(path: &Path) -> io::Result<()> {
+    loop {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(error) => return Err(context(&error.into(), "unmount", path)),
+        }
+    }
+}
+
+fn context(error: &io::Error, what: &str, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {}: {error}", path.display()))
+}

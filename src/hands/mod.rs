@@ -1,0 +1,110 @@
+//! The hands: each action is carried out here, on a room or by a helper, and answered with facts.
+
+mod helpers;
+mod paths;
+mod reaper;
+mod run;
+mod sandbox;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+use log::warn;
+
+use crate::config::Config;
+use crate::container::cgroup;
+use crate::image::store::Store;
+use crate::pod::facts::{ContainerFacts, PodFacts, Run};
+use crate::pod::{Action, Container, Fact, World};
+
+pub use reaper::Ended;
+
+/// What the hands hold beside the world: descriptors and caches, nothing that a decision needs.
+pub struct Hands {
+    config: Config,
+    store: Store,
+    /// The cgroup controllers that this machine gives us.
+    controllers: BTreeSet<String>,
+    helpers: helpers::Helpers,
+    /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
+    orphans: BTreeMap<i32, Ended>,
+}
+
+impl Hands {
+    /// Prepares the cgroup tree. A missing controller is one warning here, and no limit later.
+    pub fn new(config: &Config, duties: &[&'static str]) -> io::Result<Self> {
+        let root = paths::cgroup(config, &config.cgroup_parent);
+        let controllers = cgroup::prepare(&root)?;
+        if !controllers.missing.is_empty() {
+            warn!("cgroup: no {} controller here: such limits have no effect", controllers.missing.join(", "));
+        }
+        Ok(Hands {
+            config: config.clone(),
+            store: Store::open(config.root.join("images")),
+            controllers: controllers.available,
+            helpers: helpers::Helpers::new(duties),
+            orphans: BTreeMap::new(),
+        })
+    }
+
+    /// Does one thing. Trouble is a fact too.
+    pub fn carry_out(&mut self, action: &Action, world: &World) -> Vec<Fact> {
+        match action {
+            Action::Admit(pod) => vec![Fact::Admitted { pod: pod.clone() }],
+            Action::Dismiss { uid, why } => vec![Fact::Dismissed { uid: uid.clone(), why: *why }],
+            Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
+            Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
+            Action::Find { uid, container } => {
+                self.with_container(world, uid, container, |hands, pod, container, _| hands.find(pod, container))
+            }
+            Action::Start { uid, container, run } => {
+                self.with_container(world, uid, container, |hands, pod, container, _| {
+                    hands.start(pod, container, *run)
+                })
+            }
+            Action::Signal { uid, container, run, kill } => {
+                self.with_container(world, uid, container, |hands, pod, container, facts| {
+                    hands.signal(pod, container, of(facts, *run), *run, *kill)
+                })
+            }
+            Action::Clean { uid, container, run } => {
+                self.with_container(world, uid, container, |hands, pod, container, _| {
+                    hands.clean(pod, container, *run)
+                })
+            }
+        }
+    }
+
+    fn with_pod(&mut self, world: &World, uid: &str, act: fn(&mut Self, &PodFacts) -> Fact) -> Vec<Fact> {
+        world.pods.get(uid).map(|pod| act(self, pod)).into_iter().collect()
+    }
+
+    fn with_container(
+        &mut self,
+        world: &World,
+        uid: &str,
+        name: &str,
+        act: impl FnOnce(&mut Self, &PodFacts, &Container, Option<&ContainerFacts>) -> Vec<Fact>,
+    ) -> Vec<Fact> {
+        let Some(pod) = world.pods.get(uid) else { return Vec::new() };
+        match pod.spec.container(name) {
+            Some(container) => act(self, pod, container, pod.containers.get(name)),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// The facts of one run, if it is still known.
+fn of(facts: Option<&ContainerFacts>, number: u32) -> Option<&Run> {
+    let facts = facts?;
+    [facts.run.as_ref(), facts.last.as_ref()].into_iter().flatten().find(|run| run.number == number)
+}
+
+/// Removes a tree that holds no mount any more; not being there is fine.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

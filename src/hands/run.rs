@@ -1,0 +1,307 @@
+//! One run of a container: its image, its start, signals, and the clean-up.
+
+use std::fs;
+use std::io;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use oci_spec::image::ImageConfiguration;
+
+use super::paths::{self, RunPaths};
+use super::{Hands, remove_tree, sandbox};
+use crate::container::bundle::{self, Bind, Command, Files, Input, Limits};
+use crate::container::handover::{self, Start};
+use crate::container::{cgroup, rlimit, user};
+use crate::image::{mount, reference::Reference};
+use crate::pod::facts::{Exit, PodFacts, Run, StartError, Stream};
+use crate::pod::spec::PullPolicy;
+use crate::pod::{Container, Fact, Pod, env, resources};
+use crate::spawn::spawn;
+use crate::{logs, volume};
+
+impl Hands {
+    /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
+    pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
+        let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
+        let image = &container.image;
+        let missing = |why: String| Fact::ImageMissing { uid: uid.clone(), container: name.clone(), why };
+        let fact = match Reference::parse(image).map(|_| self.store.find(image)) {
+            Err(why) => missing(format!("InvalidImageName: {why}")),
+            Ok(Err(why)) => missing(format!("ImageInspectError: {why}")),
+            Ok(Ok(Some(found))) => Fact::ImageFound { uid: uid.clone(), container: name.clone(), id: found.id },
+            Ok(Ok(None)) if container.pull == PullPolicy::Never => missing(format!(
+                "ErrImageNeverPull: Container image \"{image}\" is not present with pull policy of Never"
+            )),
+            Ok(Ok(None)) => missing(format!(
+                "ErrImagePull: image \"{image}\" is not in the store and pulling is not built yet: \
+                 import it with podinit image import"
+            )),
+        };
+        vec![fact]
+    }
+
+    pub(super) fn start(&mut self, pod: &PodFacts, container: &Container, number: u32) -> Vec<Fact> {
+        let paths = paths::run(&self.config, &pod.spec, &container.name, number);
+        // An earlier life may have died between an action and its fact: nothing of it may stand in the way.
+        self.scrub(&paths);
+        match self.try_start(&pod.spec, container, number, &paths) {
+            Ok(facts) => facts,
+            Err(why) => {
+                self.scrub(&paths);
+                vec![Fact::StartFailed {
+                    uid: pod.spec.uid.clone(),
+                    container: container.name.clone(),
+                    run: number,
+                    why,
+                }]
+            }
+        }
+    }
+
+    /// The stop signal goes to the first process; a kill to everything in the cgroup, and to a start that hangs.
+    pub(super) fn signal(
+        &mut self,
+        pod: &PodFacts,
+        container: &Container,
+        run: Option<&Run>,
+        number: u32,
+        kill: bool,
+    ) -> Vec<Fact> {
+        let paths = paths::run(&self.config, &pod.spec, &container.name, number);
+        if kill {
+            for below in [&paths.cgroup, &paths.helper_cgroup] {
+                // What is not there any more needs no kill.
+                let _ = cgroup::kill(&paths::cgroup(&self.config, below));
+            }
+        }
+        let target = run.and_then(|run| match run.helper {
+            Some(helper) if kill => Some((helper, Signal::SIGKILL)),
+            _ => run.started.map(|(_, pid)| (pid, if kill { Signal::SIGKILL } else { self.stop_signal(container) })),
+        });
+        if let Some((pid, signal)) = target {
+            // Gone already: its exit is on the way.
+            let _ = signal::kill(Pid::from_raw(pid), signal);
+        }
+        vec![Fact::Signalled { uid: pod.spec.uid.clone(), container: container.name.clone(), run: number, kill }]
+    }
+
+    pub(super) fn clean(&mut self, pod: &PodFacts, container: &Container, number: u32) -> Vec<Fact> {
+        let paths = paths::run(&self.config, &pod.spec, &container.name, number);
+        self.scrub(&paths);
+        vec![Fact::Cleaned { uid: pod.spec.uid.clone(), container: container.name.clone(), run: number }]
+    }
+
+    /// How the run ended, read before anything of it is removed.
+    pub(super) fn exit(&self, pod: &Pod, container: &Container, number: u32, code: i32, signal: Option<i32>) -> Exit {
+        let paths = paths::run(&self.config, pod, &container.name, number);
+        let oom = cgroup::oom_kills(&paths::cgroup(&self.config, &paths.cgroup)) > 0;
+        let mut message = tail(&paths.message, 4096);
+        if message.is_empty() && container.fallback_to_logs && code != 0 {
+            let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
+            message = logs::read::last(&log, 80, 2048);
+        }
+        Exit { code, signal, oom, message }
+    }
+
+    /// Removes every trace of a run; idempotent, and right for a half-made one too.
+    pub(super) fn scrub(&mut self, paths: &RunPaths) {
+        for below in [&paths.helper_cgroup, &paths.cgroup] {
+            let group = paths::cgroup(&self.config, below);
+            if group.exists() {
+                let done = cgroup::kill(&group).and_then(|()| cgroup::remove(&group));
+                if let Err(why) = done {
+                    log::warn!("cgroup {}: cannot remove: {why}", group.display());
+                }
+            }
+        }
+        if !paths.bundle.exists() && !paths.scratch.exists() {
+            return;
+        }
+        let state = self.config.run.join("state").join(&paths.id);
+        let steps = [
+            mount::unmount_rootfs(&paths.rootfs, &paths.scratch),
+            remove_tree(&state),
+            remove_tree(&paths.bundle),
+            remove_tree(&paths.scratch),
+        ];
+        for why in steps.into_iter().filter_map(Result::err) {
+            log::warn!("{}: cannot clean: {why}", paths.bundle.display());
+        }
+    }
+
+    fn try_start(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        number: u32,
+        paths: &RunPaths,
+    ) -> Result<Vec<Fact>, StartError> {
+        let image = self
+            .store
+            .find(&container.image)
+            .map_err(config_error)?
+            .ok_or_else(|| config_error(format!("image \"{}\" is no longer in the store", container.image)))?;
+        fs::create_dir_all(&paths.rootfs).map_err(create_error)?;
+        fs::create_dir_all(&paths.scratch).map_err(create_error)?;
+        let layers = mount::mount_layers(&self.store, &image, &self.config.run).map_err(create_error)?;
+        mount::mount_rootfs(&layers, &paths.scratch, &paths.rootfs).map_err(create_error)?;
+        let spec = self.bundle(pod, container, &image.config, paths)?;
+        let output = logs::pipes::open(owner(&spec)).map_err(create_error)?;
+        let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
+        self.link_log(pod, container, paths, &log).map_err(create_error)?;
+        let start = Start {
+            id: paths.id.clone(),
+            state: self.config.run.join("state"),
+            stdin: 3,
+            stdout: 4,
+            stderr: 5,
+        };
+        handover::stage(&paths.bundle, &spec, &start).map_err(create_error)?;
+        let group = paths::cgroup(&self.config, &paths.helper_cgroup);
+        fs::create_dir_all(&group).map_err(create_error)?;
+        let null = fs::File::open("/dev/null").map_err(create_error)?;
+        let fds = [(null.as_raw_fd(), 3), (output.stdout.as_raw_fd(), 4), (output.stderr.as_raw_fd(), 5)];
+        let bundle = paths.bundle.display().to_string();
+        let helper = spawn(&["__start", &bundle], &fds, Some(&group)).map_err(ours)?;
+        let log = log.display().to_string();
+        let fds = output.keep();
+        self.follow(&paths.id, &Stream { log: log.clone(), fds: fds.clone() });
+        let stdout = fds.first().copied().unwrap_or(-1);
+        Ok(vec![
+            Fact::Piped { id: paths.id.clone(), log, fds },
+            Fact::Starting {
+                uid: pod.uid.clone(),
+                container: container.name.clone(),
+                run: number,
+                helper,
+                stdout,
+                stderr: stdout,
+            },
+        ])
+    }
+
+    /// `/var/log/pods/<pod>/<container>/` and the link that names the container.
+    fn link_log(&self, pod: &Pod, container: &Container, paths: &RunPaths, log: &Path) -> io::Result<()> {
+        if let Some(folder) = log.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let name = logs::paths::link(&pod.name, &pod.namespace, &container.name, &paths.id);
+        let link = self.config.container_logs.join(name);
+        match symlink(log, &link) {
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What runs in the container, with whose rights, and what it sees.
+    fn bundle(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        image: &ImageConfiguration,
+        paths: &RunPaths,
+    ) -> Result<oci_spec::runtime::Spec, StartError> {
+        let sandbox = paths::pod(&self.config, pod).sandbox;
+        let node = env::Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
+        let addresses = self.addresses();
+        let own = if pod.host_network { addresses.clone() } else { Vec::new() };
+        let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
+        let command = env::command(pod, container, image, &addresses, &node).map_err(create_error)?;
+        let user = user::resolve(&paths.rootfs, image_user(image))?;
+        fs::write(&paths.message, "").map_err(create_error)?;
+        fs::set_permissions(&paths.message, fs::Permissions::from_mode(0o666)).map_err(create_error)?;
+        let mut mounts = Vec::new();
+        for mount in &container.mounts {
+            let source = volume::source(pod, container, mount, &self.config.root, &self.config.run)
+                .map_err(config_error)?;
+            mounts.push(Bind { source, target: mount.path.clone().into(), read_only: mount.read_only });
+        }
+        let files = ["hostname", "hosts", "resolv.conf"].map(|name| {
+            let own = container.mounts.iter().any(|mount| mount.path == format!("/etc/{name}"));
+            (!own).then(|| sandbox.join(name))
+        });
+        let [hostname, hosts, resolv] = &files;
+        bundle::spec(&Input {
+            pod,
+            container,
+            image,
+            command: Command {
+                argv: command.args,
+                env: command.env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+                cwd: command.cwd,
+            },
+            user,
+            rootfs: &paths.rootfs,
+            cgroup: &paths.cgroup,
+            namespaces: &sandbox.join("ns"),
+            shm: &sandbox.join("shm"),
+            files: Files {
+                hostname: hostname.as_deref(),
+                hosts: hosts.as_deref(),
+                resolv: resolv.as_deref(),
+                termination: Some(&paths.message),
+            },
+            mounts,
+            limits: limits(pod, container, node.memory),
+            rlimits: rlimit::possible(),
+            controllers: &self.controllers,
+            exists: &|path: &Path| path.exists(),
+        })
+    }
+}
+
+/// The limits of a container in OCI's numbers. Static pods get no swap, and an OOM kill takes the whole container.
+fn limits(pod: &Pod, container: &Container, memory_total: u64) -> Limits {
+    let values = resources::container_limits(container);
+    let mut unified = std::collections::BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
+    if values.memory.is_some() {
+        unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+    }
+    Limits {
+        shares: values.shares,
+        quota: values.quota.and_then(|quota| i64::try_from(quota).ok()),
+        period: values.period,
+        memory: values.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+        oom_score_adj: Some(resources::oom_score_adj(pod, container, memory_total)),
+        unified,
+    }
+}
+
+/// Whom the output pipes belong to, so that a process that is not root may open its /dev/stdout again.
+fn owner(spec: &oci_spec::runtime::Spec) -> u32 {
+    spec.process().as_ref().map_or(0, |process| process.user().uid())
+}
+
+fn image_user(image: &ImageConfiguration) -> &str {
+    image.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or("")
+}
+
+/// The last bytes of a file as text; empty where it cannot be read.
+fn tail(path: &Path, most: u64) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = fs::File::open(path)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(most)))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
+}
+
+fn config_error(why: String) -> StartError {
+    StartError { reason: "CreateContainerConfigError".into(), message: why, ours: false }
+}
+
+fn create_error(why: impl std::fmt::Display) -> StartError {
+    StartError { reason: "CreateContainerError".into(), message: why.to_string(), ours: false }
+}
+
+/// No process, no pipe: the machine is short of something, and the container is not to blame.
+fn ours(why: io::Error) -> StartError {
+    StartError { reason: "RunContainerError".into(), message: why.to_string(), ours: true }
+}

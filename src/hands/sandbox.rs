@@ -1,0 +1,113 @@
+//! A pod's surroundings: cgroup, namespaces, volumes, name files, log directory.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::{Hands, paths, remove_tree};
+use crate::container::{cgroup, sandbox};
+use crate::pod::facts::PodFacts;
+use crate::pod::{Fact, Pod, resources};
+use crate::volume;
+
+impl Hands {
+    pub(super) fn set_up(&mut self, pod: &PodFacts) -> Fact {
+        let uid = pod.spec.uid.clone();
+        match self.try_set_up(&pod.spec) {
+            Ok(ip) => Fact::SetUp { uid, ip },
+            Err(why) => {
+                // Half a sandbox is worse than none: the next attempt starts from nothing.
+                let _ = self.remove_pod(&pod.spec);
+                Fact::SetUpFailed { uid, why }
+            }
+        }
+    }
+
+    pub(super) fn tear_down(&mut self, pod: &PodFacts) -> Fact {
+        let uid = pod.spec.uid.clone();
+        match self.remove_pod(&pod.spec) {
+            Ok(()) => Fact::TornDown { uid },
+            Err(why) => Fact::TearDownFailed { uid, why },
+        }
+    }
+
+    fn try_set_up(&mut self, pod: &Pod) -> Result<Option<String>, String> {
+        let paths = paths::pod(&self.config, pod);
+        let told = |what: &str, path: &Path| {
+            let what = format!("{what} {}", path.display());
+            move |why: io::Error| format!("{what}: {why}")
+        };
+        for folder in [&paths.sandbox, &paths.data, &paths.logs, &self.config.container_logs] {
+            fs::create_dir_all(folder).map_err(told("cannot make", folder))?;
+        }
+        let group = paths::cgroup(&self.config, &paths.cgroup);
+        let values = resources::pod_values(pod, self.config.pod_pids_limit);
+        cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
+        sandbox::set_up(&paths.sandbox, pod.host_network, &pod.hostname)
+            .map_err(told("cannot make namespaces in", &paths.sandbox))?;
+        volume::set_up(pod, &self.config.root, memory_total())?;
+        let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
+        name_files(pod, &paths.sandbox, ip.as_deref()).map_err(told("cannot write", &paths.sandbox))?;
+        Ok(ip)
+    }
+
+    /// Removes everything of a pod, also of a half-made one. Each step runs whatever became of the one before.
+    fn remove_pod(&mut self, pod: &Pod) -> Result<(), String> {
+        let paths = paths::pod(&self.config, pod);
+        let group = paths::cgroup(&self.config, &paths.cgroup);
+        let steps = [
+            ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
+            ("volumes", volume::tear_down(&pod.uid, &self.config.root, &self.config.run)),
+            ("namespaces", sandbox::tear_down(&paths.sandbox)),
+            ("links", self.unlink_logs(&paths.logs)),
+            ("logs", remove_tree(&paths.logs)),
+            ("data", remove_tree(&paths.data)),
+            ("sandbox", remove_tree(&paths.sandbox)),
+        ];
+        let failed: Vec<_> =
+            steps.into_iter().filter_map(|(what, done)| Some(format!("{what}: {}", done.err()?))).collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    /// Drops the links in the container log directory that point into `logs`.
+    fn unlink_logs(&self, logs: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(&self.config.container_logs)? {
+            let path = entry?.path();
+            if fs::read_link(&path).is_ok_and(|target| target.starts_with(logs)) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` as the containers see them; a hosts file in the kubelet's words.
+fn name_files(pod: &Pod, sandbox: &Path, ip: Option<&str>) -> io::Result<()> {
+    let hosts = if pod.host_network {
+        let own = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        format!("# Kubernetes-managed hosts file (host network).\n{own}")
+    } else {
+        let address = ip.map_or_else(String::new, |ip| format!("{ip}\t{}\n", pod.hostname));
+        format!("{HOSTS}{address}")
+    };
+    fs::write(sandbox.join("hosts"), hosts)?;
+    fs::write(sandbox.join("hostname"), format!("{}\n", pod.hostname))?;
+    fs::write(sandbox.join("resolv.conf"), fs::read("/etc/resolv.conf").unwrap_or_default())
+}
+
+const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\n\
+    fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+
+/// The machine's memory in bytes; 0 where it cannot be read.
+pub(super) fn memory_total() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|number| number.parse().ok());
+    kib.unwrap_or(0u64) * 1024
+}
+
+/// How many processors the machine has; at least 1.
+pub(super) fn cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1, |number| number.get() as u64)
+}

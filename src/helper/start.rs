@@ -1,0 +1,53 @@
+//! `podinit start <bundle>`: creates and starts one container, leaves a report in the bundle, and exits so that the
+//! container becomes PID 1's own child.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::container::{create, handover};
+use crate::pod::facts::StartError;
+
+/// This process: a panic in libcontainer's children, which are forks of it, must not write the report.
+static SELF: AtomicU32 = AtomicU32::new(0);
+
+/// The exit code: 0 the container runs, 1 it does not (see `handover::outcome`), 2 no report could be left.
+pub fn run(args: &[String]) -> i32 {
+    // What libcontainer logs in the container's first process would land in the container's own output.
+    log::set_max_level(log::LevelFilter::Off);
+    let [bundle] = args else {
+        eprintln!("usage: podinit start BUNDLE");
+        return 2;
+    };
+    let bundle = PathBuf::from(bundle);
+    tell_panics(bundle.clone());
+    let outcome = started(&bundle);
+    match handover::report(&bundle, &outcome) {
+        Err(error) => {
+            // 2 is in this process still the one that PID 1 gave; the container has its own.
+            eprintln!("start {}: report: {error}", bundle.display());
+            2
+        }
+        Ok(()) => i32::from(outcome.is_err()),
+    }
+}
+
+fn started(bundle: &Path) -> Result<i32, StartError> {
+    let start = handover::staged(bundle).map_err(|error| StartError {
+        reason: "CreateContainerError".into(),
+        message: error.to_string(),
+        ours: false,
+    })?;
+    create::start(bundle, &start)
+}
+
+/// A panic is a report too, and never a line in the container's output. The process aborts after the hook.
+fn tell_panics(bundle: PathBuf) {
+    SELF.store(std::process::id(), Ordering::Relaxed);
+    std::panic::set_hook(Box::new(move |panic| {
+        if SELF.load(Ordering::Relaxed) == std::process::id() {
+            let message = format!("start helper: {panic}");
+            let error = StartError { reason: "CreateContainerError".into(), message, ours: true };
+            let _ = handover::report(&bundle, &Err(error));
+        }
+    }));
+}

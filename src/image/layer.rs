@@ -1,0 +1,276 @@
+//! A layer's tar stream to one EROFS file, read once and written once.
+//!
+//! Source: OCI image specification, "Image Layer Filesystem Changeset". Whiteouts become what overlay understands:
+//! a character device 0:0 under the name, or the attribute trusted.overlay.opaque on the directory.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use super::erofs::{Directory, Meta, Writer};
+use super::erofs_dir::Entry as Name;
+use super::erofs_xattr;
+use super::tarball::{Entry, Kind, Tarball, bad};
+use super::tree::{Dir, Node, ROOT, Tree};
+
+const LINK_TARGET_LIMIT: usize = 4095;
+/// Types of directory entries.
+const FILE: u8 = 1;
+const DIR: u8 = 2;
+const CHAR: u8 = 3;
+const BLOCK: u8 = 4;
+const FIFO: u8 = 5;
+const SYMLINK: u8 = 7;
+
+/// Writes the layer that `tar` (uncompressed) describes into an empty file, and hands the file back. `uuid` becomes
+/// the file system's. The stream is read up to the archive's end, not beyond. An error names the path at fault.
+pub fn convert(tar: impl Read, file: File, uuid: [u8; 16]) -> io::Result<File> {
+    let mut tar = Tarball::new(tar);
+    let mut layer = Layer { tree: Tree::new(), writer: Writer::new(file), whiteout: None };
+    while let Some(entry) = tar.next()? {
+        let path = String::from_utf8_lossy(&entry.path).into_owned();
+        layer.add(entry, &mut tar).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+    }
+    layer.finish(uuid)
+}
+
+struct Layer {
+    tree: Tree,
+    writer: Writer,
+    /// One inode serves all whiteouts.
+    whiteout: Option<u64>,
+}
+
+impl Layer {
+    fn add<R: Read>(&mut self, entry: Entry, tar: &mut Tarball<R>) -> io::Result<()> {
+        let (parent, name) = self.tree.parent(&entry.path).map_err(bad)?;
+        let Some(name) = name else {
+            return match entry.kind {
+                Kind::Dir => self.dir(ROOT, &entry),
+                _ => Err(bad("the root is not a directory")),
+            };
+        };
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
+            return self.hide(parent, hidden);
+        }
+        let node = match &entry.kind {
+            Kind::Dir => {
+                let dir = self.tree.make_dir(parent, name).map_err(bad)?;
+                return self.dir(dir, &entry);
+            }
+            Kind::Link(target) => self.link(target, parent, name)?,
+            kind => {
+                let node = self.write(kind, &entry, tar)?;
+                Some(self.tree.add(node).map_err(bad)?)
+            }
+        };
+        if let Some(node) = node {
+            self.tree.set(parent, name, node);
+        }
+        Ok(())
+    }
+
+    /// A directory described, maybe once more: the last description holds, the entries stay.
+    fn dir(&mut self, node: usize, entry: &Entry) -> io::Result<()> {
+        let meta = meta(entry, libc::S_IFDIR)?;
+        if let Some(dir) = self.tree.dir_mut(node) {
+            dir.meta = meta;
+        }
+        Ok(())
+    }
+
+    fn hide(&mut self, parent: usize, hidden: &[u8]) -> io::Result<()> {
+        match hidden {
+            b".wh..opq" => {
+                if let Some(dir) = self.tree.dir_mut(parent) {
+                    dir.opaque = true;
+                }
+                Ok(())
+            }
+            // Bookkeeping of aufs, which made this format.
+            hidden if hidden.starts_with(b".wh.") => Ok(()),
+            b"" | b"." | b".." => Err(bad("a whiteout of nothing")),
+            hidden => self.tree.whiteout(parent, hidden).map_err(bad),
+        }
+    }
+
+    /// Another name of a file; None where it names itself.
+    fn link(&mut self, target: &[u8], parent: usize, name: &[u8]) -> io::Result<Option<usize>> {
+        let shown = String::from_utf8_lossy(target).into_owned();
+        let node = self.tree.find(target).map_err(bad)?;
+        if node.is_some() && node == self.tree.child(parent, name) {
+            return Ok(None);
+        }
+        match node.and_then(|node| self.tree.nodes.get_mut(node)) {
+            Some(Node::File { links, .. }) => *links += 1,
+            Some(Node::Dir(_)) => return Err(bad(format!("a hard link to the directory {shown}"))),
+            Some(Node::Whiteout) | None => {
+                return Err(bad(format!("a hard link to {shown}, which this layer does not hold")));
+            }
+        }
+        Ok(node)
+    }
+
+    fn write<R: Read>(&mut self, kind: &Kind, entry: &Entry, tar: &mut Tarball<R>) -> io::Result<Node> {
+        let node = |nid, kind, target| Node::File { nid, links: 1, kind, target };
+        let special = |writer: &mut Writer, mode, major, minor| {
+            writer.special(&meta(entry, mode)?, major, minor)
+        };
+        let writer = &mut self.writer;
+        Ok(match kind {
+            Kind::Symlink(target) => {
+                if target.is_empty() || target.len() > LINK_TARGET_LIMIT {
+                    return Err(bad(format!("a symbolic link of {} bytes", target.len())));
+                }
+                let content = writer.content(&target[..])?;
+                let nid = writer.file(&meta(entry, libc::S_IFLNK)?, content)?;
+                node(nid, SYMLINK, Some(target.as_slice().into()))
+            }
+            Kind::Char(major, minor) => node(special(writer, libc::S_IFCHR, *major, *minor)?, CHAR, None),
+            Kind::Block(major, minor) => node(special(writer, libc::S_IFBLK, *major, *minor)?, BLOCK, None),
+            Kind::Fifo => node(special(writer, libc::S_IFIFO, 0, 0)?, FIFO, None),
+            Kind::File | Kind::Dir | Kind::Link(_) => {
+                let content = match &entry.sparse {
+                    Some(map) => writer.content(Sparse::new(tar, map, entry.size))?,
+                    None => writer.content(tar.take(entry.size))?,
+                };
+                node(writer.file(&meta(entry, libc::S_IFREG)?, content)?, FILE, None)
+            }
+        })
+    }
+
+    /// Corrects link counts, then writes the directories: first a place for each, then what lies in them.
+    fn finish(mut self, uuid: [u8; 16]) -> io::Result<File> {
+        for node in &self.tree.nodes {
+            if let Node::File { nid, links, .. } = node
+                && *links > 1
+            {
+                self.writer.set_links(*nid, *links)?;
+            }
+        }
+        let dirs = self.family()?;
+        let mut places = vec![None; self.tree.nodes.len()];
+        let mut kept = Vec::with_capacity(dirs.len());
+        for &(node, parent) in &dirs {
+            let directory = directory(&self.tree, self.whiteout, (node, parent), &places)?;
+            let place = self.writer.place(&directory, node == ROOT)?;
+            if let Some(slot) = places.get_mut(node) {
+                *slot = Some(place.nid);
+            }
+            kept.push(place);
+        }
+        for (&(node, parent), place) in dirs.iter().zip(&kept) {
+            let directory = directory(&self.tree, self.whiteout, (node, parent), &places)?;
+            self.writer.directory(&directory, place)?;
+        }
+        self.writer.finish(uuid)
+    }
+
+    /// All directories that still hang on the root, each with its parent, parents first; names in order, so that the
+    /// same tar makes the same file. Whiteouts get their inode here, and opaque directories their attribute.
+    fn family(&mut self) -> io::Result<Vec<(usize, usize)>> {
+        let mut dirs = vec![(ROOT, ROOT)];
+        let mut at = 0;
+        while let Some(&(node, _)) = dirs.get(at) {
+            at += 1;
+            let Some(dir) = self.tree.dir(node) else { continue };
+            for &child in dir.children.values() {
+                match self.tree.nodes.get(child) {
+                    Some(Node::Dir(_)) => dirs.push((child, node)),
+                    Some(Node::Whiteout) if self.whiteout.is_none() => {
+                        let meta = Meta { mode: libc::S_IFCHR, ..Meta::default() };
+                        self.whiteout = Some(self.writer.special(&meta, 0, 0)?);
+                    }
+                    _ => {}
+                }
+            }
+            if let Some(Dir { meta, opaque: true, .. }) = self.tree.dir_mut(node) {
+                erofs_xattr::add_opaque(&mut meta.xattrs)?;
+            }
+        }
+        Ok(dirs)
+    }
+}
+
+/// A directory with its entries; numbers of directories without a place yet are 0.
+fn directory<'a>(
+    tree: &'a Tree,
+    whiteout: Option<u64>,
+    (node, parent): (usize, usize),
+    places: &[Option<u64>],
+) -> io::Result<Directory<'a>> {
+    let dir = tree.dir(node).ok_or_else(|| bad("a directory was lost"))?;
+    let place = |node: usize| places.get(node).copied().flatten().unwrap_or(0);
+    let mut entries = vec![
+        Name { name: b".", nid: place(node), kind: DIR },
+        Name { name: b"..", nid: place(parent), kind: DIR },
+    ];
+    let mut links = 2;
+    for (name, &child) in &dir.children {
+        let (nid, kind) = match tree.nodes.get(child) {
+            Some(Node::Dir(_)) => (place(child), DIR),
+            Some(Node::File { nid, kind, .. }) => (*nid, *kind),
+            Some(Node::Whiteout) | None => (whiteout.unwrap_or(0), CHAR),
+        };
+        links += u32::from(kind == DIR);
+        entries.push(Name { name, nid, kind });
+    }
+    entries.sort_unstable_by_key(|entry| entry.name);
+    Ok(Directory { meta: &dir.meta, links, entries })
+}
+
+fn meta(entry: &Entry, kind: u32) -> io::Result<Meta> {
+    Ok(Meta {
+        mode: kind | entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        mtime: entry.mtime,
+        xattrs: erofs_xattr::encode(&entry.xattrs)?,
+    })
+}
+
+/// The content of a sparse file: its stored pieces with zeros between.
+struct Sparse<'a, R> {
+    stored: &'a mut Tarball<R>,
+    /// What follows, last first: bytes of zeros, then bytes of data.
+    pieces: Vec<(u64, u64)>,
+}
+
+impl<'a, R> Sparse<'a, R> {
+    fn new(stored: &'a mut Tarball<R>, map: &[(u64, u64)], size: u64) -> Self {
+        let mut end = 0;
+        let mut pieces = Vec::with_capacity(map.len() + 1);
+        for &(offset, length) in map {
+            pieces.push((offset.saturating_sub(end), length));
+            end = offset + length;
+        }
+        pieces.push((size.saturating_sub(end), 0));
+        pieces.reverse();
+        Sparse { stored, pieces }
+    }
+}
+
+impl<R: Read> Read for Sparse<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some((zeros, data)) = self.pieces.last_mut() {
+            let left = if *zeros > 0 { &mut *zeros } else { &mut *data };
+            let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
+            let Some(space) = buffer.get_mut(..most).filter(|space| !space.is_empty()) else {
+                if buffer.is_empty() {
+                    return Ok(0);
+                }
+                self.pieces.pop();
+                continue;
+            };
+            let n = if *zeros > 0 {
+                space.fill(0);
+                most
+            } else {
+                self.stored.read(space)?
+            };
+            let left = if *zeros > 0 { zeros } else { data };
+            *left -= n as u64;
+            return Ok(n);
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,199 @@
+//! Layers mounted read-only once a boot, and on them the writable view of one container.
+
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::statfs;
+
+use super::{Image, Store, erofs};
+
+/// mount(2) takes one page of options; room is left for what is not a lower layer.
+const OPTIONS_LIMIT: usize = 4000;
+/// Another process may take the loop device that the kernel just called free.
+const LOOP_TRIES: usize = 64;
+
+/// Mounts each of the image's layers read-only at `<run>/layers/<hex>`, where it stays until the machine ends; a layer
+/// that is mounted already stays as it is. Returns the directories, topmost layer first, as overlay wants them.
+pub fn mount_layers(store: &Store, image: &Image, run: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut layers = Vec::with_capacity(image.layers.len());
+    for diff_id in image.layers.iter().rev() {
+        let target = run.join("layers").join(diff_id.trim_start_matches("sha256:"));
+        // The empty layer, which some builders repeat, is one layer to overlay.
+        if layers.contains(&target) {
+            continue;
+        }
+        mount_layer(&store.layer(diff_id), &target)
+            .map_err(|error| io::Error::new(error.kind(), format!("mount layer {diff_id}: {error}")))?;
+        layers.push(target);
+    }
+    Ok(layers)
+}
+
+/// Mounts the writable view of `layers` (topmost first) at `target`; what is written goes under `scratch`, which is on
+/// a file system of its own kind (not overlay) and is emptied first. Both directories are made.
+pub fn mount_rootfs(layers: &[PathBuf], scratch: &Path, target: &Path) -> io::Result<()> {
+    unmount_rootfs(target, scratch)?;
+    let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+    for dir in [&upper, &work, &target.to_owned()] {
+        fs::create_dir_all(dir).map_err(|error| at(dir, error))?;
+    }
+    let empty = [scratch.join("empty")];
+    let lower = if layers.is_empty() {
+        fs::create_dir_all(&empty[0]).map_err(|error| at(&empty[0], error))?;
+        &empty[..]
+    } else {
+        layers
+    };
+    copy_root(lower.first().map_or(scratch, PathBuf::as_path), &upper)?;
+    let mut dirs: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+    dirs.extend([upper.as_path(), work.as_path()]);
+    overlay(&dirs, target).map_err(|error| at(target, error))
+}
+
+/// Takes the view away and discards what was written. Also right after half a mount, or none.
+pub fn unmount_rootfs(target: &Path, scratch: &Path) -> io::Result<()> {
+    loop {
+        match umount2(target, MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // A process that died uninterruptibly may still hold it; the name must be free now.
+            Err(Errno::EBUSY) => umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+                .map_err(|errno| at(target, errno.into()))?,
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => break,
+            Err(errno) => return Err(at(target, errno.into())),
+        }
+    }
+    match fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(scratch, error)),
+        _ => Ok(()),
+    }
+}
+
+fn mount_layer(file: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target)?;
+    if statfs(target)?.filesystem_type().0 as u32 == erofs::MAGIC {
+        return Ok(());
+    }
+    // From 6.12 on EROFS reads from the file itself; older kernels want a block device (ENOTBLK).
+    let flags = MsFlags::MS_RDONLY;
+    if mount(Some(file), target, Some("erofs"), flags, None::<&str>).is_ok() {
+        return Ok(());
+    }
+    let (device, _open) = attach(file)?;
+    mount(Some(&device), target, Some("erofs"), flags, None::<&str>)?;
+    Ok(())
+}
+
+/// `struct loop_config` and `struct loop_info64` of linux/loop.h; nix has none of it.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4c82;
+const LOOP_CONFIGURE: libc::Ioctl = 0x4c0a;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// A loop device that reads from the file, and its open descriptor: without it or a mount the device frees itself.
+fn attach(file: &Path) -> io::Result<(PathBuf, File)> {
+    let backing = File::open(file).map_err(|error| at(file, error))?;
+    let path = Path::new("/dev/loop-control");
+    let control = File::options().read(true).write(true).open(path).map_err(|error| at(path, error))?;
+    for _ in 0..LOOP_TRIES {
+        // SAFETY: this ioctl takes no argument and returns a number.
+        let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
+        let number = Errno::result(number).map_err(|errno| at(path, errno.into()))?;
+        let device = PathBuf::from(format!("/dev/loop{number}"));
+        let open = File::open(&device).map_err(|error| at(&device, error))?;
+        match configure(&open, &backing) {
+            Ok(()) => return Ok((device, open)),
+            Err(Errno::EBUSY) => {}
+            Err(errno) => return Err(at(&device, errno.into())),
+        }
+    }
+    Err(at(path, Errno::EBUSY.into()))
+}
+
+fn configure(device: &File, backing: &File) -> nix::Result<()> {
+    let config = LoopConfig {
+        fd: backing.as_raw_fd() as u32,
+        block_size: 0,
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        size_limit: 0,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags: LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR,
+        file_name: [0; 64],
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+        reserved: [0; 8],
+    };
+    // SAFETY: the argument is a whole loop_config that outlives the call; the kernel only reads it.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
+    Errno::result(result).map(drop)
+}
+
+/// The container's `/` is the upper directory's own inode: it takes owner and mode of the image's.
+fn copy_root(from: &Path, to: &Path) -> io::Result<()> {
+    let root = fs::metadata(from).map_err(|error| at(from, error))?;
+    chown(to, Some(root.uid()), Some(root.gid())).map_err(|error| at(to, error))?;
+    fs::set_permissions(to, fs::Permissions::from_mode(root.mode() & 0o7777)).map_err(|error| at(to, error))
+}
+
+/// Mounts an overlay of the lower directories, topmost first, with upper and work as the last two.
+fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
+    // Paths with the options' own separators, or too many of them, go by descriptor: 20 bytes each.
+    let plain: Vec<String> = dirs.iter().map(|dir| dir.to_string_lossy().into_owned()).collect();
+    let special = |path: &String| path.contains([',', ':', '\\', '\u{fffd}']);
+    let mut held: Vec<OwnedFd> = Vec::new();
+    let names = if plain.iter().any(special) || plain.iter().map(|path| path.len() + 1).sum::<usize>() > OPTIONS_LIMIT {
+        for dir in dirs {
+            held.push(open(*dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?);
+        }
+        held.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd())).collect()
+    } else {
+        plain
+    };
+    let [lower @ .., upper, work] = names.as_slice() else { return Err(Errno::EINVAL.into()) };
+    let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+    let attempt = |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
+    // What is written dies with the container, so it needs no sync; the option came with 5.10.
+    match attempt(&format!("{options},volatile")) {
+        Err(Errno::EINVAL) => attempt(&options)?,
+        result => result?,
+    }
+    Ok(())
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,408 @@
+//! The store: `layers/<hex>.erofs`, `configs/<hex>.json`, `tags/<name>.json`. No database: what a tag names is whole,
+//! what none names is garbage.
+//!
+//! Everything is written under `tmp/`, synced and renamed into place, tags last, so that a power cut at any moment
+//! leaves either the old state or the new one.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use oci_spec::image::ImageConfiguration;
+use serde::{Deserialize, Serialize};
+
+use super::reference::is_digest;
+use super::stream::{self, Hashed};
+use super::{Reference, erofs, layer};
+
+/// A tag or configuration above this is damaged; PID 1 reads them.
+const JSON_LIMIT: u64 = 4 << 20;
+const NAME_LIMIT: usize = 240;
+
+/// A directory of images, `<root>/images`. It need not exist to be looked at.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// An image that is there, as a tag names it.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The full form of its name.
+    pub reference: String,
+    /// Digest of the configuration: `sha256:<hex>`.
+    pub id: String,
+    /// Digest of the manifest; empty where the archive held none (`docker save` before 25).
+    pub manifest: String,
+    /// Digests of the uncompressed layers, lowest first.
+    pub layers: Vec<String>,
+    pub config: ImageConfiguration,
+    /// Bytes of its layer files and configuration.
+    pub size: u64,
+}
+
+/// A tag file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Tag {
+    reference: String,
+    manifest: String,
+    config: String,
+    layers: Vec<String>,
+}
+
+/// The right to write; released when dropped.
+pub struct Writing<'a> {
+    store: &'a Store,
+    _lock: Flock<File>,
+}
+
+impl Store {
+    pub fn open(root: PathBuf) -> Self {
+        Store { root }
+    }
+
+    /// The image of this name, by tag, or by manifest digest where the name has one. None: not there.
+    /// An error: the name is invalid, or what is there is damaged.
+    pub fn find(&self, reference: &str) -> Result<Option<Image>, String> {
+        let reference = Reference::parse(reference)?;
+        let exact = self.tag_path(&reference.to_string());
+        if let Some(tag) = read_tag(&exact)? {
+            return self.image(tag).map(Some);
+        }
+        let Some(digest) = &reference.digest else { return Ok(None) };
+        for path in self.tag_paths()? {
+            // Another image's damage is not this one's.
+            let Ok(Some(tag)) = read_tag(&path) else { continue };
+            let same = Reference::parse(&tag.reference).is_ok_and(|other| other.name() == reference.name());
+            if same && (tag.manifest == *digest || tag.config == *digest) {
+                return self.image(tag).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// All images that are whole, by name. A damaged one is left out and logged.
+    pub fn list(&self) -> Result<Vec<Image>, String> {
+        let mut images = Vec::new();
+        for path in self.tag_paths()? {
+            match read_tag(&path).and_then(|tag| tag.map(|tag| self.image(tag)).transpose()) {
+                Ok(image) => images.extend(image),
+                Err(error) => log::warn!("image store: {error}"),
+            }
+        }
+        images.sort_by(|a, b| a.reference.cmp(&b.reference));
+        Ok(images)
+    }
+
+    /// The names of all tags, whole or damaged.
+    pub fn names(&self) -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        for path in self.tag_paths()? {
+            names.extend(read_tag(&path)?.map(|tag| tag.reference));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The file of a layer, whether it is there or not.
+    pub fn layer(&self, diff_id: &str) -> PathBuf {
+        self.root.join("layers").join(format!("{}.erofs", hex(diff_id)))
+    }
+
+    /// Takes the name away, and with the last name of a layer or configuration its file. False: there was none.
+    pub fn remove(&self, reference: &str) -> Result<bool, String> {
+        let reference = Reference::parse(reference)?.to_string();
+        let path = self.tag_path(&reference);
+        if !path.exists() {
+            return Ok(false);
+        }
+        let writing = self.write()?;
+        fs::remove_file(&path).map_err(|error| at(&path, error))?;
+        sync_dir(&self.root.join("tags"))?;
+        writing.sweep()?;
+        Ok(true)
+    }
+
+    /// Reads all that a name stands for, every byte of its layers, and compares it with the digests taken when it was
+    /// written. Tells each damage; none means whole. An error: not there, or not to be read at all.
+    pub fn verify(&self, reference: &str) -> Result<Vec<String>, String> {
+        let name = Reference::parse(reference)?.to_string();
+        let tag = read_tag(&self.tag_path(&name))?.ok_or_else(|| format!("no image {name}"))?;
+        let mut damage = Vec::new();
+        if let Err(error) = self.config(&tag.config) {
+            damage.push(error);
+        }
+        for diff_id in &tag.layers {
+            if let Err(error) = self.verify_layer(diff_id) {
+                damage.push(error);
+            }
+        }
+        Ok(damage)
+    }
+
+    /// Takes the right to write, waiting for another writer to end, and clears away what a writer cut short left.
+    pub fn write(&self) -> Result<Writing<'_>, String> {
+        for dir in ["layers", "configs", "tags", "tmp"] {
+            let path = self.root.join(dir);
+            fs::create_dir_all(&path).map_err(|error| at(&path, error))?;
+        }
+        let path = self.root.join("lock");
+        let file = File::create(&path).map_err(|error| at(&path, error))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| format!("{}: lock: {errno}", path.display()))?;
+        let tmp = self.root.join("tmp");
+        for entry in fs::read_dir(&tmp).map_err(|error| at(&tmp, error))?.flatten() {
+            fs::remove_file(entry.path()).map_err(|error| at(&entry.path(), error))?;
+        }
+        Ok(Writing { store: self, _lock: lock })
+    }
+
+    fn image(&self, tag: Tag) -> Result<Image, String> {
+        let (config, mut size) = self.config(&tag.config)?;
+        for diff_id in &tag.layers {
+            size += self.layer_size(diff_id)?;
+        }
+        Ok(Image {
+            reference: tag.reference,
+            id: tag.config,
+            manifest: tag.manifest,
+            layers: tag.layers,
+            config,
+            size,
+        })
+    }
+
+    fn config(&self, digest: &str) -> Result<(ImageConfiguration, u64), String> {
+        let path = self.config_path(digest);
+        let bytes = read_json(&path)?.ok_or_else(|| format!("{}: missing", path.display()))?;
+        if stream::digest(&bytes) != digest {
+            return Err(format!("{}: damaged: not what its digest says", path.display()));
+        }
+        let config = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((config, bytes.len() as u64))
+    }
+
+    /// The bytes of a layer's file, which tells its own size in its superblock: catches a missing or truncated one.
+    fn layer_size(&self, diff_id: &str) -> Result<u64, String> {
+        let path = self.layer(diff_id);
+        let file = File::open(&path).map_err(|error| at(&path, error))?;
+        let size = file.metadata().map_err(|error| at(&path, error))?.len();
+        let mut head = [0; 0x28];
+        file.read_exact_at(&mut head, 1024).map_err(|error| at(&path, error))?;
+        let word = |at: usize| {
+            let bytes = head.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+            bytes.map_or(0, u32::from_le_bytes)
+        };
+        if word(0) != erofs::MAGIC || u64::from(word(0x24)) * erofs::BLOCK as u64 != size {
+            return Err(format!("{}: damaged: no file system of {size} bytes", path.display()));
+        }
+        Ok(size)
+    }
+
+    fn verify_layer(&self, diff_id: &str) -> Result<(), String> {
+        self.layer_size(diff_id)?;
+        let path = self.layer(diff_id);
+        let sum = self.sum_path(diff_id);
+        let stored = fs::read_to_string(&sum).map_err(|error| at(&sum, error))?;
+        let file = File::open(&path).map_err(|error| at(&path, error))?;
+        let found = Hashed::new(file).finish().map_err(|error| at(&path, error))?;
+        if stored.split_whitespace().next() != Some(hex(&found)) {
+            return Err(format!("{}: damaged: not what {} says", path.display(), sum.display()));
+        }
+        Ok(())
+    }
+
+    /// Beside each layer, in the form of sha256sum: `sha256sum -c *.sha256` checks a store without podinit.
+    fn sum_path(&self, diff_id: &str) -> PathBuf {
+        self.layer(diff_id).with_extension("sha256")
+    }
+
+    fn config_path(&self, digest: &str) -> PathBuf {
+        self.root.join("configs").join(format!("{}.json", hex(digest)))
+    }
+
+    fn tag_path(&self, reference: &str) -> PathBuf {
+        self.root.join("tags").join(format!("{}.json", escape(reference)))
+    }
+
+    /// The tag files; none where there is no store yet.
+    fn tag_paths(&self) -> Result<Vec<PathBuf>, String> {
+        let dir = self.root.join("tags");
+        match fs::read_dir(&dir) {
+            Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(at(&dir, error)),
+        }
+    }
+}
+
+impl Writing<'_> {
+    /// An unnamed file on the store's file system, for an archive that cannot be read twice.
+    pub fn spool(&self) -> Result<File, String> {
+        let path = self.tmp("spool");
+        let open = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = open.map_err(|error| at(&path, error))?;
+        fs::remove_file(&path).map_err(|error| at(&path, error))?;
+        Ok(file)
+    }
+
+    /// Whether the layer is there and of the right size.
+    pub fn has_layer(&self, diff_id: &str) -> bool {
+        self.store.layer_size(diff_id).is_ok() && self.store.sum_path(diff_id).exists()
+    }
+
+    /// Converts and publishes a layer from its blob, compressed or not. `blob` is the digest that the manifest gives
+    /// the blob, where there is a manifest. What does not have its digests is refused, and nothing of it stays.
+    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: impl Read) -> Result<(), String> {
+        let tmp = self.tmp(hex(diff_id));
+        let made = self.convert(diff_id, blob, source, &tmp);
+        if made.is_err() {
+            let _ = fs::remove_file(&tmp);
+        }
+        let sum = made.map_err(|error| format!("layer {diff_id}: {error}"))?;
+        let path = self.store.layer(diff_id);
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.publish(&self.store.sum_path(diff_id), format!("{}  {file}\n", hex(&sum)).as_bytes())?;
+        fs::rename(&tmp, &path).map_err(|error| at(&path, error))?;
+        sync_dir(&self.store.root.join("layers"))
+    }
+
+    pub fn add_config(&self, digest: &str, bytes: &[u8]) -> Result<(), String> {
+        if bytes.len() as u64 > JSON_LIMIT {
+            return Err(format!("configuration {digest}: {} bytes, more than {JSON_LIMIT}", bytes.len()));
+        }
+        self.publish(&self.store.config_path(digest), bytes)
+    }
+
+    /// Names an image; its layers and configuration are there already.
+    pub fn add_tag(&self, reference: &str, manifest: &str, config: &str, layers: &[String]) -> Result<(), String> {
+        let tag = Tag {
+            reference: reference.to_owned(),
+            manifest: manifest.to_owned(),
+            config: config.to_owned(),
+            layers: layers.to_vec(),
+        };
+        let mut text = serde_json::to_vec_pretty(&tag).map_err(|error| error.to_string())?;
+        text.push(b'\n');
+        self.publish(&self.store.tag_path(reference), &text)
+    }
+
+    /// Removes what no tag names. With a tag that cannot be read, nothing: it may name anything.
+    pub fn sweep(&self) -> Result<(), String> {
+        let mut named = BTreeSet::new();
+        for path in self.store.tag_paths()? {
+            if let Some(tag) = read_tag(&path)? {
+                named.extend(tag.layers.iter().map(|diff_id| hex(diff_id).to_owned()));
+                named.insert(hex(&tag.config).to_owned());
+            }
+        }
+        for dir in ["layers", "configs"] {
+            let dir = self.store.root.join(dir);
+            for entry in fs::read_dir(&dir).map_err(|error| at(&dir, error))?.flatten() {
+                let path = entry.path();
+                let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+                if !stem.is_some_and(|stem| named.contains(&stem)) {
+                    fs::remove_file(&path).map_err(|error| at(&path, error))?;
+                }
+            }
+            sync_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    fn convert(
+        &self,
+        diff_id: &str,
+        blob: Option<&str>,
+        source: impl Read,
+        tmp: &Path,
+    ) -> Result<String, String> {
+        let text = |error: io::Error| error.to_string();
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(tmp);
+        let file = file.map_err(|error| at(tmp, error))?;
+        let mut compressed = Hashed::new(source);
+        let mut plain = Hashed::new(stream::decompress(&mut compressed).map_err(text)?);
+        let file = layer::convert(&mut plain, file, uuid(diff_id)).map_err(text)?;
+        let found = plain.finish().map_err(text)?;
+        if found != diff_id {
+            return Err(format!("the content has the digest {found}"));
+        }
+        let found = compressed.finish().map_err(text)?;
+        if let Some(blob) = blob
+            && found != blob
+        {
+            return Err(format!("blob {blob} has the digest {found}"));
+        }
+        file.sync_all().map_err(|error| at(tmp, error))?;
+        let file = File::open(tmp).map_err(|error| at(tmp, error))?;
+        Hashed::new(file).finish().map_err(|error| at(tmp, error))
+    }
+
+    fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), String> {
+        let tmp = self.tmp("file");
+        let written = File::create(&tmp).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&tmp, path)
+        });
+        written.map_err(|error| at(path, error))?;
+        path.parent().map_or(Ok(()), sync_dir)
+    }
+
+    fn tmp(&self, name: &str) -> PathBuf {
+        self.store.root.join("tmp").join(name)
+    }
+}
+
+/// The digits of a digest; of anything else, nothing that leads out of a directory.
+fn hex(digest: &str) -> &str {
+    if is_digest(digest) { digest.strip_prefix("sha256:").unwrap_or_default() } else { "invalid" }
+}
+
+/// The file system's identity: the first half of the layer's digest, by which overlay tells its layers apart.
+fn uuid(diff_id: &str) -> [u8; 16] {
+    let digits = hex(diff_id);
+    std::array::from_fn(|i| {
+        digits.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0)
+    })
+}
+
+/// A reference as a file name: `/` and `:` escaped as in a URL, a very long one by its digest.
+fn escape(reference: &str) -> String {
+    let name = reference.replace('/', "%2F").replace(':', "%3A");
+    if name.len() > NAME_LIMIT { hex(&stream::digest(reference.as_bytes())).to_owned() } else { name }
+}
+
+fn read_tag(path: &Path) -> Result<Option<Tag>, String> {
+    let Some(bytes) = read_json(path)? else { return Ok(None) };
+    let tag: Tag = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    if let Some(digest) = tag.layers.iter().chain([&tag.config]).find(|digest| !is_digest(digest)) {
+        return Err(format!("{}: {digest:?} is not a digest", path.display()));
+    }
+    Ok(Some(tag))
+}
+
+fn read_json(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path, error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(JSON_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| at(path, error))?;
+    if bytes.len() as u64 > JSON_LIMIT {
+        return Err(format!("{}: larger than {JSON_LIMIT} bytes", path.display()));
+    }
+    Ok(Some(bytes))
+}
+
+fn sync_dir(path: &Path) -> Result<(), String> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| at(path, error))
+}
+
+fn at(path: &Path, error: io::Error) -> String {
+    format!("{}: {error}", path.display())
+}

@@ -1,0 +1,248 @@
+//! The loop: wait, look, learn, plan, act; one action, then look again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use log::{error, info, warn};
+use nix::poll::PollFlags;
+
+use crate::clock::Tick;
+use crate::config::Config;
+use crate::fatal;
+use crate::hands::Hands;
+use crate::ledger::Ledger;
+use crate::machine::Machine;
+use crate::manifest::dir::Dir;
+use crate::operator::request::Power;
+use crate::operator::socket::{ConnectionId, Listener};
+use crate::pod::spec::Problem;
+use crate::pod::{Desired, Fact, World, plan};
+use crate::senses::{News, Senses};
+
+/// A turn that does more than this many things is not getting anywhere: it is said, and looked at again a second later.
+const BUSY: usize = 20_000;
+
+/// What an ending machine allows beyond the pods' grace before it goes down regardless.
+const LAST_CALL: Duration = Duration::from_secs(15);
+
+pub struct Agent {
+    pub(super) config: Config,
+    pub(super) world: World,
+    pub(super) hands: Hands,
+    pub(super) machine: Option<Machine>,
+    /// None where the socket could not be made: pods run all the same.
+    pub(super) operator: Option<Listener>,
+    /// Exec helpers' pids, and who waits for their ends.
+    pub(super) sessions: BTreeMap<i32, ConnectionId>,
+    /// How the machine is to end, and since when.
+    pub(super) ending: Option<(Power, Tick)>,
+    desired: Desired,
+    ledger: Option<Ledger>,
+    dir: Dir,
+    senses: Senses,
+    listed: Option<Tick>,
+}
+
+impl Agent {
+    /// A first life begins with what it finds removed; a later one goes on from the ledger.
+    pub fn new(config: Config, machine: Option<Machine>, duties: &[&'static str]) -> io::Result<Self> {
+        let mut dir = Dir::new(config.manifests.clone(), config.node_name.clone());
+        let mut hands = Hands::new(&config, duties)?;
+        let (ledger, world) = remembered(&config, &mut hands);
+        dir.remember(world.pods.values().filter(|pod| pod.dismissed.is_none()).map(|pod| pod.spec.clone()));
+        let senses = Senses::open(&config.manifests)?;
+        let socket = config.run.join("podinit.sock");
+        let operator = Listener::bind(&socket).map_err(|why| error!("operator: no socket: {why}")).ok();
+        let desired = Desired {
+            restart_cap: Some(config.restart_cap),
+            ending_grace: Some(config.ending_grace),
+            ..Desired::default()
+        };
+        Ok(Agent {
+            config,
+            world,
+            hands,
+            machine,
+            operator,
+            sessions: BTreeMap::new(),
+            ending: None,
+            desired,
+            ledger: Some(ledger).flatten(),
+            dir,
+            senses,
+            listed: None,
+        })
+    }
+
+    /// Lives until an end is wanted and everything of the pods is gone. Tells which end.
+    pub fn live(&mut self) -> Power {
+        loop {
+            let wake_at = self.turn();
+            if let Some((power, since)) = self.ending {
+                let late = Tick::now() >= since + self.config.ending_grace + LAST_CALL;
+                if self.world.pods.is_empty() || late {
+                    if late {
+                        warn!("podinit: {} pods did not end in time", self.world.pods.len());
+                    }
+                    return power;
+                }
+            }
+            let polled = self.polled();
+            let news = self.senses.wait(wake_at, &polled);
+            self.look(news);
+        }
+    }
+
+    /// Observes what the news point to, and learns it.
+    fn look(&mut self, news: News) {
+        if news.children {
+            self.reap();
+        }
+        if news.terminate {
+            self.end(Power::Poweroff);
+        }
+        if news.interrupt {
+            // Ctrl-Alt-Del on a board, Ctrl-C elsewhere.
+            self.end(Power::Reboot);
+        }
+        if news.manifests || news.hangup {
+            self.listed = None;
+        }
+        for fact in self.hands.heard(&news.ready) {
+            self.learn(fact);
+        }
+        self.serve();
+        self.heed_machine(&news.ready);
+    }
+
+    /// Does everything that is due. Returns when to look again.
+    fn turn(&mut self) -> Option<Tick> {
+        let listing = self.list();
+        let mut wake_at = None;
+        for step in 0.. {
+            let now = Tick::now();
+            let plan = plan(&self.desired, &self.world, now);
+            wake_at = plan.wake_at;
+            let Some(action) = plan.actions.first() else { break };
+            if step >= BUSY {
+                error!("podinit: {BUSY} actions in one turn, next: {action:?}");
+                wake_at = Some(now + Duration::from_secs(1));
+                break;
+            }
+            for fact in self.hands.carry_out(action, &self.world) {
+                self.learn(fact);
+            }
+        }
+        let (facts, upkeep) = self.hands.upkeep(&self.world, Tick::now());
+        for fact in facts {
+            self.learn(fact);
+        }
+        let deadline = self.ending.map(|(_, since)| since + self.config.ending_grace + LAST_CALL);
+        [wake_at, upkeep, listing, deadline].into_iter().flatten().min()
+    }
+
+    /// Lists the manifests when it is time, or when they changed. Returns when it is time again.
+    fn list(&mut self) -> Option<Tick> {
+        if self.ending.is_some() {
+            return None;
+        }
+        let now = Tick::now();
+        let due = self.listed.map(|last| last + self.config.file_check);
+        if due.is_some_and(|due| now < due) {
+            return due;
+        }
+        self.senses.watch();
+        let listing = self.dir.list();
+        self.desired.pods = listing.pods;
+        if listing.problems != self.world.problems {
+            self.tell(&listing.problems);
+            self.learn(Fact::Listed { problems: listing.problems });
+        }
+        self.listed = Some(now);
+        Some(now + self.config.file_check)
+    }
+
+    /// New problems, once each.
+    fn tell(&self, problems: &[Problem]) {
+        for problem in problems.iter().filter(|problem| !self.world.problems.contains(problem)) {
+            if problem.refused { error!("manifest {problem}") } else { warn!("manifest {problem}") }
+        }
+    }
+
+    /// Files a fact: told, learned, and written down before anything is done about it.
+    pub(super) fn learn(&mut self, fact: Fact) {
+        let now = Tick::now();
+        if let Some(line) = fact.line(&self.world) {
+            info!("{line}");
+        }
+        self.world.learn(fact.clone(), now);
+        if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {
+            error!("ledger: {why}: a re-execution would start from nothing");
+            self.ledger = None;
+        }
+    }
+
+    pub(super) fn reap(&mut self) {
+        for (pid, ended) in self.hands.reap() {
+            if let Some(connection) = self.sessions.remove(&pid) {
+                self.answer_session(connection, ended.code);
+                continue;
+            }
+            for fact in self.hands.ended(pid, ended, &self.world) {
+                self.learn(fact);
+            }
+        }
+    }
+
+    /// From now on nothing is wanted. A second wish may turn a reboot into a power off, never undo it.
+    pub(super) fn end(&mut self, power: Power) {
+        if self.ending.is_none() {
+            info!("podinit: ending: {}", format!("{power:?}").to_lowercase());
+        }
+        let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
+        self.ending = Some((power, since));
+        self.desired.ending = true;
+    }
+
+    fn polled(&self) -> Vec<(RawFd, PollFlags)> {
+        let mut polled = self.hands.polls();
+        polled.extend(self.operator.iter().flat_map(Listener::polls));
+        if let Some(machine) = &self.machine {
+            polled.extend(machine.uevents.iter().map(|uevents| (uevents.as_raw_fd(), PollFlags::POLLIN)));
+            polled.extend(machine.buttons.fds().map(|fd| (fd.as_raw_fd(), PollFlags::POLLIN)));
+        }
+        polled
+    }
+
+    fn heed_machine(&mut self, ready: &[RawFd]) {
+        let Some(machine) = &mut self.machine else { return };
+        if machine.uevents.as_ref().is_some_and(|uevents| ready.contains(&uevents.as_raw_fd())) {
+            machine.device_news();
+        }
+        let rung = machine.buttons.fds().any(|fd| ready.contains(&fd.as_raw_fd()));
+        if rung && machine.buttons.pressed() {
+            info!("machine: power button pressed");
+            self.end(Power::Poweroff);
+        }
+    }
+}
+
+/// The ledger and the world of a former life, or new ones. Without a ledger pods run all the same.
+fn remembered(config: &Config, hands: &mut Hands) -> (Option<Ledger>, World) {
+    if let Some(deaths) = fatal::resumed() {
+        warn!("podinit: re-executed after death {deaths}");
+        if deaths < fatal::SUSPECT {
+            match Ledger::resume(&config.run) {
+                Ok((ledger, world)) => return (Some(ledger), hands.resume(world)),
+                Err(why) => error!("ledger: cannot be read, starting over: {why}"),
+            }
+        } else {
+            error!("podinit: {deaths} deaths in a row: the ledger is not trusted, starting over");
+        }
+    }
+    hands.sweep();
+    let ledger = Ledger::create(&config.run).map_err(|why| error!("ledger: {why}")).ok();
+    (ledger, World::default())
+}

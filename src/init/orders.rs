@@ -1,0 +1,104 @@
+//! The operator's requests: questions are answered from the world, orders are carried out.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use log::{info, warn};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::agent::Agent;
+use crate::clock::{Tick, Wall};
+use crate::operator::request::{Answer, Fault, Reason, Request};
+use crate::operator::socket::{Asked, ConnectionId};
+use crate::operator::view;
+use crate::pod::status::Node;
+
+impl Agent {
+    /// Takes up what came in over the socket.
+    pub(super) fn serve(&mut self) {
+        let Some(operator) = &mut self.operator else { return };
+        let asked = operator.ready();
+        let gone = operator.gone();
+        for Asked { id, request, descriptors } in asked {
+            if let Some(answer) = self.answer(id, &request, &descriptors) {
+                self.reply(id, &answer);
+            }
+        }
+        // Whoever hangs up on a command does not want it any more.
+        self.sessions.retain(|pid, session| {
+            let left = gone.contains(session);
+            if left {
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            !left
+        });
+    }
+
+    pub(super) fn answer_session(&mut self, id: ConnectionId, code: i32) {
+        self.reply(id, &Answer::Ended { code });
+    }
+
+    fn reply(&mut self, id: ConnectionId, answer: &Answer) {
+        if let Some(operator) = &mut self.operator {
+            operator.reply(id, answer);
+        }
+    }
+
+    /// None: the answer comes later.
+    fn answer(&mut self, id: ConnectionId, request: &Request, descriptors: &[OwnedFd]) -> Option<Answer> {
+        match request {
+            Request::Power { how } => {
+                self.end(*how);
+                Some(Answer::Done {})
+            }
+            Request::Fault { what } => self.fault(id, *what),
+            Request::Exec { namespace, pod, container, command, tty } => {
+                let target = match view::target(&self.world, namespace, pod, container) {
+                    Ok(target) => target,
+                    Err(refusal) => return Some(refusal),
+                };
+                let fds: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+                let begun = self.hands.exec(&self.world, &target.uid, &target.container, command, *tty, &fds);
+                match begun {
+                    Ok(pid) => {
+                        self.sessions.insert(pid, id);
+                        None
+                    }
+                    Err(why) => Some(Answer::refused(Reason::InternalError, why)),
+                }
+            }
+            question => {
+                let node = Node { host_ips: self.hands.addresses(), restart_cap: Some(self.config.restart_cap) };
+                view::answer(question, &self.world, Tick::now(), &Wall::now(), &node, &self.config)
+            }
+        }
+    }
+
+    /// What a test asks for. The answer goes out first.
+    fn fault(&mut self, id: ConnectionId, what: Fault) -> Option<Answer> {
+        if !self.config.faults {
+            let message = "faults are off: podinit.faults=1 on the kernel command line allows them";
+            return Some(Answer::refused(Reason::Forbidden, message));
+        }
+        self.reply(id, &Answer::Done {});
+        info!("podinit: fault asked for: {what:?}");
+        match what {
+            Fault::Panic => panic!("asked for"),
+            Fault::Segv => signal_self(Signal::SIGSEGV),
+            Fault::Abort => signal_self(Signal::SIGABRT),
+            Fault::KillLogger => match self.world.helpers.get("logger") {
+                Some(pid) => signal(*pid, Signal::SIGKILL),
+                None => warn!("podinit: no logger runs"),
+            },
+        }
+        None
+    }
+}
+
+fn signal_self(which: Signal) {
+    signal(nix::unistd::getpid().as_raw(), which);
+}
+
+fn signal(pid: i32, which: Signal) {
+    let _ = kill(Pid::from_raw(pid), which);
+}

@@ -1,0 +1,239 @@
+//! A defaulted pod to podinit's own: everything that Kubernetes' validation refuses is refused here, all of it at once.
+//!
+//! Source: Kubernetes' pkg/apis/core/validation, for the fields that podinit supports.
+
+mod container;
+mod env;
+mod names;
+mod volume;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as k8s;
+
+use super::quantity::Quantity;
+use super::report::Report;
+use super::tree::{Path, quote};
+use crate::pod::spec::{Pod, RestartPolicy, Volume};
+
+/// The most that all annotations of a pod may take together, keys and values.
+const ANNOTATIONS: usize = 256 << 10;
+
+/// Checks the object, which is defaulted and not yet renamed. The pod is whole only if the report holds no refusal;
+/// its uid, origin and object are the caller's to set.
+pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
+    let none = k8s::PodSpec::default();
+    let spec = object.spec.as_ref().unwrap_or(&none);
+    let (namespace, name) = metadata(report, object, node);
+    let policies = [
+        ("Always", RestartPolicy::Always),
+        ("OnFailure", RestartPolicy::OnFailure),
+        ("Never", RestartPolicy::Never),
+    ];
+    let restart = choose(report, &spec.restart_policy, &policies, &Path::of("spec.restartPolicy"));
+    let host_network = spec.host_network.unwrap_or_default();
+    if let Some(other) = spec.node_name.as_deref().filter(|name| !name.is_empty() && *name != node) {
+        let message = format!("{} has no effect: the pod runs on this node, {node}", quote(other));
+        report.warn(&Path::of("spec.nodeName"), message);
+    }
+    let volumes = volumes(report, spec);
+    let around = container::Around {
+        containers: spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| c.name.as_str()).collect(),
+        volumes: spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect(),
+        host_network,
+    };
+    container_names(report, spec);
+    host_ports(report, spec);
+    let mut each = |list: &[k8s::Container], path: Path| {
+        let check = |(index, one)| container::check(report, one, &around, &path.item(index));
+        list.iter().enumerate().map(check).collect()
+    };
+    let init = each(spec.init_containers.as_deref().unwrap_or_default(), Path::of("spec.initContainers"));
+    let containers = each(&spec.containers, Path::of("spec.containers"));
+    Pod {
+        uid: String::new(),
+        namespace,
+        hostname: hostname(report, spec, &name, node),
+        name,
+        origin: String::new(),
+        restart: restart.unwrap_or(RestartPolicy::Always),
+        grace: grace(report, spec),
+        host_network,
+        init,
+        containers,
+        volumes,
+        object: k8s::Pod::default(),
+    }
+}
+
+/// The namespace, and the name with the node's suffix.
+fn metadata(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> (String, String) {
+    let metadata = &object.metadata;
+    let path = Path::of("metadata");
+    let given = metadata.name.as_deref().unwrap_or_default();
+    let name = full_name(given, node);
+    if given.is_empty() {
+        report.refuse(&path.key("name"), "a pod needs a name");
+    } else {
+        judge(report, &path.key("name"), names::subdomain(given).and_then(|()| names::subdomain(&name)));
+    }
+    let namespace = metadata.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+    judge(report, &path.key("namespace"), names::label(namespace));
+    if let Some(uid) = metadata.uid.as_deref().filter(|uid| !uid.is_empty()) {
+        judge(report, &path.key("uid"), names::uid(uid));
+    }
+    for (key, value) in metadata.labels.iter().flatten() {
+        let path = path.key("labels").entry(key);
+        judge(report, &path, names::key(key).and_then(|()| names::value(value)));
+    }
+    let mut bytes = 0usize;
+    for (key, value) in metadata.annotations.iter().flatten() {
+        bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+        judge(report, &path.key("annotations").entry(key), names::key(&key.to_lowercase()));
+    }
+    if bytes > ANNOTATIONS {
+        report.refuse(&path.key("annotations"), format!("hold {bytes} bytes: at most {ANNOTATIONS} are allowed"));
+    }
+    (namespace.into(), name)
+}
+
+/// A static pod's name: with the node's, in lower case.
+pub fn full_name(name: &str, node: &str) -> String {
+    format!("{name}-{}", node.to_lowercase())
+}
+
+fn grace(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Duration {
+    let seconds = spec.termination_grace_period_seconds.unwrap_or(30);
+    let seconds = u64::try_from(seconds).unwrap_or_else(|_| {
+        let message = format!("{seconds} is negative: use 0 or more seconds");
+        report.refuse(&Path::of("spec.terminationGracePeriodSeconds"), message);
+        0
+    });
+    Duration::from_secs(seconds)
+}
+
+/// The name that the containers see: at most 63 letters, as the kernel and DNS want it.
+fn hostname(report: &mut Report<'_>, spec: &k8s::PodSpec, name: &str, node: &str) -> String {
+    let path = Path::of("spec.hostname");
+    let given = spec.hostname.as_deref().filter(|given| !given.is_empty());
+    if let Some(given) = given {
+        judge(report, &path, names::label(given));
+    }
+    if spec.host_network.unwrap_or_default() {
+        if given.is_some() {
+            report.warn(&path, "has no effect on the host's network: the containers see the node's name");
+        }
+        return node.into();
+    }
+    let name: String = given.unwrap_or(name).chars().take(63).collect();
+    name.trim_end_matches(['-', '.']).into()
+}
+
+fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Vec<Volume> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut volumes = Vec::new();
+    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+        let path = Path::of("spec.volumes").item(index);
+        judge(report, &path.key("name"), names::label(&volume.name));
+        if let Some(first) = seen.insert(&volume.name, index) {
+            let message = format!("{} names spec.volumes[{first}] too: use another name", quote(&volume.name));
+            report.refuse(&path.key("name"), message);
+        }
+        volumes.extend(volume::check(report, volume, &path));
+    }
+    volumes
+}
+
+fn container_names(report: &mut Report<'_>, spec: &k8s::PodSpec) {
+    if spec.containers.is_empty() {
+        report.refuse(&Path::of("spec.containers"), "a pod needs at least one container");
+    }
+    let init = spec.init_containers.iter().flatten().enumerate().map(|(index, c)| ("spec.initContainers", index, c));
+    let regular = spec.containers.iter().enumerate().map(|(index, c)| ("spec.containers", index, c));
+    let mut seen: HashMap<&str, Path> = HashMap::new();
+    for (list, index, container) in init.chain(regular) {
+        let path = Path::of(list).item(index);
+        judge(report, &path.key("name"), names::label(&container.name));
+        if let Some(first) = seen.get(container.name.as_str()) {
+            let message = format!("{} names {first} too: use another name", quote(&container.name));
+            report.refuse(&path.key("name"), message);
+        } else {
+            seen.insert(&container.name, path);
+        }
+    }
+}
+
+/// No two regular containers may ask for one port of the host.
+fn host_ports(report: &mut Report<'_>, spec: &k8s::PodSpec) {
+    let mut seen = HashMap::new();
+    for (index, container) in spec.containers.iter().enumerate() {
+        for (item, port) in container.ports.iter().flatten().enumerate() {
+            let path = Path::of("spec.containers").item(index).key("ports").item(item);
+            let Some(number) = port.host_port.filter(|number| *number > 0) else { continue };
+            let key = (port.protocol.clone(), port.host_ip.clone().unwrap_or_default(), number);
+            if let Some(first) = seen.insert(key, path.clone()) {
+                let field = if report.root().find(&path.key("hostPort")).is_some() { "hostPort" } else { "containerPort" };
+                report.refuse(&path.key(field), format!("port {number} of the host is taken by {first}: use another"));
+            }
+        }
+    }
+}
+
+fn judge(report: &mut Report<'_>, path: &Path, verdict: Result<(), String>) {
+    if let Err(why) = verdict {
+        report.refuse(path, why);
+    }
+}
+
+/// One of an enumeration's words, which Kubernetes takes in their exact case only.
+fn choose<T: Copy>(report: &mut Report<'_>, given: &Option<String>, words: &[(&str, T)], path: &Path) -> Option<T> {
+    let given = given.as_deref().unwrap_or_default();
+    let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
+    if found.is_none() {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
+        report.refuse(path, format!("{} is none of {}", quote(given), known.join(", ")));
+    }
+    found
+}
+
+/// A quantity that may not be negative.
+fn amount(report: &mut Report<'_>, text: &str, path: &Path) -> Option<Quantity> {
+    match Quantity::parse(text) {
+        Ok(amount) if amount.negative() => {
+            report.refuse(path, format!("{text} is negative: use 0 or more"));
+            None
+        }
+        Ok(amount) => Some(amount),
+        Err(why) => {
+            report.refuse(path, why);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::yaml;
+
+    #[test]
+    fn a_hostname_is_cut_as_the_kubelet_cuts_it() {
+        let node = yaml::read("a: 1", 1).unwrap().unwrap();
+        let mut report = Report::new("f", &node);
+        let eight = "1234567.";
+        let table = [
+            ("test.pod.hostname".to_owned(), "test.pod.hostname".to_owned()),
+            (eight.repeat(9), format!("{}1234567", eight.repeat(7))),
+            (format!("{}123456.1234567.", eight.repeat(7)), format!("{}123456", eight.repeat(7))),
+            (format!("{}123456-1234567.", eight.repeat(7)), format!("{}123456", eight.repeat(7))),
+        ];
+        for (name, expected) in table {
+            assert_eq!(hostname(&mut report, &k8s::PodSpec::default(), &name, "n"), expected, "{name}");
+        }
+        let spec = k8s::PodSpec { hostname: Some("custom".into()), ..Default::default() };
+        assert_eq!(hostname(&mut report, &spec, "pod", "n"), "custom");
+        let spec = k8s::PodSpec { host_network: Some(true), ..Default::default() };
+        assert_eq!(hostname(&mut report, &spec, "pod", "Node"), "Node");
+    }
+}

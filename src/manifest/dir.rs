@@ -1,0 +1,288 @@
+//! The manifest directory: reads what changed, and keeps the last good pods of a file that turned bad.
+//!
+//! A file is read as documents. A document that is refused leaves its last good pod running, the others are taken new.
+//! Which pod was its, its name tells; where the name cannot be read, or is a new one, every pod of the file that no
+//! good document names runs on: rather one too many than one lost.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::text::LARGEST;
+use super::uid::Fnv;
+use super::{Read, Taken, read, unique};
+use crate::pod::spec::{Listing, Pod, Problem};
+
+/// The directory, and what was last good in it.
+pub struct Dir {
+    path: PathBuf,
+    node: String,
+    files: BTreeMap<OsString, Entry>,
+    /// Pods that ran before PID 1 re-executed, until the directory was listed once.
+    remembered: Vec<Arc<Pod>>,
+}
+
+/// What one file gave.
+#[derive(Default)]
+struct Entry {
+    stamp: Option<Stamp>,
+    /// Of the text that `taken` and `problems` come from.
+    hash: Option<Fnv>,
+    taken: Vec<Taken>,
+    problems: Vec<Problem>,
+    /// The names of its refused documents, as far as known.
+    refused: Vec<String>,
+}
+
+/// Tells whether a file changed.
+#[derive(Clone, Copy, PartialEq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    /// A later change of the directory is known, so the file's clock tick is over: a further write would show.
+    settled: bool,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            settled: true,
+        }
+    }
+}
+
+impl Dir {
+    pub fn new(path: PathBuf, node: String) -> Self {
+        Dir { path, node, files: BTreeMap::new(), remembered: Vec::new() }
+    }
+
+    /// Tells it which pods were running before PID 1 re-executed, so that a file that is bad now keeps its last good
+    /// ones (matched by `Pod::origin`'s file name).
+    pub fn remember(&mut self, pods: impl Iterator<Item = Arc<Pod>>) {
+        self.remembered = pods.collect();
+    }
+
+    /// Reads what changed since the last time (by size, mtime, ctime, inode), lists all. Never fails: trouble is a
+    /// Problem.
+    pub fn list(&mut self) -> Listing {
+        let mut problems = Vec::new();
+        let mut all = Vec::new();
+        match scan(&self.path) {
+            Ok(found) => self.refresh(found, &mut problems),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.files.clear();
+                self.remembered.clear();
+                problems.push(problem(&self.path, "does not exist: no pods are wanted", false));
+            }
+            Err(error) => {
+                let message = format!("cannot be listed: {error}: the pods known so far run on");
+                problems.push(problem(&self.path, &message, true));
+                all.extend(self.remembered.iter().map(|pod| taken(pod, &file_of(&pod.origin))));
+            }
+        }
+        for entry in self.files.values() {
+            all.extend(entry.taken.iter().cloned());
+            problems.extend(entry.problems.iter().cloned());
+        }
+        let pods = unique(all, &mut problems);
+        problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        Listing { pods, problems }
+    }
+
+    fn refresh(&mut self, found: Vec<(OsString, PathBuf)>, problems: &mut Vec<Problem>) {
+        let mut seen = Vec::new();
+        for (name, path) in found {
+            match look(&name, &path) {
+                Look::File(stamp) => seen.push((name, path, Ok(stamp))),
+                Look::Unreadable(error) => seen.push((name, path, Err(error))),
+                Look::Gone => {}
+                Look::Skipped(why) => problems.push(problem(Path::new(&name), why, false)),
+            }
+        }
+        let newest = seen.iter().filter_map(|(_, _, look)| look.as_ref().ok()).map(|stamp| stamp.changed).max();
+        let mut before = std::mem::take(&mut self.files);
+        for (name, path, look) in seen {
+            let label = name.to_string_lossy();
+            let mut entry = before.remove(&name).unwrap_or_else(|| self.recall(&label));
+            match look {
+                Ok(mut stamp) => {
+                    stamp.settled = Some(stamp.changed) < newest;
+                    // A file of the newest tick is read again: it may be written twice within one.
+                    if entry.stamp.is_none_or(|old| !old.settled || Stamp { settled: true, ..stamp } != old) {
+                        entry.renew(&label, &path, stamp, &self.node);
+                    }
+                }
+                Err(error) => entry.unreadable(&label, &error),
+            }
+            self.files.insert(name, entry);
+        }
+        self.remembered.clear();
+    }
+
+    /// What ran of a file before PID 1 re-executed.
+    fn recall(&self, label: &str) -> Entry {
+        let ours = self.remembered.iter().filter(|pod| pod.origin == label || file_of(&pod.origin) == label);
+        Entry { taken: ours.map(|pod| taken(pod, label)).collect(), ..Entry::default() }
+    }
+}
+
+impl Entry {
+    fn renew(&mut self, label: &str, path: &Path, stamp: Stamp, node: &str) {
+        let bytes = match fetch(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unreadable(label, &error),
+        };
+        self.stamp = Some(stamp);
+        let mut hash = Fnv::new();
+        hash.eat(&bytes);
+        if self.hash.replace(hash) == Some(hash) {
+            return;
+        }
+        if bytes.is_empty() {
+            // Editors and shells truncate before they write.
+            self.problems.clear();
+            if !self.taken.is_empty() {
+                let message = "is empty, as if being written: its pods run on; remove the file to stop them";
+                self.problems.push(problem(Path::new(label), message, false));
+            }
+            return;
+        }
+        let read = read(&bytes, label, &path.to_string_lossy(), node);
+        self.take(label, read);
+    }
+
+    /// Takes what is good, keeps what was good of what is not.
+    fn take(&mut self, label: &str, read: Read) {
+        let before = std::mem::take(&mut self.taken);
+        self.problems = read.problems;
+        let refused = std::mem::take(&mut self.refused);
+        // A refused document that bears no known name may be any of the former ones.
+        let mut unmatched = !read.legible;
+        for document in read.documents {
+            match (document.taken, document.name) {
+                (Some(new), _) => {
+                    // The same pod stays the same allocation, so that comparing is cheap.
+                    let same = before.iter().find(|old| old.pod == new.pod);
+                    let pod = same.map_or(new.pod, |old| old.pod.clone());
+                    self.taken.push(Taken { pod, ..new });
+                }
+                (None, Some(name)) => {
+                    let known = before.iter().any(|old| old.pod.full_name() == name) || refused.contains(&name);
+                    unmatched |= !known && !document.foreign;
+                    self.refused.push(name);
+                }
+                (None, None) => unmatched |= !document.foreign,
+            }
+        }
+        for old in before {
+            let name = old.pod.full_name();
+            let replaced = self.taken.iter().any(|new| new.pod.full_name() == name);
+            if !replaced && (unmatched || self.refused.contains(&name)) {
+                let message = format!("pod {name} runs on as its last good manifest says");
+                self.problems.push(problem(Path::new(label), &message, false));
+                self.taken.push(old);
+            }
+        }
+    }
+
+    /// Its pods run on, and it is tried again at the next listing.
+    fn unreadable(&mut self, label: &str, error: &io::Error) {
+        let kept = if self.taken.is_empty() { "" } else { ": its pods run on" };
+        (self.stamp, self.hash) = (None, None);
+        self.problems = vec![problem(Path::new(label), &format!("cannot be read: {error}{kept}"), true)];
+    }
+}
+
+/// What is at a name.
+enum Look {
+    File(Stamp),
+    Unreadable(io::Error),
+    Gone,
+    Skipped(&'static str),
+}
+
+fn look(name: &OsStr, path: &Path) -> Look {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        // Removed since the listing; but a link that leads nowhere is still there.
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => return Look::Gone,
+        Err(error) => return Look::Unreadable(error),
+    };
+    if metadata.is_dir() {
+        return Look::Skipped("is a directory: manifests below it are not read");
+    }
+    if !metadata.is_file() {
+        return Look::Skipped("is no regular file and is not read");
+    }
+    if backup(name.as_bytes()) {
+        return Look::Skipped("looks like an editor's backup and is not read: rename it to run it");
+    }
+    Look::File(Stamp::of(&metadata))
+}
+
+/// Better than the kubelet, which runs them.
+fn backup(name: &[u8]) -> bool {
+    let endings: [&[u8]; 5] = [b"~", b".bak", b".swp", b".orig", b".tmp"];
+    endings.iter().any(|ending| name.ends_with(ending)) || (name.starts_with(b"#") && name.ends_with(b"#"))
+}
+
+/// The visible names in byte order; a path that is a file is the only one.
+fn scan(path: &Path) -> io::Result<Vec<(OsString, PathBuf)>> {
+    if fs::metadata(path)?.is_file() {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        return Ok(vec![(name.to_owned(), path.to_owned())]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if !entry.file_name().as_bytes().starts_with(b".") {
+            found.push((entry.file_name(), entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A file's bytes, at most one more than allowed. Never waits for a writer, should the name be a pipe by now.
+fn fetch(path: &Path) -> io::Result<Vec<u8>> {
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("is no regular file any more"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
+    Taken { pod: pod.clone(), file: file.into(), line: 0 }
+}
+
+/// The file's name in an origin: `web.yaml#2` is of `web.yaml`.
+fn file_of(origin: &str) -> String {
+    match origin.rsplit_once('#') {
+        Some((file, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => file.into(),
+        _ => origin.into(),
+    }
+}
+
+fn problem(file: &Path, message: &str, refused: bool) -> Problem {
+    let file = file.to_string_lossy().into_owned();
+    Problem { file, line: 0, field: String::new(), message: message.into(), refused }
+}
+
+#[cfg(test)]
+mod tests;

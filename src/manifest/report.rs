@@ -1,0 +1,70 @@
+//! What is found while a document is read: each finding with its line and field, all of them, none twice.
+
+use super::tree::{Node, Path};
+use crate::pod::spec::Problem;
+
+/// How many findings of one document are told: a hostile one could have hundreds of thousands.
+const MOST: usize = 100;
+
+/// The findings of one document.
+pub struct Report<'d> {
+    file: &'d str,
+    root: &'d Node,
+    found: Vec<(Path, Problem)>,
+    refused: bool,
+}
+
+impl<'d> Report<'d> {
+    pub fn new(file: &'d str, root: &'d Node) -> Self {
+        Report { file, root, found: Vec::new(), refused: false }
+    }
+
+    pub fn root(&self) -> &'d Node {
+        self.root
+    }
+
+    /// The document cannot be taken. What follows from a refusal already made is not told again.
+    pub fn refuse(&mut self, path: &Path, message: impl Into<String>) {
+        let told = |(earlier, problem): &(Path, Problem)| problem.refused && path.within(earlier);
+        if !self.found.iter().any(told) {
+            self.add(path, message.into(), true);
+        }
+    }
+
+    /// The document is taken, but its author should know.
+    pub fn warn(&mut self, path: &Path, message: impl Into<String>) {
+        if !self.found.iter().any(|(earlier, _)| earlier == path) {
+            self.add(path, message.into(), false);
+        }
+    }
+
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether something at this path or below was refused.
+    pub fn refused_within(&self, path: &Path) -> bool {
+        self.found.iter().any(|(earlier, problem)| problem.refused && earlier.within(path))
+    }
+
+    /// In the order of the file.
+    pub fn into_problems(self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.found.into_iter().map(|(_, problem)| problem).collect();
+        problems.sort_by_key(|problem| problem.line);
+        problems
+    }
+
+    fn add(&mut self, path: &Path, message: String, refused: bool) {
+        self.refused |= refused;
+        if self.found.len() >= MOST {
+            return;
+        }
+        let message = match self.found.len() + 1 {
+            MOST => format!("{message} (and what follows is not told: mend these first)"),
+            _ => message,
+        };
+        let line = self.root.line_of(path);
+        let problem = Problem { file: self.file.into(), line, field: path.to_string(), message, refused };
+        self.found.push((path.clone(), problem));
+    }
+}

@@ -1,0 +1,256 @@
+//! A document's whole way, identity, and hostile input.
+
+use std::time::Duration;
+
+use super::*;
+use crate::pod::spec::{
+    Container, EnvValue, EnvVar, HostPathType, Mount, PullPolicy, Resources, RestartPolicy, Volume, VolumeSource,
+};
+
+const WEB: &str = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  labels: {app: web}
+spec:
+  restartPolicy: OnFailure
+  terminationGracePeriodSeconds: 5
+  initContainers:
+  - name: prepare
+    image: busybox:1.36
+    command: [sh, -c, 'echo hi > /data/index.html']
+    volumeMounts:
+    - {name: data, mountPath: /data/}
+  containers:
+  - name: nginx
+    image: nginx
+    args: ['-g', 'daemon off;']
+    workingDir: /srv
+    tty: true
+    ports: [{containerPort: 80}]
+    env:
+    - {name: A, value: 'x$(B)'}
+    - {name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    - {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
+    - {name: MEM, valueFrom: {resourceFieldRef: {containerName: prepare, resource: requests.memory}}}
+    resources:
+      limits: {cpu: 1.5, memory: 64Mi}
+      requests: {cpu: 250m}
+    volumeMounts:
+    - {name: data, mountPath: srv/www, subPath: a/b, readOnly: true}
+    - {name: host, mountPath: /host}
+    - {name: bare, mountPath: /bare}
+    terminationMessagePath: /out
+    terminationMessagePolicy: FallbackToLogsOnError
+  volumes:
+  - name: data
+    emptyDir: {medium: Memory, sizeLimit: 1Mi}
+  - name: host
+    hostPath: {path: /var/lib/web, type: DirectoryOrCreate}
+  - name: bare
+";
+
+fn one(text: &str) -> Pod {
+    let (mut pods, problems) = parse(text.as_bytes(), "web.yaml", "/etc/m/web.yaml", "Board1");
+    assert_eq!(problems, [], "{text}");
+    assert_eq!(pods.len(), 1);
+    pods.remove(0)
+}
+
+#[test]
+fn a_manifest_becomes_a_pod() {
+    let pod = one(WEB);
+    let mount = |volume: &str, path: &str| Mount {
+        volume: volume.into(),
+        path: path.into(),
+        read_only: false,
+        sub_path: None,
+    };
+    let prepare = Container {
+        name: "prepare".into(),
+        image: "busybox:1.36".into(),
+        pull: PullPolicy::IfNotPresent,
+        command: vec!["sh".into(), "-c".into(), "echo hi > /data/index.html".into()],
+        args: vec![],
+        working_dir: None,
+        env: vec![],
+        mounts: vec![mount("data", "/data")],
+        resources: Resources::default(),
+        tty: false,
+        termination_path: "/dev/termination-log".into(),
+        fallback_to_logs: false,
+    };
+    let var = |name: &str, value| EnvVar { name: name.into(), value };
+    let resource = |container: &str, resource: &str, divisor: &str| EnvValue::Resource {
+        container: container.into(),
+        resource: resource.into(),
+        divisor: divisor.into(),
+    };
+    let nginx = Container {
+        name: "nginx".into(),
+        image: "nginx".into(),
+        pull: PullPolicy::Always,
+        command: vec![],
+        args: vec!["-g".into(), "daemon off;".into()],
+        working_dir: Some("/srv".into()),
+        env: vec![
+            var("A", EnvValue::Literal("x$(B)".into())),
+            var("IP", EnvValue::Field("status.podIP".into())),
+            var("CPU", resource("nginx", "limits.cpu", "1m")),
+            var("MEM", resource("prepare", "requests.memory", "1")),
+        ],
+        mounts: vec![
+            Mount { sub_path: Some("a/b".into()), read_only: true, ..mount("data", "/srv/www") },
+            mount("host", "/host"),
+            mount("bare", "/bare"),
+        ],
+        resources: Resources {
+            cpu_request: Some(250),
+            cpu_limit: Some(1500),
+            memory_request: Some(64 << 20),
+            memory_limit: Some(64 << 20),
+        },
+        tty: true,
+        termination_path: "/out".into(),
+        fallback_to_logs: true,
+    };
+    let volume = |name: &str, source| Volume { name: name.into(), source };
+    let host = VolumeSource::HostPath { path: "/var/lib/web".into(), kind: HostPathType::DirectoryOrCreate };
+    let expected = Pod {
+        uid: pod.uid.clone(),
+        namespace: "default".into(),
+        name: "web-board1".into(),
+        origin: "web.yaml".into(),
+        restart: RestartPolicy::OnFailure,
+        grace: Duration::from_secs(5),
+        host_network: false,
+        hostname: "web-board1".into(),
+        init: vec![prepare],
+        containers: vec![nginx],
+        volumes: vec![
+            volume("data", VolumeSource::EmptyDir { memory: true, limit: Some(1 << 20) }),
+            volume("host", host),
+            volume("bare", VolumeSource::EmptyDir { memory: false, limit: None }),
+        ],
+        object: pod.object.clone(),
+    };
+    assert_eq!(pod, expected);
+}
+
+#[test]
+fn the_object_bears_what_the_kubelet_adds() {
+    let pod = one(WEB);
+    assert!(pod.uid.len() == 32 && pod.uid.bytes().all(|byte| byte.is_ascii_hexdigit()), "{}", pod.uid);
+    let metadata = &pod.object.metadata;
+    assert_eq!(metadata.name.as_deref(), Some("web-board1"));
+    assert_eq!(metadata.namespace.as_deref(), Some("default"));
+    assert_eq!(metadata.uid.as_ref(), Some(&pod.uid));
+    let annotations = metadata.annotations.as_ref().unwrap();
+    assert_eq!(annotations["kubernetes.io/config.hash"], pod.uid);
+    assert_eq!(annotations["kubernetes.io/config.source"], "file");
+    assert_eq!(annotations.len(), 2);
+    let spec = pod.object.spec.as_ref().unwrap();
+    assert_eq!(spec.node_name.as_deref(), Some("Board1"));
+    assert_eq!(spec.dns_policy.as_deref(), Some("ClusterFirst"));
+    let toleration = serde_json::to_value(spec.tolerations.as_ref().unwrap()).unwrap();
+    assert_eq!(toleration, serde_json::json!([{"operator": "Exists", "effect": "NoExecute"}]));
+    assert_eq!(pod.object.status, None);
+}
+
+#[test]
+fn the_uid_is_that_of_what_runs() {
+    let uid = |text: &str| one(text).uid;
+    let same = [
+        format!("# a comment\n{WEB}\n# another\n"),
+        WEB.replace("labels: {app: web}", "labels:\n    \"app\": 'web'"),
+        WEB.replace("  restartPolicy: OnFailure\n", "").replace("spec:\n", "spec:\n  restartPolicy: OnFailure\n"),
+        WEB.replace("spec:\n", "spec:\n  dnsPolicy: ClusterFirst\n  hostname: ~\n"),
+        WEB.replace("apiVersion: v1\nkind: Pod\n", "kind: Pod\napiVersion: \"v1\"\n"),
+    ];
+    for text in same {
+        assert_eq!(uid(&text), uid(WEB), "{text}");
+    }
+    let differ = [
+        WEB.replace("app: web", "app: web2"),
+        WEB.replace("name: web\n", "name: web2\n"),
+        WEB.replace("x$(B)", "y"),
+        WEB.replace("spec:\n", "spec:\n  enableServiceLinks: false\n"),
+    ];
+    for text in differ {
+        assert_ne!(uid(&text), uid(WEB), "{text}");
+    }
+    let uid_at = |path: &str, node: &str| parse(WEB.as_bytes(), "web.yaml", path, node).0.remove(0).uid;
+    assert_ne!(uid_at("/etc/m/web.yaml", "a"), uid_at("/etc/m/web.yaml", "b"));
+    assert_ne!(uid_at("/etc/m/web.yaml", "a"), uid_at("/etc/m/web2.yaml", "a"));
+    // Pinned: a change here restarts every pod of every board at its next upgrade. Do it knowingly.
+    assert_eq!(uid_at("/etc/kubernetes/manifests/web.yaml", "board"), PINNED);
+    assert_eq!(uid(&WEB.replace("name: web\n", "name: web\n  uid: my-own\n")), "my-own");
+}
+
+const PINNED: &str = "1f73b8d67a1b313543154c7e16fb49c5";
+
+#[test]
+fn documents_bear_their_number_and_the_last_of_a_name_counts() {
+    let pod = |name: &str, image: &str| {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - {{name: c, image: {image}}}\n")
+    };
+    let text = format!("---\n{}---\n# nothing\n---\n{}---\n{}", pod("a", "x"), pod("b", "x"), pod("a", "z"));
+    let (pods, problems) = parse(text.as_bytes(), "f", "/f", "n");
+    let found: Vec<_> = pods.iter().map(|pod| (pod.name.as_str(), pod.origin.as_str())).collect();
+    assert_eq!(found, [("b-n", "f#2"), ("a-n", "f#3")]);
+    assert_eq!(pods[1].containers[0].image, "z");
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, ["f:20: metadata.name: pod default/a-n is also in f: this later one, of f#3, counts"]);
+
+    let fixed = |name: &str| pod(name, "x").replace("{name: ", "{uid: u, name: ");
+    let (pods, problems) = parse(format!("{}---\n{}", fixed("a"), fixed("b")).as_bytes(), "f", "/f", "n");
+    assert_eq!(pods.len(), 1);
+    assert_eq!(problems[0].to_string(), "f:10: metadata.uid: u is also the uid of f: write another, or leave it out");
+    assert!(problems[0].refused);
+}
+
+#[test]
+fn a_bad_document_leaves_the_others() {
+    let text = format!("{WEB}---\nkind: Pod\napiVersion: v1\nmetadata: [\n---\n{}", WEB.replace("name: web\n", "name: other\n"));
+    let (pods, problems) = parse(text.as_bytes(), "f", "/f", "n");
+    assert_eq!(pods.iter().map(|pod| pod.origin.as_str()).collect::<Vec<_>>(), ["f", "f#3"]);
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].refused && problems[0].message.starts_with("not YAML"), "{problems:?}");
+}
+
+/// Whatever the text, parsing ends, without a panic, and takes nothing it reports as refused.
+#[test]
+fn no_text_makes_it_panic() {
+    let json = serde_json::to_string_pretty(&one(WEB).object).unwrap();
+    let seeds = [WEB.as_bytes(), json.as_bytes()];
+    let spice: [&[u8]; 32] = [
+        b"&a ", b"*a", b"<<: *a\n", b"!!str ", b"!x ", b"|\n", b">-\n", b"'", b"\"", b"\\u", b"\\ud800", b"{", b"}", b"[", b"]",
+        b"- ", b": ", b"? ", b"---\n", b"...\n", b"%YAML 1.1\n", b"%TAG ! x\n", b"\t", b"\r", b"\0", b"\xff", "\u{feff}".as_bytes(),
+        "ä".as_bytes(), b"~", b"1e999", b"0x", b"#",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..3000 {
+        let mut text = seeds[round % 2].to_vec();
+        for _ in 0..random.usize(1..6) {
+            let at = random.usize(0..=text.len());
+            let end = (at + random.usize(0..40)).min(text.len());
+            match random.u8(0..6) {
+                0 => drop(text.drain(at..end)),
+                1 => text.truncate(at.max(1)),
+                2 => drop(text.splice(at..at, text[at..end].to_vec())),
+                3 if at < text.len() => text[at] = random.u8(..),
+                _ => drop(text.splice(at..at, spice[random.usize(0..spice.len())].iter().copied())),
+            }
+        }
+        let (pods, problems) = parse(&text, "f", "/f", "n");
+        if pods.is_empty() {
+            let blank = text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
+            let silent = problems.is_empty() && !blank && !text.starts_with(b"~");
+            assert!(!silent, "no pod, no problem: {}", String::from_utf8_lossy(&text));
+        }
+        for problem in problems {
+            assert!(!problem.message.is_empty() && problem.file == "f");
+        }
+    }
+}

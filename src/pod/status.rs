@@ -1,1 +1,0 @@
-//! What Kubernetes would say of a pod: a projection of facts.

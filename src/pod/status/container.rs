@@ -1,0 +1,198 @@
+//! What Kubernetes would say of one container: its state and reason, the state before, its restart count.
+//! Source: Kubernetes' API reference, ContainerStatus; the reasons are the kubelet's.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as k8s;
+
+use super::Now;
+use crate::clock::Tick;
+use crate::pod::facts::{ContainerFacts, Exit, Image, PodFacts, Run, Sandbox, StartError};
+use crate::pod::resources::container_id;
+use crate::pod::restart;
+use crate::pod::spec::{Container, PullPolicy};
+
+/// An image that could not be had is told as just failed for so long, and as backing off from then on.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Kubernetes' exit code of a container whose first process could not be started.
+const NOT_STARTED: i32 = 128;
+
+/// The status of one container of the pod; one that was never touched waits.
+pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::ContainerStatus {
+    let untouched = ContainerFacts::default();
+    let facts = pod.containers.get(&container.name).unwrap_or(&untouched);
+    let init = pod.spec.init.iter().any(|other| other.name == container.name);
+    let view = View { pod, container, facts, now };
+    let (state, last) = view.states();
+    let running = state.running.is_some();
+    let completed = state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
+    let shown = facts.run.as_ref().filter(|run| began(run)).or(facts.last.as_ref());
+    k8s::ContainerStatus {
+        container_id: shown.map(|run| view.id(run)),
+        image: container.image.clone(),
+        image_id: match &facts.image {
+            Image::Found { id } => id.clone(),
+            Image::Unknown | Image::Missing { .. } => String::new(),
+        },
+        last_state: last.map(|ended| k8s::ContainerState { terminated: Some(ended), ..Default::default() }),
+        name: container.name.clone(),
+        ready: if init { completed } else { running },
+        restart_count: facts.run.as_ref().map_or(0, |run| i32::try_from(run.number).unwrap_or(i32::MAX)),
+        started: Some(running),
+        state: Some(state),
+        ..Default::default()
+    }
+}
+
+/// Whether the run got as far as to have a process, or an end that counts as one.
+fn began(run: &Run) -> bool {
+    run.started.is_some() || run.exited.is_some() || run.failed.as_ref().is_some_and(|(_, why)| ends(why))
+}
+
+/// Whether this failure counts as an end with exit code 128, by which the restart policy goes.
+fn ends(why: &StartError) -> bool {
+    !why.ours && why.reason == "StartError"
+}
+
+/// One container with all that its state depends on.
+struct View<'a> {
+    pod: &'a PodFacts,
+    container: &'a Container,
+    facts: &'a ContainerFacts,
+    now: &'a Now<'a>,
+}
+
+impl View<'_> {
+    /// The present state, and the end of the run before it.
+    fn states(&self) -> (k8s::ContainerState, Option<k8s::ContainerStateTerminated>) {
+        let before = || self.facts.last.as_ref().and_then(|run| self.ended(run));
+        let Some(run) = &self.facts.run else {
+            return (self.idle(), before());
+        };
+        if let Some(ended) = self.ended(run) {
+            return match self.due() {
+                Some(due) if due > self.now.tick => {
+                    (waiting("CrashLoopBackOff", self.back_off(run, due)), Some(ended))
+                }
+                // It would run again by now, were its image there.
+                Some(_) if matches!(self.facts.image, Image::Missing { .. }) => (self.idle(), Some(ended)),
+                Some(_) | None => {
+                    (k8s::ContainerState { terminated: Some(ended), ..Default::default() }, before())
+                }
+            };
+        }
+        if let Some((at, _)) = &run.started {
+            let running = k8s::ContainerStateRunning { started_at: Some(self.now.time(*at)) };
+            return (k8s::ContainerState { running: Some(running), ..Default::default() }, before());
+        }
+        let state = match &run.failed {
+            Some((_, why)) if why.ours => waiting(self.creating(), why.message.clone()),
+            Some((_, why)) => waiting(&why.reason, why.message.clone()),
+            None => waiting(self.creating(), String::new()),
+        };
+        (state, before())
+    }
+
+    /// Why a container without a run has none yet.
+    fn idle(&self) -> k8s::ContainerState {
+        let image = &self.container.image;
+        let why = match &self.pod.sandbox {
+            Sandbox::Failed { why, .. } => why.clone(),
+            Sandbox::Absent | Sandbox::Ready { .. } => String::new(),
+        };
+        match &self.facts.image {
+            Image::Unknown | Image::Found { .. } => waiting(self.creating(), why),
+            Image::Missing { .. } if self.container.pull == PullPolicy::Never => waiting(
+                "ErrImageNeverPull",
+                format!("Container image \"{image}\" is not present with pull policy of Never"),
+            ),
+            Image::Missing { at, why, .. } if self.now.tick - *at < FRESH => {
+                waiting("ErrImagePull", why.clone())
+            }
+            Image::Missing { why, .. } => waiting(
+                "ImagePullBackOff",
+                format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
+            ),
+        }
+    }
+
+    /// The word for "not yet": what a container waits for depends on whether its pod has init containers.
+    fn creating(&self) -> &'static str {
+        if self.pod.spec.init.is_empty() { "ContainerCreating" } else { "PodInitializing" }
+    }
+
+    /// How the run ended, if it did.
+    fn ended(&self, run: &Run) -> Option<k8s::ContainerStateTerminated> {
+        let (finished, exit_code, signal, reason, message) = match (&run.exited, &run.failed) {
+            (Some((at, exit)), _) => (*at, exit.code, exit.signal, reason(exit), &exit.message),
+            (None, Some((at, why))) if ends(why) => (*at, NOT_STARTED, None, "StartError", &why.message),
+            (None, _) => return None,
+        };
+        Some(k8s::ContainerStateTerminated {
+            container_id: Some(self.id(run)),
+            exit_code,
+            finished_at: Some(self.now.time(finished)),
+            message: (!message.is_empty()).then(|| message.clone()),
+            reason: Some(reason.to_owned()),
+            signal,
+            started_at: Some(self.now.time(run.started.map_or(run.starting, |(at, _)| at))),
+        })
+    }
+
+    /// When the ended container runs again, if it does.
+    fn due(&self) -> Option<Tick> {
+        if self.pod.dismissed.is_some() {
+            return None;
+        }
+        let init = self.pod.spec.init.iter().any(|other| other.name == self.container.name);
+        restart::again(self.pod.spec.restart, init, self.facts, self.now.restart_cap)
+    }
+
+    /// The kubelet's message for a container that runs again, but not yet.
+    fn back_off(&self, run: &Run, due: Tick) -> String {
+        let pod = &self.pod.spec;
+        let span = span(end(run).map_or(Duration::ZERO, |finished| due - finished));
+        let (name, pod, namespace, uid) = (&self.container.name, &pod.name, &pod.namespace, &pod.uid);
+        format!("back-off {span} restarting failed container={name} pod={pod}_{namespace}({uid})")
+    }
+
+    fn id(&self, run: &Run) -> String {
+        format!("podinit://{}", container_id(&self.pod.spec.uid, &self.container.name, run.number))
+    }
+}
+
+/// When the run ended, whichever way.
+pub fn end(run: &Run) -> Option<Tick> {
+    match (&run.exited, &run.failed) {
+        (Some((at, _)), _) => Some(*at),
+        (None, Some((at, why))) if ends(why) => Some(*at),
+        (None, _) => None,
+    }
+}
+
+fn reason(exit: &Exit) -> &'static str {
+    match exit.code {
+        0 => "Completed",
+        _ if exit.oom => "OOMKilled",
+        _ => "Error",
+    }
+}
+
+fn waiting(reason: &str, message: String) -> k8s::ContainerState {
+    let waiting = k8s::ContainerStateWaiting {
+        message: (!message.is_empty()).then_some(message),
+        reason: Some(reason.to_owned()),
+    };
+    k8s::ContainerState { waiting: Some(waiting), ..Default::default() }
+}
+
+/// A time span as Go prints it, to the second: `40s`, `2m40s`, `5m0s`.
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}

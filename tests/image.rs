@@ -1,0 +1,315 @@
+//! The image room against images that others made: built by umoci, archived by skopeo, imported by podinit, mounted by
+//! the kernel, checked by fsck.erofs, and compared file by file with what `umoci unpack` makes of the same image.
+//!
+//! Needs root, a kernel with EROFS and overlay, and the packages umoci, skopeo, erofs-utils, zstd, attr, libcap2-bin.
+#![allow(unsafe_code)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use podinit::image::archive::{self, Platform};
+use podinit::image::mount::{mount_layers, mount_rootfs, unmount_rootfs};
+use podinit::image::{Image, Store};
+use sha2::{Digest, Sha256};
+
+const NAME: &str = "docker.io/library/nginx:1.22";
+
+#[test]
+fn a_mounted_image_is_what_umoci_unpacks() {
+    own_mounts();
+    let archives = built();
+    let home = fresh("differential");
+    let store = Store::open(home.join("images"));
+    let names = archive::import(&store, &archives.join("nginx.oci.tar"), None, &Platform::host()).unwrap();
+    assert_eq!(names, [NAME]);
+    let image = store.find("nginx:1.22").unwrap().unwrap();
+    assert_eq!(image.layers.len(), 5);
+    check(&store, &image);
+    assert_eq!(image.config.config().as_ref().unwrap().cmd().as_ref().unwrap()[0], "nginx");
+    assert_eq!(store.verify(NAME).unwrap(), Vec::<String>::new());
+
+    let layers = mount_layers(&store, &image, &home.join("run")).unwrap();
+    assert_eq!(mount_layers(&store, &image, &home.join("run")).unwrap(), layers);
+    let (scratch, rootfs) = (home.join("scratch"), home.join("rootfs"));
+    mount_rootfs(&layers, &scratch, &rootfs).unwrap();
+    let bundle = home.join("bundle");
+    let layout = format!("{}:1.22", archives.join("layout").display());
+    run(Command::new("umoci").args(["unpack", "--image", &layout]).arg(&bundle));
+    let (mut ours, mut theirs) = (survey(&rootfs), survey(&bundle.join("rootfs")));
+    // The root's own time is that of the writable layer.
+    ours.get_mut(Path::new("")).unwrap().mtime = (0, 0);
+    theirs.get_mut(Path::new("")).unwrap().mtime = (0, 0);
+    let paths: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    assert!(paths.len() > 1200, "only {} files", paths.len());
+    let differing: Vec<String> = paths
+        .iter()
+        .filter(|path| ours.get(**path) != theirs.get(**path))
+        .map(|path| format!("{path:?}\n  ours   {:?}\n  theirs {:?}", ours.get(*path), theirs.get(*path)))
+        .collect();
+    assert!(differing.is_empty(), "{} of {} differ:\n{}", differing.len(), paths.len(), differing.join("\n"));
+
+    assert!(!rootfs.join("opt/gone.txt").exists() && !rootfs.join("opt/old/file").exists());
+    assert_eq!(fs::read_to_string(rootfs.join("opt/old/new")).unwrap(), "new\n");
+    fs::write(rootfs.join("opt/old/new"), "written").unwrap();
+    mount_rootfs(&layers, &scratch, &rootfs).unwrap();
+    assert_eq!(fs::read_to_string(rootfs.join("opt/old/new")).unwrap(), "new\n", "a restart starts clean");
+    unmount_rootfs(&rootfs, &scratch).unwrap();
+    unmount_rootfs(&rootfs, &scratch).unwrap();
+    assert!(fs::read_dir(&rootfs).unwrap().next().is_none() && !scratch.exists());
+}
+
+#[test]
+fn every_form_of_archive_makes_the_same_layers() {
+    let archives = built();
+    let home = fresh("forms");
+    let docker = archives.join("nginx.docker.tar");
+    let [gzip, zstd, dir] = ["docker.tar.gz", "docker.tar.zst", "layout"].map(|name| home.join(name));
+    run(Command::new("sh").arg("-c").arg("gzip -1 <$0 >$1 && zstd -q $0 -o $2").args([&docker, &gzip, &zstd]));
+    fs::create_dir(&dir).unwrap();
+    run(Command::new("tar").arg("-xf").arg(archives.join("nginx.oci.tar")).arg("-C").arg(&dir));
+    let mut first: Option<BTreeMap<String, Vec<u8>>> = None;
+    let forms = [&archives.join("nginx.oci.tar"), &archives.join("nginx.zstd.tar"), &docker, &gzip, &zstd, &dir];
+    for (number, form) in forms.into_iter().enumerate() {
+        let store = Store::open(home.join(number.to_string()));
+        let names = archive::import(&store, form, None, &Platform::host());
+        assert_eq!(names, Ok(vec![NAME.to_owned()]), "{}", form.display());
+        let image = store.find(NAME).unwrap().unwrap();
+        let digests = image.layers.iter().map(|id| (id.clone(), hash(&store.layer(id)))).collect();
+        assert_eq!(first.get_or_insert_with(|| BTreeMap::clone(&digests)), &digests, "{}", form.display());
+    }
+}
+
+#[test]
+fn an_unnamed_image_needs_a_name_and_the_platform_must_suit() {
+    let home = fresh("names");
+    let store = Store::open(home.join("images"));
+    let layout = built().join("layout");
+    let error = archive::import(&store, &layout, None, &Platform::host()).unwrap_err();
+    assert!(error.contains("\"1.22\"") && error.contains("--name"), "{error}");
+    let other = Platform::parse("linux/riscv64").unwrap();
+    let error = archive::import(&store, &layout, Some("web"), &other).unwrap_err();
+    assert!(error.contains("not for linux/riscv64"), "{error}");
+    let names = archive::import(&store, &layout, Some("web"), &Platform::host());
+    assert_eq!(names, Ok(vec!["docker.io/library/web:latest".to_owned()]));
+    let image = store.find("web").unwrap().unwrap();
+    let by_digest = store.find(&format!("web@{}", image.manifest)).unwrap().unwrap();
+    assert_eq!(by_digest.id, image.id);
+    assert!(store.find(&format!("other@{}", image.manifest)).unwrap().is_none());
+}
+
+#[test]
+fn a_damaged_archive_is_refused_and_leaves_nothing() {
+    let home = fresh("damaged");
+    let store = Store::open(home.join("images"));
+    let broken = home.join("broken");
+    run(Command::new("cp").arg("-a").arg(built().join("layout")).arg(&broken));
+    // One bit of the largest blob, which is a layer.
+    let blobs = fs::read_dir(broken.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    let largest = blobs.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    let whole = bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    for damaged in [bytes, whole[..middle].to_vec(), [&whole[..], b"more"].concat()] {
+        fs::write(&largest, damaged).unwrap();
+        let error = archive::import(&store, &broken, Some("web"), &Platform::host()).unwrap_err();
+        assert!(error.contains("sha256:"), "{error}");
+        assert_eq!(left_over(&home.join("images")), Vec::<PathBuf>::new());
+    }
+    fs::write(&largest, whole).unwrap();
+    fs::write(home.join("images/tmp/cut-short"), "left by a power cut").unwrap();
+    archive::import(&store, &broken, Some("web"), &Platform::host()).unwrap();
+    assert!(!home.join("images/tmp/cut-short").exists());
+    damage_is_noticed(&store);
+    assert!(store.remove("web").unwrap() && !store.remove("web").unwrap());
+    assert_eq!(left_over(&home.join("images")), Vec::<PathBuf>::new());
+}
+
+/// A flipped bit is found by verify, a truncated or missing layer already by find.
+fn damage_is_noticed(store: &Store) {
+    let image = store.find("web").unwrap().unwrap();
+    let path = store.layer(&image.layers[0]);
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&path, flipped).unwrap();
+    let damage = store.verify("web").unwrap();
+    assert!(damage.len() == 1 && damage[0].contains("damaged"), "{damage:?}");
+    fs::write(&path, &whole[..whole.len() - 4096]).unwrap();
+    assert!(store.find("web").unwrap_err().contains("damaged"));
+    fs::remove_file(&path).unwrap();
+    assert!(store.find("web").is_err());
+    fs::write(&path, whole).unwrap();
+    assert_eq!(store.verify("web").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn two_names_share_layers_until_the_last_goes() {
+    let home = fresh("shared");
+    let store = Store::open(home.join("images"));
+    for name in ["a", "b"] {
+        archive::import(&store, &built().join("layout"), Some(name), &Platform::host()).unwrap();
+    }
+    let names: Vec<String> = store.list().unwrap().into_iter().map(|image| image.reference).collect();
+    assert_eq!(names, ["docker.io/library/a:latest", "docker.io/library/b:latest"]);
+    store.remove("a").unwrap();
+    assert_eq!(store.verify("b").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn an_image_of_a_hundred_layers_mounts() {
+    own_mounts();
+    let home = fresh("many");
+    let layers: Vec<PathBuf> = (0..100).map(|n| home.join(format!("{n:0>60}"))).collect();
+    for (n, layer) in layers.iter().enumerate() {
+        fs::create_dir(layer).unwrap();
+        fs::write(layer.join(format!("f{n}")), "x").unwrap();
+        fs::write(layer.join("top"), n.to_string()).unwrap();
+    }
+    mount_rootfs(&layers, &home.join("scratch"), &home.join("rootfs")).unwrap();
+    assert_eq!(fs::read_dir(home.join("rootfs")).unwrap().count(), 101);
+    assert_eq!(fs::read_to_string(home.join("rootfs/top")).unwrap(), "0");
+    mount_rootfs(&[], &home.join("scratch, of: odd\\name"), &home.join("empty")).unwrap();
+    fs::write(home.join("empty/file"), "x").unwrap();
+}
+
+/// The example image, built once a run.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let out = fresh("built");
+        run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/image/build")).arg(&out));
+        out
+    })
+}
+
+/// Mounts of this test are seen and kept by its thread alone.
+fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("these tests need root");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>).unwrap();
+    for module in ["loop", "erofs", "overlay"] {
+        // Built in, or loaded already, or else the mount says so.
+        let _ = Command::new("modprobe").arg("-q").arg(module).status();
+    }
+    let known = fs::read_to_string("/proc/filesystems").unwrap();
+    assert!(known.contains("erofs") && known.contains("overlay"), "this kernel lacks erofs or overlay");
+}
+
+fn fresh(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("image").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: is it installed?"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+}
+
+/// fsck.erofs accepts every layer, structure and content.
+fn check(store: &Store, image: &Image) {
+    for layer in &image.layers {
+        run(Command::new("fsck.erofs").arg("--extract").arg(store.layer(layer)));
+    }
+}
+
+/// All files below a store but its lock.
+fn left_over(root: &Path) -> Vec<PathBuf> {
+    let dirs = ["layers", "configs", "tags", "tmp"].map(|dir| root.join(dir));
+    dirs.iter().flat_map(|dir| fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().path()).collect()
+}
+
+/// All that can be told of a file.
+#[derive(Debug, PartialEq)]
+struct Facts {
+    mode: u32,
+    owner: (u32, u32),
+    mtime: (i64, i64),
+    size: u64,
+    device: u64,
+    content: Vec<u8>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    links: u64,
+    /// The first of the paths that share the inode.
+    same_as: PathBuf,
+}
+
+/// Every file below `root` by its path from there.
+fn survey(root: &Path) -> BTreeMap<PathBuf, Facts> {
+    let mut files = BTreeMap::new();
+    let mut inodes = HashMap::new();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(path) = todo.pop() {
+        let full = if path.as_os_str().is_empty() { root.to_owned() } else { root.join(&path) };
+        let about = fs::symlink_metadata(&full).unwrap();
+        let kind = about.file_type();
+        if kind.is_dir() {
+            let mut names: Vec<_> = fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            todo.extend(names.into_iter().rev().map(|name| path.join(name)));
+        }
+        let content = match kind {
+            kind if kind.is_file() => hash(&full),
+            kind if kind.is_symlink() => fs::read_link(&full).unwrap().as_os_str().as_bytes().to_vec(),
+            _ => Vec::new(),
+        };
+        let device = kind.is_char_device() || kind.is_block_device();
+        let facts = Facts {
+            mode: about.mode(),
+            owner: (about.uid(), about.gid()),
+            mtime: (about.mtime(), about.mtime_nsec()),
+            size: if kind.is_dir() { 0 } else { about.size() },
+            device: if device { about.rdev() } else { 0 },
+            content,
+            xattrs: xattrs(&full),
+            links: if kind.is_dir() { 0 } else { about.nlink() },
+            same_as: inodes.entry((about.dev(), about.ino())).or_insert_with(|| path.clone()).clone(),
+        };
+        files.insert(path, facts);
+    }
+    files
+}
+
+fn hash(path: &Path) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let n = std::io::Read::read(&mut file, &mut buffer).unwrap();
+        if n == 0 {
+            return hash.finalize().to_vec();
+        }
+        hash.write_all(&buffer[..n]).unwrap();
+    }
+}
+
+fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let mut names = vec![0_u8; 64 << 10];
+    // SAFETY: the path ends with a zero, the buffer is as long as told.
+    let n = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    names.truncate(usize::try_from(n).unwrap_or(0));
+    let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    let value = |name: &[u8]| {
+        let text = CString::new(name).unwrap();
+        let mut value = vec![0_u8; 64 << 10];
+        // SAFETY: both texts end with a zero, the buffer is as long as told.
+        let n = unsafe {
+            libc::lgetxattr(path.as_ptr(), text.as_ptr(), value.as_mut_ptr().cast(), value.len())
+        };
+        value.truncate(usize::try_from(n).expect("an attribute that is listed can be read"));
+        value
+    };
+    names.map(|name| (name.to_vec(), value(name))).collect()
+}
