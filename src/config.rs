@@ -27,6 +27,8 @@ pub struct Config {
     pub container_logs: PathBuf,
     /// Where cgroup2 is mounted, for us and all our children.
     pub cgroup: PathBuf,
+    /// Below it, with a leading slash: where our own tree begins; empty on a board, where all of it is ours.
+    pub cgroup_parent: String,
     /// Lower case; the suffix of every static pod's name.
     pub node_name: String,
     /// How often the manifest directory is listed, beside inotify.
@@ -167,6 +169,7 @@ impl Default for Config {
             pod_logs: "/var/log/pods".into(),
             container_logs: "/var/log/containers".into(),
             cgroup: "/sys/fs/cgroup".into(),
+            cgroup_parent: String::new(),
             node_name: "podinit".into(),
             file_check: Duration::from_secs(20),
             log_max_size: 10 << 20,

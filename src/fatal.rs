@@ -59,7 +59,9 @@ pub fn arm() {
         SaFlags::SA_ONSTACK | SaFlags::SA_NODEFER,
         SigSet::empty(),
     );
-    for signal in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGSYS] {
+    for signal in
+        [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGSYS]
+    {
         // SAFETY: the handler only calls async-signal-safe functions.
         let _ = unsafe { sigaction(signal, &action) };
     }

@@ -6,6 +6,17 @@
 
 #![deny(unsafe_code)]
 
+/// Death and re-execution.
+pub mod fatal;
+/// Action to a room or a helper, and back to a fact.
+pub mod hands;
+/// PID 1's life: boot, the loop, the end.
+pub mod init;
+/// The facts on disk.
+pub mod ledger;
+/// The only poll(2).
+pub mod senses;
+
 /// Time as plain data.
 pub mod clock;
 /// What the operator set.

@@ -118,7 +118,8 @@ impl Senses {
             let mut seen = false;
             for event in events {
                 seen = true;
-                lost |= event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
+                lost |=
+                    event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
                 any |= !event.mask.contains(EventMask::CREATE)
                     || event.name.is_some_and(|name| is_whole(&self.folder.join(name)));
             }

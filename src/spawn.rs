@@ -47,7 +47,10 @@ pub fn spawn(args: &[&str], fds: &[(RawFd, RawFd)], cgroup: Option<&Path>) -> io
 }
 
 fn refused(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG | libc::EPERM))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::E2BIG | libc::EPERM)
+    )
 }
 
 /// All that the child needs, made before it exists: between clone and exec it must not allocate.
@@ -71,13 +74,17 @@ impl Plan {
         let mut fds = fds.to_vec();
         fds.sort_by_key(|(_, child)| *child);
         if fds.iter().any(|(ours, child)| *ours < 0 || *child < 0) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("negative descriptor in {fds:?}")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("negative descriptor in {fds:?}"),
+            ));
         }
         if fds.windows(2).any(|pair| matches!(pair, [(_, one), (_, other)] if one == other)) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("number used twice in {fds:?}")));
         }
         let free = fds.iter().map(|(ours, child)| (*ours).max(*child)).max().unwrap_or(2).max(2) + 1;
-        let procs = cgroup.map(|path| CString::new(path.join("cgroup.procs").as_os_str().as_bytes())).transpose()?;
+        let procs =
+            cgroup.map(|path| CString::new(path.join("cgroup.procs").as_os_str().as_bytes())).transpose()?;
         Ok(Plan { _args: args, argv, envp: [std::ptr::null()], fds, free, procs })
     }
 

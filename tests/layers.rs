@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 /// Each room and what it may use beside itself. Use goes downward only; rooms on one line do not know each other.
 const DOORS: &[(&str, &[&str])] = &[
     ("main", &["init", "helper", "cli", "config"]),
-    ("init", &["senses", "hands", "ledger", "fatal", "manifest", "pod", "machine", "operator", "config", "clock", "console"]),
+    (
+        "init",
+        &[
+            "senses", "hands", "ledger", "fatal", "manifest", "pod", "machine", "operator", "config",
+            "clock", "console",
+        ],
+    ),
     ("hands", &["spawn", "pod", "container", "image", "volume", "net", "logs", "config", "clock"]),
     ("helper", &["container", "image", "net", "logs", "operator", "pod", "config", "clock", "console"]),
     ("cli", &["operator", "logs", "image", "pod", "config", "clock"]),
@@ -54,7 +60,8 @@ fn every_import_goes_through_a_door() {
 
 #[test]
 fn a_forbidden_import_would_be_seen() {
-    let found = uses("use crate::{hands, pod::plan};\nfn f() { crate::image::store::x(); podinit::cli::run() }");
+    let found =
+        uses("use crate::{hands, pod::plan};\nfn f() { crate::image::store::x(); podinit::cli::run() }");
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["cli", "hands", "image", "pod"]);
 }
 
@@ -64,7 +71,10 @@ fn only_one_file_names_libcontainer_and_pid_1_starts_no_thread() {
     for file in files(&source) {
         let code = code(&fs::read_to_string(&file).unwrap());
         let name = file.strip_prefix(&source).unwrap().display().to_string();
-        assert!(!code.contains("libcontainer::") || name == "container/create.rs", "{name} names libcontainer");
+        assert!(
+            !code.contains("libcontainer::") || name == "container/create.rs",
+            "{name} names libcontainer"
+        );
         assert!(!code.contains("thread::spawn") || name.starts_with("helper/"), "{name} starts a thread");
     }
 }
@@ -104,7 +114,8 @@ fn uses(text: &str) -> BTreeSet<String> {
 }
 
 fn word(text: &str) -> Option<String> {
-    let word: String = text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+    let word: String =
+        text.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
     (!word.is_empty()).then_some(word)
 }
 

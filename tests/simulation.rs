@@ -54,12 +54,30 @@ fn the_histories_reach_the_corners() {
         }
     }
     let wanted = [
-        "kill at the deadline", "second kill", "hung helper", "waited for a port", "waited for a name", "image came late",
-        "crash loop at its cap", "back-off forgiven", "our own trouble", "start error", "create error", "failed init for good",
-        "init restarted", "tear-down failed", "set-up failed", "pod over", "dismissed while starting", "shortened by the end",
-        "returned", "re-executed", "started while killed",
+        "kill at the deadline",
+        "second kill",
+        "hung helper",
+        "waited for a port",
+        "waited for a name",
+        "image came late",
+        "crash loop at its cap",
+        "back-off forgiven",
+        "our own trouble",
+        "start error",
+        "create error",
+        "failed init for good",
+        "init restarted",
+        "tear-down failed",
+        "set-up failed",
+        "pod over",
+        "dismissed while starting",
+        "shortened by the end",
+        "returned",
+        "re-executed",
+        "started while killed",
     ];
-    let missing: Vec<_> = wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();
+    let missing: Vec<_> =
+        wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();
     assert!(missing.is_empty(), "never or rarely seen: {missing:?} in {seen:?}");
 }
 
@@ -80,7 +98,10 @@ fn any_fact_may_come_next() {
                 let _ = fact.line(&story.world);
                 let plan = plan(&story.desired, &world, now);
                 sane(&plan.actions, &world).unwrap_or_else(|why| panic!("seed {seed}: {why} after {fact:?}"));
-                assert!(plan.wake_at.is_none_or(|wake| wake > now), "seed {seed}: a wake-up in the past after {fact:?}");
+                assert!(
+                    plan.wake_at.is_none_or(|wake| wake > now),
+                    "seed {seed}: a wake-up in the past after {fact:?}"
+                );
                 let mut again = world.clone();
                 again.learn(fact.clone(), now);
                 assert_eq!(world, again, "seed {seed}: told twice: {fact:?}");

@@ -8,9 +8,9 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::OciSpecError;
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{
-    self as oci, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceBuilder, LinuxDeviceType,
-    LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, MountBuilder, PosixRlimitBuilder,
-    Process, ProcessBuilder, RootBuilder, Spec, UserBuilder,
+    self as oci, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceBuilder,
+    LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources,
+    MountBuilder, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, UserBuilder,
 };
 
 use super::defaults;
@@ -153,9 +153,10 @@ fn process(input: &Input) -> Result<Process, OciSpecError> {
         .inheritable(oci::Capabilities::new())
         .ambient(oci::Capabilities::new())
         .build()?;
-    let rlimits = input.rlimits.iter().map(|limit| {
-        PosixRlimitBuilder::default().typ(limit.kind).soft(limit.soft).hard(limit.hard).build()
-    });
+    let rlimits = input
+        .rlimits
+        .iter()
+        .map(|limit| PosixRlimitBuilder::default().typ(limit.kind).soft(limit.soft).hard(limit.hard).build());
     let mut process = ProcessBuilder::default()
         .terminal(input.container.tty)
         .user(user)

@@ -41,13 +41,18 @@ pub fn prepare(root: &Path) -> io::Result<Controllers> {
 /// Makes a pod's cgroup (`kubepods/burstable/pod<uid>` below the root), writes its values (file name to text) and hands
 /// the controllers on to its containers. Values of controllers that are not there are left out. Containers make their
 /// own leaf: libcontainer enables nothing where the leaf exists.
-pub fn make_pod(path: &Path, values: &BTreeMap<String, String>, controllers: &BTreeSet<String>) -> io::Result<()> {
+pub fn make_pod(
+    path: &Path,
+    values: &BTreeMap<String, String>,
+    controllers: &BTreeSet<String>,
+) -> io::Result<()> {
     make(path)?;
     for (file, value) in values {
         let (controller, _) = file.split_once('.').unwrap_or((file, ""));
         if controllers.contains(controller) {
             let file = path.join(file);
-            fs::write(&file, value).map_err(|error| context(&error, &format!("write {value:?} to"), &file))?;
+            fs::write(&file, value)
+                .map_err(|error| context(&error, &format!("write {value:?} to"), &file))?;
         }
     }
     enable(path, controllers);
@@ -107,7 +112,8 @@ pub fn pids(path: &Path) -> io::Result<Vec<i32>> {
     for each in tree(path)? {
         match fs::read_to_string(each.join("cgroup.procs")) {
             Ok(text) => pids.extend(text.lines().filter_map(|line| line.trim().parse::<i32>().ok())),
-            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => {}
+            Err(error)
+                if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => {}
             Err(error) => return Err(context(&error, "list processes of", &each)),
         }
     }
@@ -139,7 +145,8 @@ fn enable(path: &Path, wanted: &BTreeSet<String>) -> BTreeSet<String> {
     let file = path.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&file).unwrap_or_default();
     let enabled: BTreeSet<&str> = enabled.split_whitespace().collect();
-    let works = |name: &&String| enabled.contains(name.as_str()) || fs::write(&file, format!("+{name}")).is_ok();
+    let works =
+        |name: &&String| enabled.contains(name.as_str()) || fs::write(&file, format!("+{name}")).is_ok();
     wanted.iter().filter(works).cloned().collect()
 }
 

@@ -57,16 +57,17 @@ pub fn close_on_exec(first: c_uint, last: c_uint) -> bool {
     }
 }
 
-/// Every signal's default disposition (exec keeps ignored ones: Rust ignores SIGPIPE) and an empty mask.
+/// Every signal's default disposition (exec keeps ignored ones: Rust ignores SIGPIPE) and an empty mask. By the raw
+/// calls: the C library would leave out its own two signals, which may have come to us ignored as well.
 pub fn clean_signals() -> bool {
-    // SAFETY: plain system calls on zeroed structures, whose zero value is SIG_DFL and the empty set.
+    // The kernel's sigaction and sigset: all zero is SIG_DFL without flags, and the empty set.
+    let zero = [0_u64; 8];
+    // SAFETY: the kernel reads at most 32 bytes of an action and 8 of a set.
     unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            // KILL, STOP and the C library's own two refuse, which is as well.
-            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            // KILL and STOP refuse, which is as well.
+            libc::syscall(libc::SYS_rt_sigaction, signal, zero.as_ptr(), 0, 8);
         }
-        let mask: libc::sigset_t = std::mem::zeroed();
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()) == 0
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, zero.as_ptr(), 0, 8) == 0
     }
 }

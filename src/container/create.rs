@@ -41,7 +41,8 @@ pub fn start(bundle: &Path, start: &Start) -> Result<i32, StartError> {
 }
 
 fn run(bundle: &Path, start: &Start) -> Result<i32, StartError> {
-    let (hear, tell) = pipe2(OFlag::O_CLOEXEC).map_err(|error| failed("CreateContainerError", error.to_string()))?;
+    let (hear, tell) =
+        pipe2(OFlag::O_CLOEXEC).map_err(|error| failed("CreateContainerError", error.to_string()))?;
     let hear = File::from(hear);
     let built = build(bundle, start, tell.as_raw_fd());
     // From here on only the container's first process holds the writing end, until it runs its program.
@@ -203,7 +204,8 @@ fn first_word(spec: &Spec) -> Option<(&Process, &str)> {
 /// Only returns when it failed.
 fn exec(path: &str, args: &[String], env: &[String]) -> Fault {
     let Ok(program) = CString::new(path) else { return Fault::new(path, Errno::EINVAL) };
-    let words = |list: &[String]| list.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>();
+    let words =
+        |list: &[String]| list.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>();
     let (Ok(args), Ok(env)) = (words(args), words(env)) else { return Fault::new(path, Errno::EINVAL) };
     child::clean_signals();
     match nix::unistd::execve(&program, &args, &env) {

@@ -51,12 +51,7 @@ pub const MOUNTS: &[Mount] = &[
         source: "mqueue",
         options: &["nosuid", "noexec", "nodev"],
     },
-    Mount {
-        target: "/sys",
-        kind: "sysfs",
-        source: "sysfs",
-        options: &["nosuid", "noexec", "nodev", "ro"],
-    },
+    Mount { target: "/sys", kind: "sysfs", source: "sysfs", options: &["nosuid", "noexec", "nodev", "ro"] },
     Mount {
         target: "/sys/fs/cgroup",
         kind: "cgroup",

@@ -46,9 +46,10 @@ pub fn find(program: &str, path: &str) -> Result<String, Fault> {
     }
     match denied {
         true => Err(Fault::new(program, Errno::EACCES)),
-        false => {
-            Err(Fault { code: 127, message: format!("exec: {program:?}: executable file not found in $PATH") })
-        }
+        false => Err(Fault {
+            code: 127,
+            message: format!("exec: {program:?}: executable file not found in $PATH"),
+        }),
     }
 }
 

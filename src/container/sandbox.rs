@@ -41,7 +41,9 @@ pub fn tear_down(dir: &Path) -> io::Result<()> {
     }
     for path in [ns, dir.join("shm")] {
         match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(context(&error, "remove", &path)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(context(&error, "remove", &path));
+            }
             _ => {}
         }
     }

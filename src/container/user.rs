@@ -155,7 +155,12 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found() {
-        let user = |uid, gid, groups: &[u32], home: &str| User { uid, gid, groups: groups.into(), home: home.into() };
+        let user = |uid, gid, groups: &[u32], home: &str| User {
+            uid,
+            gid,
+            groups: groups.into(),
+            home: home.into(),
+        };
         let table = [
             ("", user(0, 0, &[0, 1], "/root")),
             ("root", user(0, 0, &[0, 1], "/root")),
@@ -174,7 +179,9 @@ mod tests {
         for (name, wanted) in table {
             assert_eq!(look_up(PASSWD, GROUP, name), Ok(wanted), "{name}");
         }
-        for (name, word) in [("nobody", "user \"nobody\""), ("-1", "user \"-1\""), ("www:none", "group \"none\"")] {
+        for (name, word) in
+            [("nobody", "user \"nobody\""), ("-1", "user \"-1\""), ("www:none", "group \"none\"")]
+        {
             let error = look_up(PASSWD, GROUP, name).expect_err(name);
             assert!(error.contains(word), "{error}");
         }
@@ -196,7 +203,10 @@ mod tests {
 
         nix::unistd::mkfifo(&rootfs.join("etc/group"), Mode::S_IRWXU).expect("fifo");
         let error = resolve(&rootfs, "good").expect_err("a fifo was read");
-        assert!(error.message.contains("not a regular file") && error.message.contains("/etc/group"), "{error:?}");
+        assert!(
+            error.message.contains("not a regular file") && error.message.contains("/etc/group"),
+            "{error:?}"
+        );
         std::fs::remove_dir_all(&dir).expect("remove");
     }
 }

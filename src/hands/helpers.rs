@@ -1,21 +1,22 @@
-//! The long-lived helpers: each is started again when it ends, and the logger gets its streams anew.
+//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::warn;
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
+use nix::unistd::{Pid, close};
 
-use super::{Hands, paths};
+use super::Hands;
 use crate::clock::Tick;
-use crate::config::Config;
-use crate::logs;
+use crate::logs::{self, Report};
 use crate::pod::facts::Stream;
 use crate::pod::{Fact, World};
 use crate::spawn::spawn;
@@ -27,7 +28,7 @@ pub struct Helpers {
     /// The names of those that this machine needs.
     duties: &'static [&'static str],
     /// Our end of the logger's socket.
-    pub logger: Option<OwnedFd>,
+    logger: Option<OwnedFd>,
     /// By name: when it was last started, and how often in a row it did not last.
     tries: BTreeMap<&'static str, (Tick, u32)>,
 }
@@ -40,8 +41,7 @@ impl Helpers {
     /// When the helper may be started (again).
     fn due(&self, name: &str) -> Tick {
         match self.tries.get(name) {
-            None => Tick(0),
-            Some((_, 0)) => Tick(0),
+            None | Some((_, 0)) => Tick(0),
             Some((last, tries)) => *last + Duration::from_millis(100 << (*tries).min(6)),
         }
     }
@@ -53,4 +53,154 @@ impl Helpers {
         };
         self.tries.insert(name, (now, tries));
     }
+}
+
+impl Hands {
+    /// What to poll for the helpers' sake.
+    pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
+        self.helpers.logger.iter().map(|socket| (socket.as_raw_fd(), PollFlags::POLLIN)).collect()
+    }
+
+    /// What the logger tells, if its socket is among those that rang.
+    pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
+        let Some(socket) = &self.helpers.logger else { return Vec::new() };
+        if !ready.contains(&socket.as_raw_fd()) {
+            return Vec::new();
+        }
+        let mut done = Vec::new();
+        loop {
+            match logs::report(socket.as_fd()) {
+                Ok(Some(Report::Done { id })) => done.push(id),
+                Ok(None) => break,
+                Err(why) => {
+                    warn!("logger: {why}");
+                    break;
+                }
+            }
+        }
+        if done.is_empty() {
+            // It rang and said nothing: it is gone. Its exit will be reaped; until then there is nothing to hear.
+            self.helpers.logger = None;
+        }
+        done.into_iter().filter_map(|id| self.drained(&id, world)).collect()
+    }
+
+    /// Starts every helper that should run and does not. Returns what was learned, and when to look again.
+    pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
+        let (mut facts, mut wake_at) = (Vec::new(), None);
+        for name in self.helpers.duties.iter().copied() {
+            if world.helpers.contains_key(name) {
+                continue;
+            }
+            let due = self.helpers.due(name);
+            if now < due {
+                wake_at = Some(wake_at.map_or(due, |at: Tick| at.min(due)));
+                continue;
+            }
+            self.helpers.tried(name, now);
+            match self.start_helper(name, world) {
+                Ok(Some(pid)) => facts.push(Fact::Helper { name: name.to_owned(), pid: Some(pid) }),
+                Ok(None) => {}
+                Err(why) => {
+                    warn!("{name}: cannot start: {why}");
+                    wake_at = Some(now + Duration::from_secs(5));
+                }
+            }
+        }
+        (facts, wake_at)
+    }
+
+    /// A later life: the former one's helpers hold sockets whose other ends died with it.
+    pub fn resume(&mut self, mut world: World) -> World {
+        for (_, pid) in std::mem::take(&mut world.helpers) {
+            let pid = Pid::from_raw(pid);
+            if kill(pid, Signal::SIGKILL).is_ok() {
+                let _ = waitpid(pid, None);
+            }
+        }
+        world
+    }
+
+    /// Hands a run's output to the logger. Without one it waits in its pipes until there is.
+    pub(super) fn follow(&mut self, id: &str, stream: &Stream) {
+        let Some(socket) = &self.helpers.logger else { return };
+        let order = logs::Add {
+            id: id.to_owned(),
+            path: PathBuf::from(&stream.log),
+            max_size: self.config.log_max_size,
+            max_files: self.config.log_max_files,
+            state: self.state_of(id),
+        };
+        let fds: Vec<BorrowedFd> = stream.fds.iter().map(|fd| borrow(*fd)).collect();
+        match fds.try_into() {
+            Ok(fds) => {
+                if let Err(why) = logs::add(socket.as_fd(), &order, fds) {
+                    // A full socket or a dead logger: the next one is handed everything again.
+                    warn!("logger: {why}: a new one will be started");
+                    self.helpers.logger = None;
+                }
+            }
+            Err(fds) => warn!("logger: {id} has {} descriptors instead of 6", fds.len()),
+        }
+    }
+
+    fn start_helper(&mut self, name: &'static str, world: &World) -> io::Result<Option<i32>> {
+        match name {
+            "logger" => self.start_logger(world).map(Some),
+            "net" => match self.config.net_args() {
+                None => Ok(None),
+                Some(args) => {
+                    let mut words = vec!["__net"];
+                    words.extend(args.iter().map(String::as_str));
+                    spawn(&words, &[], None).map(Some)
+                }
+            },
+            "prompt" => match terminal() {
+                None => Ok(None),
+                Some(path) => spawn(&["__prompt", &path], &[], None).map(Some),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    fn start_logger(&mut self, world: &World) -> io::Result<i32> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let pid = spawn(&["__logger"], &[(theirs.as_raw_fd(), 3)], None)?;
+        self.helpers.logger = Some(ours);
+        fs::create_dir_all(self.config.run.join("logs"))?;
+        for (id, stream) in &world.streams {
+            self.follow(id, stream);
+        }
+        Ok(pid)
+    }
+
+    /// All of a run's output is in its log: nobody needs its pipes any more.
+    fn drained(&mut self, id: &str, world: &World) -> Option<Fact> {
+        let stream = world.streams.get(id)?;
+        for fd in &stream.fds {
+            let _ = close(*fd);
+        }
+        if let Err(why) = logs::writer::forget(&self.state_of(id)) {
+            warn!("logger: {id}: {why}");
+        }
+        Some(Fact::Drained { id: id.to_owned() })
+    }
+
+    fn state_of(&self, id: &str) -> PathBuf {
+        self.config.run.join("logs").join(id)
+    }
+}
+
+/// The serial line that the kernel's console is on: the last one that it names.
+fn terminal() -> Option<String> {
+    let active = fs::read_to_string("/sys/class/tty/console/active").ok()?;
+    let name = active.split_whitespace().last()?;
+    Some(format!("/dev/{name}"))
+}
+
+#[allow(unsafe_code)]
+fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: a stream's descriptors stay open until it is drained, and nothing else closes them.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }

@@ -1,5 +1,6 @@
 //! The hands: each action is carried out here, on a room or by a helper, and answered with facts.
 
+mod exec;
 mod helpers;
 mod paths;
 mod reaper;
@@ -33,11 +34,14 @@ pub struct Hands {
 
 impl Hands {
     /// Prepares the cgroup tree. A missing controller is one warning here, and no limit later.
-    pub fn new(config: &Config, duties: &[&'static str]) -> io::Result<Self> {
+    pub fn new(config: &Config, duties: &'static [&'static str]) -> io::Result<Self> {
         let root = paths::cgroup(config, &config.cgroup_parent);
         let controllers = cgroup::prepare(&root)?;
         if !controllers.missing.is_empty() {
-            warn!("cgroup: no {} controller here: such limits have no effect", controllers.missing.join(", "));
+            warn!(
+                "cgroup: no {} controller here: such limits have no effect",
+                controllers.missing.join(", ")
+            );
         }
         Ok(Hands {
             config: config.clone(),
@@ -56,7 +60,9 @@ impl Hands {
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
             Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
             Action::Find { uid, container } => {
-                self.with_container(world, uid, container, |hands, pod, container, _| hands.find(pod, container))
+                self.with_container(world, uid, container, |hands, pod, container, _| {
+                    hands.find(pod, container)
+                })
             }
             Action::Start { uid, container, run } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
@@ -106,5 +112,37 @@ fn remove_tree(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+impl Hands {
+    /// The machine's addresses: IPv4 before IPv6, no loopback and no link-local ones.
+    pub fn addresses(&self) -> Vec<String> {
+        let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+        let (mut four, mut six) = (Vec::new(), Vec::new());
+        for address in interfaces.filter_map(|interface| interface.address) {
+            if let Some(found) = address.as_sockaddr_in().map(|a| a.ip()).filter(|ip| !ip.is_loopback()) {
+                four.push(found.to_string());
+            }
+            let global = |ip: &std::net::Ipv6Addr| !ip.is_loopback() && !ip.is_unicast_link_local();
+            if let Some(found) = address.as_sockaddr_in6().map(|a| a.ip()).filter(global) {
+                six.push(found.to_string());
+            }
+        }
+        four.extend(six);
+        four
+    }
+
+    /// A first life: whatever an earlier one left here is killed and removed.
+    pub fn sweep(&mut self) {
+        let root = paths::cgroup(&self.config, &self.config.cgroup_parent);
+        for name in ["kubepods", "podinit"] {
+            let group = root.join(name);
+            if group.exists()
+                && let Err(why) = cgroup::kill(&group)
+            {
+                warn!("cgroup {}: cannot kill what is left in it: {why}", group.display());
+            }
+        }
     }
 }

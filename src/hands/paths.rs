@@ -40,7 +40,7 @@ pub fn pod(config: &Config, pod: &Pod) -> PodPaths {
         sandbox: config.run.join("pods").join(&pod.uid),
         data: config.root.join("pods").join(&pod.uid),
         logs: config.pod_logs.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)),
-        cgroup: format!("{}{}", config.cgroup_parent, resources::cgroup_path(pod)),
+        cgroup: format!("{}{}", config.cgroup_parent, resources::cgroup(pod)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -32,7 +32,9 @@ impl Hands {
         let fact = match Reference::parse(image).map(|_| self.store.find(image)) {
             Err(why) => missing(format!("InvalidImageName: {why}")),
             Ok(Err(why)) => missing(format!("ImageInspectError: {why}")),
-            Ok(Ok(Some(found))) => Fact::ImageFound { uid: uid.clone(), container: name.clone(), id: found.id },
+            Ok(Ok(Some(found))) => {
+                Fact::ImageFound { uid: uid.clone(), container: name.clone(), id: found.id }
+            }
             Ok(Ok(None)) if container.pull == PullPolicy::Never => missing(format!(
                 "ErrImageNeverPull: Container image \"{image}\" is not present with pull policy of Never"
             )),
@@ -80,13 +82,20 @@ impl Hands {
         }
         let target = run.and_then(|run| match run.helper {
             Some(helper) if kill => Some((helper, Signal::SIGKILL)),
-            _ => run.started.map(|(_, pid)| (pid, if kill { Signal::SIGKILL } else { self.stop_signal(container) })),
+            _ => run
+                .started
+                .map(|(_, pid)| (pid, if kill { Signal::SIGKILL } else { self.stop_signal(container) })),
         });
         if let Some((pid, signal)) = target {
             // Gone already: its exit is on the way.
             let _ = signal::kill(Pid::from_raw(pid), signal);
         }
-        vec![Fact::Signalled { uid: pod.spec.uid.clone(), container: container.name.clone(), run: number, kill }]
+        vec![Fact::Signalled {
+            uid: pod.spec.uid.clone(),
+            container: container.name.clone(),
+            run: number,
+            kill,
+        }]
     }
 
     pub(super) fn clean(&mut self, pod: &PodFacts, container: &Container, number: u32) -> Vec<Fact> {
@@ -95,14 +104,28 @@ impl Hands {
         vec![Fact::Cleaned { uid: pod.spec.uid.clone(), container: container.name.clone(), run: number }]
     }
 
+    /// The image's stop signal, else SIGTERM.
+    fn stop_signal(&self, container: &Container) -> Signal {
+        let image = self.store.find(&container.image).ok().flatten();
+        let named = image.and_then(|image| image.config.config().as_ref()?.stop_signal().clone());
+        named.and_then(|name| signal_of(&name)).unwrap_or(Signal::SIGTERM)
+    }
+
     /// How the run ended, read before anything of it is removed.
-    pub(super) fn exit(&self, pod: &Pod, container: &Container, number: u32, code: i32, signal: Option<i32>) -> Exit {
+    pub(super) fn exit(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        number: u32,
+        code: i32,
+        signal: Option<i32>,
+    ) -> Exit {
         let paths = paths::run(&self.config, pod, &container.name, number);
         let oom = cgroup::oom_kills(&paths::cgroup(&self.config, &paths.cgroup)) > 0;
         let mut message = tail(&paths.message, 4096);
         if message.is_empty() && container.fallback_to_logs && code != 0 {
             let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
-            message = logs::read::last(&log, 80, 2048);
+            message = last_lines(&log);
         }
         Exit { code, signal, oom, message }
     }
@@ -140,17 +163,15 @@ impl Hands {
         number: u32,
         paths: &RunPaths,
     ) -> Result<Vec<Fact>, StartError> {
-        let image = self
-            .store
-            .find(&container.image)
-            .map_err(config_error)?
-            .ok_or_else(|| config_error(format!("image \"{}\" is no longer in the store", container.image)))?;
+        let image = self.store.find(&container.image).map_err(config_error)?.ok_or_else(|| {
+            config_error(format!("image \"{}\" is no longer in the store", container.image))
+        })?;
         fs::create_dir_all(&paths.rootfs).map_err(create_error)?;
         fs::create_dir_all(&paths.scratch).map_err(create_error)?;
         let layers = mount::mount_layers(&self.store, &image, &self.config.run).map_err(create_error)?;
         mount::mount_rootfs(&layers, &paths.scratch, &paths.rootfs).map_err(create_error)?;
         let spec = self.bundle(pod, container, &image.config, paths)?;
-        let output = logs::pipes::open(owner(&spec)).map_err(create_error)?;
+        let output = logs::pipes(owner(&spec)).map_err(ours)?;
         let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
         self.link_log(pod, container, paths, &log).map_err(create_error)?;
         let start = Start {
@@ -164,11 +185,11 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.helper_cgroup);
         fs::create_dir_all(&group).map_err(create_error)?;
         let null = fs::File::open("/dev/null").map_err(create_error)?;
-        let fds = [(null.as_raw_fd(), 3), (output.stdout.as_raw_fd(), 4), (output.stderr.as_raw_fd(), 5)];
+        let fds = [(null.as_raw_fd(), 3), (output.stdout.1.as_raw_fd(), 4), (output.stderr.1.as_raw_fd(), 5)];
         let bundle = paths.bundle.display().to_string();
         let helper = spawn(&["__start", &bundle], &fds, Some(&group)).map_err(ours)?;
         let log = log.display().to_string();
-        let fds = output.keep();
+        let fds = keep(output);
         self.follow(&paths.id, &Stream { log: log.clone(), fds: fds.clone() });
         let stdout = fds.first().copied().unwrap_or(-1);
         Ok(vec![
@@ -189,8 +210,13 @@ impl Hands {
         if let Some(folder) = log.parent() {
             fs::create_dir_all(folder)?;
         }
-        let name = logs::paths::link(&pod.name, &pod.namespace, &container.name, &paths.id);
-        let link = self.config.container_logs.join(name);
+        let link = logs::paths::link(
+            &self.config.container_logs,
+            &pod.name,
+            &pod.namespace,
+            &container.name,
+            &paths.id,
+        );
         match symlink(log, &link) {
             Err(why) if why.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -206,7 +232,8 @@ impl Hands {
         paths: &RunPaths,
     ) -> Result<oci_spec::runtime::Spec, StartError> {
         let sandbox = paths::pod(&self.config, pod).sandbox;
-        let node = env::Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
+        let node =
+            resources::Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
         let addresses = self.addresses();
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
@@ -271,6 +298,14 @@ fn limits(pod: &Pod, container: &Container, memory_total: u64) -> Limits {
     }
 }
 
+/// PID 1's ends, in the logger's order; the container has the others.
+fn keep(output: logs::Pipes) -> Vec<i32> {
+    let logs::Pipes { stdout, stderr, stdout_stage, stderr_stage } = output;
+    [stdout.0, stderr.0, stdout_stage.0, stdout_stage.1, stderr_stage.0, stderr_stage.1]
+        .map(IntoRawFd::into_raw_fd)
+        .to_vec()
+}
+
 /// Whom the output pipes belong to, so that a process that is not root may open its /dev/stdout again.
 fn owner(spec: &oci_spec::runtime::Spec) -> u32 {
     spec.process().as_ref().map_or(0, |process| process.user().uid())
@@ -278,6 +313,31 @@ fn owner(spec: &oci_spec::runtime::Spec) -> u32 {
 
 fn image_user(image: &ImageConfiguration) -> &str {
     image.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or("")
+}
+
+/// What stands in for a missing termination message: the last 80 lines of the log, at most 2048 bytes.
+fn last_lines(log: &Path) -> String {
+    let text = tail(log, 64 << 10);
+    let lines: Vec<_> = text.lines().filter_map(|line| logs::record::parse(line.as_bytes())).collect();
+    let mut message = String::new();
+    for record in lines.iter().skip(lines.len().saturating_sub(80)) {
+        message.push_str(&String::from_utf8_lossy(record.content));
+        if !record.partial {
+            message.push('\n');
+        }
+    }
+    let cut = message.len().saturating_sub(2048);
+    let cut = (cut..=message.len()).find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+    message.split_off(cut)
+}
+
+/// A signal by its name or number (OCI image configuration, StopSignal).
+fn signal_of(text: &str) -> Option<Signal> {
+    match text.parse::<i32>() {
+        Ok(number) => Signal::try_from(number).ok(),
+        Err(_) if text.starts_with("SIG") => text.parse().ok(),
+        Err(_) => format!("SIG{text}").parse().ok(),
+    }
 }
 
 /// The last bytes of a file as text; empty where it cannot be read.

@@ -1,5 +1,6 @@
 //! A pod's surroundings: cgroup, namespaces, volumes, name files, log directory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -41,7 +42,7 @@ impl Hands {
             fs::create_dir_all(folder).map_err(told("cannot make", folder))?;
         }
         let group = paths::cgroup(&self.config, &paths.cgroup);
-        let values = resources::pod_values(pod, self.config.pod_pids_limit);
+        let values = values(pod, self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
         sandbox::set_up(&paths.sandbox, pod.host_network, &pod.hostname)
             .map_err(told("cannot make namespaces in", &paths.sandbox))?;
@@ -110,4 +111,18 @@ pub(super) fn memory_total() -> u64 {
 /// How many processors the machine has; at least 1.
 pub(super) fn cpus() -> u64 {
     std::thread::available_parallelism().map_or(1, |number| number.get() as u64)
+}
+
+/// The cgroup2 files of the pod's group and their values.
+fn values(pod: &Pod, pids: Option<u64>) -> BTreeMap<String, String> {
+    let limits = resources::pod_limits(pod);
+    let max = limits.quota.map(|quota| format!("{quota} {}", limits.period.unwrap_or(resources::PERIOD)));
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let files = [
+        ("cpu.weight", number(limits.weight)),
+        ("cpu.max", max),
+        ("memory.max", number(limits.memory)),
+        ("pids.max", number(pids)),
+    ];
+    files.into_iter().filter_map(|(file, value)| Some((file.to_owned(), value?))).collect()
 }

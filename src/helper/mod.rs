@@ -1,9 +1,9 @@
 //! What runs in children of PID 1, one file each. Words of `podinit <name>` that no operator types.
 
 pub mod exec;
-//pub mod logger;
-//pub mod net;
-//pub mod prompt;
+pub mod logger;
+pub mod net;
+pub mod prompt;
 pub mod start;
 
 /// The first words by which PID 1 calls a helper.
@@ -14,7 +14,10 @@ pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
         "__start" => start::run(args),
         "__exec" => exec::run(args),
-        "__logger" => logger::run(args),
+        "__logger" => {
+            logger::run();
+            0
+        }
         "__net" => net::run(args),
         "__prompt" => prompt::run(args),
         _ => 2,

@@ -28,7 +28,9 @@ pub fn convert(tar: impl Read, file: File, uuid: [u8; 16]) -> io::Result<File> {
     let mut layer = Layer { tree: Tree::new(), writer: Writer::new(file), whiteout: None };
     while let Some(entry) = tar.next()? {
         let path = String::from_utf8_lossy(&entry.path).into_owned();
-        layer.add(entry, &mut tar).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+        layer
+            .add(entry, &mut tar)
+            .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
     }
     layer.finish(uuid)
 }
@@ -112,9 +114,8 @@ impl Layer {
 
     fn write<R: Read>(&mut self, kind: &Kind, entry: &Entry, tar: &mut Tarball<R>) -> io::Result<Node> {
         let node = |nid, kind, target| Node::File { nid, links: 1, kind, target };
-        let special = |writer: &mut Writer, mode, major, minor| {
-            writer.special(&meta(entry, mode)?, major, minor)
-        };
+        let special =
+            |writer: &mut Writer, mode, major, minor| writer.special(&meta(entry, mode)?, major, minor);
         let writer = &mut self.writer;
         Ok(match kind {
             Kind::Symlink(target) => {

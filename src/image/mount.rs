@@ -175,7 +175,9 @@ fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
     let plain: Vec<String> = dirs.iter().map(|dir| dir.to_string_lossy().into_owned()).collect();
     let special = |path: &String| path.contains([',', ':', '\\', '\u{fffd}']);
     let mut held: Vec<OwnedFd> = Vec::new();
-    let names = if plain.iter().any(special) || plain.iter().map(|path| path.len() + 1).sum::<usize>() > OPTIONS_LIMIT {
+    let names = if plain.iter().any(special)
+        || plain.iter().map(|path| path.len() + 1).sum::<usize>() > OPTIONS_LIMIT
+    {
         for dir in dirs {
             held.push(open(*dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?);
         }
@@ -185,7 +187,8 @@ fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
     };
     let [lower @ .., upper, work] = names.as_slice() else { return Err(Errno::EINVAL.into()) };
     let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
-    let attempt = |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
+    let attempt =
+        |options: &str| mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options));
     // What is written dies with the container, so it needs no sync; the option came with 5.10.
     match attempt(&format!("{options},volatile")) {
         Err(Errno::EINVAL) => attempt(&options)?,

@@ -72,10 +72,7 @@ impl<R: Read> Tarball<R> {
     }
 
     /// As `next`, passing over unread data by `skip`: a file can seek.
-    pub fn next_with(
-        &mut self,
-        skip: impl Fn(&mut R, u64) -> io::Result<()>,
-    ) -> io::Result<Option<Entry>> {
+    pub fn next_with(&mut self, skip: impl Fn(&mut R, u64) -> io::Result<()>) -> io::Result<Option<Entry>> {
         let mut pax = Pax::default();
         let mut long_path = None;
         let mut long_link = None;
@@ -222,7 +219,11 @@ impl<R: Read> Tarball<R> {
             for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
                 map.push((piece.offset()?, piece.length()?));
             }
-            if map.len() as u64 * 24 > HEADER_LIMIT { Err(bad("too many pieces in a sparse file")) } else { Ok(()) }
+            if map.len() as u64 * 24 > HEADER_LIMIT {
+                Err(bad("too many pieces in a sparse file"))
+            } else {
+                Ok(())
+            }
         };
         take(&gnu.sparse)?;
         let mut more = gnu.is_extended();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -14,7 +14,7 @@ use crate::fatal;
 use crate::hands::Hands;
 use crate::ledger::Ledger;
 use crate::machine::Machine;
-use crate::manifest::dir::Dir;
+use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pod::spec::Problem;
@@ -47,7 +47,11 @@ pub struct Agent {
 
 impl Agent {
     /// A first life begins with what it finds removed; a later one goes on from the ledger.
-    pub fn new(config: Config, machine: Option<Machine>, duties: &[&'static str]) -> io::Result<Self> {
+    pub fn new(
+        config: Config,
+        machine: Option<Machine>,
+        duties: &'static [&'static str],
+    ) -> io::Result<Self> {
         let mut dir = Dir::new(config.manifests.clone(), config.node_name.clone());
         let mut hands = Hands::new(&config, duties)?;
         let (ledger, world) = remembered(&config, &mut hands);
@@ -69,7 +73,7 @@ impl Agent {
             sessions: BTreeMap::new(),
             ending: None,
             desired,
-            ledger: Some(ledger).flatten(),
+            ledger,
             dir,
             senses,
             listed: None,
@@ -110,7 +114,7 @@ impl Agent {
         if news.manifests || news.hangup {
             self.listed = None;
         }
-        for fact in self.hands.heard(&news.ready) {
+        for fact in self.hands.heard(&news.ready, &self.world) {
             self.learn(fact);
         }
         self.serve();
@@ -210,7 +214,9 @@ impl Agent {
         let mut polled = self.hands.polls();
         polled.extend(self.operator.iter().flat_map(Listener::polls));
         if let Some(machine) = &self.machine {
-            polled.extend(machine.uevents.iter().map(|uevents| (uevents.as_raw_fd(), PollFlags::POLLIN)));
+            polled.extend(
+                machine.uevents.iter().map(|uevents| (uevents.as_fd().as_raw_fd(), PollFlags::POLLIN)),
+            );
             polled.extend(machine.buttons.fds().map(|fd| (fd.as_raw_fd(), PollFlags::POLLIN)));
         }
         polled
@@ -218,7 +224,7 @@ impl Agent {
 
     fn heed_machine(&mut self, ready: &[RawFd]) {
         let Some(machine) = &mut self.machine else { return };
-        if machine.uevents.as_ref().is_some_and(|uevents| ready.contains(&uevents.as_raw_fd())) {
+        if machine.uevents.as_ref().is_some_and(|uevents| ready.contains(&uevents.as_fd().as_raw_fd())) {
             machine.device_news();
         }
         let rung = machine.buttons.fds().any(|fd| ready.contains(&fd.as_raw_fd()));

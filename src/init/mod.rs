@@ -13,7 +13,6 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::config::Config;
-use crate::machine::Machine;
 use crate::operator::request::Power;
 use crate::{console, fatal, machine};
 use agent::Agent;
@@ -89,7 +88,13 @@ fn own_cgroups(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let none: Option<&str> = None;
-    mount(Some("cgroup2"), path, Some("cgroup2"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, none)?;
+    mount(
+        Some("cgroup2"),
+        path,
+        Some("cgroup2"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+        none,
+    )?;
     info!("cgroup: the host's cgroup2 is mounted at {} for podinit alone", path.display());
     Ok(())
 }

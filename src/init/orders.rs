@@ -58,7 +58,8 @@ impl Agent {
                     Err(refusal) => return Some(refusal),
                 };
                 let fds: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
-                let begun = self.hands.exec(&self.world, &target.uid, &target.container, command, *tty, &fds);
+                let begun =
+                    self.hands.exec(&self.world, (&target.uid, &target.container), command, *tty, &fds);
                 match begun {
                     Ok(pid) => {
                         self.sessions.insert(pid, id);
@@ -68,7 +69,8 @@ impl Agent {
                 }
             }
             question => {
-                let node = Node { host_ips: self.hands.addresses(), restart_cap: Some(self.config.restart_cap) };
+                let node =
+                    Node { host_ips: self.hands.addresses(), restart_cap: Some(self.config.restart_cap) };
                 view::answer(question, &self.world, Tick::now(), &Wall::now(), &node, &self.config)
             }
         }

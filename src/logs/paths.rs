@@ -1,17 +1,37 @@
-//! Where logs are, by the kubelet's names (pkg/kubelet/kuberuntime/{helpers,legacy}.go).
+//! Where a container's log lies, as the kubelet lays it out.
 
 use std::path::{Path, PathBuf};
 
-/// `<pod's log directory>/<container>/<run>.log`.
-pub fn log(pod: &Path, container: &str, run: u32) -> PathBuf {
-    pod.join(container).join(format!("{run}.log"))
+/// The longest name of a link in bytes, without its `.log`: with it the kernel's 255.
+const LINK: usize = 251;
+
+/// The directory of a pod's logs: `<pod_logs>/<namespace>_<name>_<uid>`.
+pub fn pod_dir(pod_logs: &Path, namespace: &str, name: &str, uid: &str) -> PathBuf {
+    pod_logs.join(format!("{namespace}_{name}_{uid}"))
 }
 
-/// The name of the link in the container log directory: at most 255 bytes, the id cut where it does not fit.
-pub fn link(pod: &str, namespace: &str, container: &str, id: &str) -> String {
+/// The log of one run of a container below `pod_dir`: `<container>/<run>.log`.
+pub fn log(pod_dir: &Path, container: &str, run: u32) -> PathBuf {
+    pod_dir.join(container).join(format!("{run}.log"))
+}
+
+/// The link to it among all containers' logs: `<pod>_<namespace>_<container>-<id>.log`.
+pub fn link(container_logs: &Path, pod: &str, namespace: &str, container: &str, id: &str) -> PathBuf {
     let mut name = format!("{pod}_{namespace}_{container}-{id}");
-    name.truncate((0..=251.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0));
-    name + ".log"
+    let end = (0..=LINK.min(name.len())).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+    name.truncate(end);
+    container_logs.join(name + ".log")
+}
+
+/// The number of the next run by the names of the logs that are there: one more than the greatest, or 0.
+pub fn next_run<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
+    let number = |name: &str| -> Option<u32> {
+        let (digits, rest) = name.split_once('.')?;
+        let ours = rest == "log" || rest.starts_with("log.");
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        (ours && plain).then(|| digits.parse().ok()).flatten()
+    };
+    names.into_iter().filter_map(number).max().map_or(0, |run| run.saturating_add(1))
 }
 
 #[cfg(test)]
@@ -19,8 +39,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_cut_at_251_bytes() {
-        assert_eq!(link("p", "n", "c", "abc"), "p_n_c-abc.log");
-        assert_eq!(link(&"p".repeat(200), "n", "c", &"f".repeat(80)).len(), 255);
+    fn names() {
+        let dir = pod_dir(Path::new("/var/log/pods"), "default", "web", "u1");
+        assert_eq!(log(&dir, "c", 3), Path::new("/var/log/pods/default_web_u1/c/3.log"));
+        let root = Path::new("/var/log/containers");
+        assert_eq!(link(root, "p", "n", "c", "id"), Path::new("/var/log/containers/p_n_c-id.log"));
+        let long = link(root, &"p".repeat(200), "n", "c", &"1".repeat(80));
+        let name = long.file_name().unwrap().to_str().unwrap();
+        assert_eq!((name.len(), name.ends_with("1.log")), (255, true));
+    }
+
+    #[test]
+    fn runs_counted_by_logs() {
+        let table: [(&[&str], u32); 12] = [
+            (&["0.log.rotated-log"], 1),
+            (&["0.log"], 1),
+            (&["0.log", "1.log", "2.log"], 3),
+            (&["0.log.rotated", "1.log", "2.log"], 3),
+            (&["5.log.rotated", "6.log.rotated"], 7),
+            (&["5.log.rotated", "6.log", "7.log"], 8),
+            (&[], 0),
+            (&["a.log.rotated", "b.log.rotated", "12log.rotated"], 0),
+            (&["145.log.log.rotated"], 146),
+            (&["92233720368547758089223372036854775808.log.rotated"], 0),
+            (
+                &[
+                    "9223372036854775808.log.rotated",
+                    "23.log",
+                    "23a.log",
+                    "1aaa.log.rotated",
+                    "3.log.rotated",
+                ],
+                24,
+            ),
+            (&["-42.log"], 0),
+        ];
+        for (names, expected) in table {
+            assert_eq!(next_run(names.iter().copied()), expected, "{names:?}");
+        }
     }
 }

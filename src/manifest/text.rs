@@ -26,8 +26,13 @@ pub fn documents(bytes: &[u8]) -> Result<Vec<Piece>, Fault> {
         Fault { line, message: "not UTF-8: save the file as UTF-8".into() }
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if let Some((at, odd)) = text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')) {
-        let message = format!("control character U+{:04X}: remove it, or write it escaped in double quotes", odd as u32);
+    if let Some((at, odd)) =
+        text.char_indices().find(|(_, c)| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}'))
+    {
+        let message = format!(
+            "control character U+{:04X}: remove it, or write it escaped in double quotes",
+            odd as u32
+        );
         return Err(Fault { line: line_at(text.as_bytes(), at), message });
     }
     Ok(split(text).into_iter().flat_map(|(line, part)| piece(part, line)).collect())
@@ -118,7 +123,10 @@ mod tests {
 
     fn lines(text: &str) -> Vec<Result<u32, u32>> {
         let pieces = documents(text.as_bytes()).unwrap();
-        pieces.iter().map(|piece| piece.read.as_ref().map(|node| node.line).map_err(|fault| fault.line)).collect()
+        pieces
+            .iter()
+            .map(|piece| piece.read.as_ref().map(|node| node.line).map_err(|fault| fault.line))
+            .collect()
     }
 
     #[test]

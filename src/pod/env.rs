@@ -1,77 +1,99 @@
 //! Environment and command: `$(VAR)` expansion, fieldRef and resourceFieldRef, the image's part.
 
-use std::collections::BTreeMap;
-
 use oci_spec::image::ImageConfiguration;
 
-use super::spec::{Container, EnvValue, EnvVar, Pod};
+use super::resources::{Allocatable, quantity};
+use super::spec::{Container, EnvValue, Pod};
 
-/// The search path of an image that names none.
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a process without a PATH of its own gets.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The machine's addresses and the pod's, the first one first.
-#[derive(Clone, Debug, Default)]
-pub struct Addresses {
-    pub host_ips: Vec<String>,
-    pub pod_ips: Vec<String>,
-}
-
-/// What a limit that is not set stands for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Allocatable {
-    /// Thousandths of a core.
-    pub cpu_milli: u64,
-    /// Bytes.
-    pub memory: u64,
-}
-
-/// What to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a container's first process is started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
-    /// Program and arguments; not empty.
+    /// The program and its arguments, never empty.
     pub args: Vec<String>,
-    /// Sorted by name; the last of equal names.
+    /// No name twice: the image's in its order, then the pod's in theirs, then what was missing.
     pub env: Vec<(String, String)>,
     /// Absolute.
     pub cwd: String,
 }
 
-/// The command of a container: `command` replaces ENTRYPOINT and drops CMD, `args` replace CMD
-/// (Kubernetes API, Container.command and .args).
+/// The addresses that `status.hostIP`, `.hostIPs`, `.podIP` and `.podIPs` tell; the first is the primary one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    pub host_ips: Vec<String>,
+    pub pod_ips: Vec<String>,
+}
+
+/// The container's command, environment and working directory, as the kubelet and containerd make them of
+/// PodSpec (command, args, env, workingDir) and OCI image configuration (Entrypoint, Cmd, Env, WorkingDir).
+/// HOME is not set here: it depends on the image's /etc/passwd.
 pub fn command(
     pod: &Pod,
     container: &Container,
     image: &ImageConfiguration,
     addresses: &Addresses,
-    node: &Allocatable,
+    allocatable: &Allocatable,
 ) -> Result<Command, String> {
-    let config = image.config().as_ref();
-    let env = environment(pod, container, config.and_then(|c| c.env().as_deref()), addresses, node)?;
-    let lookup = |name: &str| env.get(name).cloned();
-    let expanded = |words: &[String]| words.iter().map(|word| expand(word, lookup)).collect::<Vec<_>>();
-    let entrypoint = config.and_then(|c| c.entrypoint().clone()).unwrap_or_default();
-    let cmd = config.and_then(|c| c.cmd().clone()).unwrap_or_default();
-    let args = match (container.command.is_empty(), container.args.is_empty()) {
-        (false, _) => [expanded(&container.command), expanded(&container.args)].concat(),
-        (true, false) => [entrypoint, expanded(&container.args)].concat(),
-        (true, true) => [entrypoint, cmd].concat(),
+    let own = environment(pod, container, addresses, allocatable)?;
+    // As in the kubelet, references see the pod's variables only, never the image's.
+    let expanded = |words: &[String]| -> Vec<String> {
+        words.iter().map(|word| expand(word, |name| find(&own, name))).collect()
     };
+    let config = image.config().as_ref();
+    let of_image = |words: Option<&Option<Vec<String>>>| words.cloned().flatten().unwrap_or_default();
+
+    let mut args = expanded(&container.command);
+    let mut rest = expanded(&container.args);
+    if args.is_empty() {
+        if rest.is_empty() {
+            rest = of_image(config.map(|config| config.cmd()));
+        }
+        args = of_image(config.map(|config| config.entrypoint()));
+        // Docker's way to reset an inherited entrypoint.
+        if args.len() == 1 && args.first().is_some_and(String::is_empty) {
+            args.clear();
+        }
+    }
+    args.append(&mut rest);
     if args.is_empty() {
         return Err("no command specified".into());
     }
-    let cwd = container.working_dir.clone().or_else(|| config.and_then(|c| c.working_dir().clone()));
-    let cwd = cwd.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".into());
-    Ok(Command { args, env: env.into_iter().collect(), cwd })
+
+    let mut env = Vec::new();
+    for line in of_image(config.map(|config| config.env())) {
+        let (name, value) = line.split_once('=').unwrap_or((line.as_str(), ""));
+        set(&mut env, name, value.to_owned());
+    }
+    for (name, value) in own {
+        set(&mut env, &name, value);
+    }
+    let mut default = |name: &str, value: &str| {
+        if find(&env, name).is_none() {
+            env.push((name.to_owned(), value.to_owned()));
+        }
+    };
+    default("PATH", PATH);
+    default("HOSTNAME", &pod.hostname);
+    if container.tty {
+        default("TERM", "xterm");
+    }
+
+    let of_image = config.and_then(|config| config.working_dir().as_deref()).unwrap_or_default();
+    let cwd = container.working_dir.as_deref().filter(|dir| !dir.is_empty()).unwrap_or(of_image);
+    let cwd = if cwd.starts_with('/') { cwd.to_owned() } else { format!("/{cwd}") };
+    Ok(Command { args, env, cwd })
 }
 
-/// `$(NAME)` from `lookup`, `$$` to `$`; what is unknown or unclosed stays as it is
-/// (Kubernetes, third_party/forked/golang/expansion).
+/// Replaces each `$(NAME)` that `lookup` knows; `$$` stands for `$`; everything else stays as it is
+/// (Kubernetes API, Container.args). Values are not expanded again.
 pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        rest = after;
         if let Some(after) = rest.strip_prefix('$') {
             out.push('$');
             rest = after;
@@ -93,51 +115,51 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     out
 }
 
+/// The pod's own variables in order of declaration; of a name given twice the last value counts.
 fn environment(
     pod: &Pod,
     container: &Container,
-    image: Option<&[String]>,
     addresses: &Addresses,
-    node: &Allocatable,
-) -> Result<BTreeMap<String, String>, String> {
-    let mut own: BTreeMap<String, String> = BTreeMap::new();
-    for EnvVar { name, value } in &container.env {
-        let value = match value {
-            EnvValue::Literal(text) => expand(text, |name| own.get(name).cloned()),
-            EnvValue::Field(path) => field(pod, path, addresses).map_err(|why| format!("env {name}: {why}"))?,
-            EnvValue::Resource { container, resource, divisor } => {
-                measured(pod, container, resource, divisor, node).map_err(|why| format!("env {name}: {why}"))?
+    allocatable: &Allocatable,
+) -> Result<Vec<(String, String)>, String> {
+    let mut env = Vec::new();
+    for var in &container.env {
+        let value = match &var.value {
+            EnvValue::Literal(text) => expand(text, |name| find(&env, name)),
+            EnvValue::Field(path) => field(pod, path, addresses)?,
+            EnvValue::Resource { container: name, resource, divisor } => {
+                let of = if name.is_empty() { Some(container) } else { pod.container(name) };
+                let of = of.ok_or_else(|| format!("env {}: container {name:?} not found", var.name))?;
+                resource_value(of, resource, divisor, allocatable)
+                    .map_err(|why| format!("env {}: {why}", var.name))?
             }
         };
-        own.insert(name.clone(), value);
+        set(&mut env, &var.name, value);
     }
-    let base = [PATH.to_owned(), format!("HOSTNAME={}", pod.hostname)];
-    let base = base.iter().chain(image.unwrap_or_default());
-    let mut env: BTreeMap<String, String> =
-        base.filter_map(|pair| pair.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-    env.extend(own);
     Ok(env)
 }
 
-/// The value of a fieldPath; a missing label or annotation is empty.
-pub fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String> {
+/// The value of a fieldRef.fieldPath; a label or annotation that is not there is empty.
+fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String> {
     let meta = &pod.object.metadata;
     let spec = pod.object.spec.as_ref();
-    if let Some((map, key)) = path.strip_suffix("']").and_then(|rest| rest.split_once("['")) {
+    if let Some((map, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
         let map = match map {
             "metadata.labels" => &meta.labels,
             "metadata.annotations" => &meta.annotations,
-            _ => return Err(format!("fieldPath {path} does not support a subscript")),
+            _ => return Err(format!("fieldPath {map:?} does not support subscript")),
         };
-        return Ok(map.as_ref().and_then(|map| map.get(key).cloned()).unwrap_or_default());
+        return Ok(map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default());
     }
-    let first = |list: &[String]| list.first().cloned().unwrap_or_default();
+    let first = |ips: &[String]| ips.first().cloned().unwrap_or_default();
     Ok(match path {
-        "metadata.name" => pod.name.clone(),
-        "metadata.namespace" => pod.namespace.clone(),
-        "metadata.uid" => pod.uid.clone(),
-        "spec.nodeName" => spec.and_then(|s| s.node_name.clone()).unwrap_or_default(),
-        "spec.serviceAccountName" => spec.and_then(|s| s.service_account_name.clone()).unwrap_or_default(),
+        "metadata.name" => meta.name.clone().unwrap_or_else(|| pod.name.clone()),
+        "metadata.namespace" => meta.namespace.clone().unwrap_or_else(|| pod.namespace.clone()),
+        "metadata.uid" => meta.uid.clone().unwrap_or_else(|| pod.uid.clone()),
+        "spec.nodeName" => spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        "spec.serviceAccountName" => {
+            spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default()
+        }
         "status.hostIP" => first(&addresses.host_ips),
         "status.hostIPs" => addresses.host_ips.join(","),
         "status.podIP" => first(&addresses.pod_ips),
@@ -146,69 +168,55 @@ pub fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, Str
     })
 }
 
-/// ceil(value / divisor): an unset limit is the machine's allocatable, an unset request 0.
-fn measured(pod: &Pod, container: &str, resource: &str, divisor: &str, node: &Allocatable) -> Result<String, String> {
-    let of = pod.container(container).ok_or_else(|| format!("no container {container}"))?.resources;
-    // In billionths, so that every divisor of Kubernetes' list is a whole number.
-    let milli = |value: u64| u128::from(value) * 1_000_000;
-    let whole = |value: u64| u128::from(value) * 1_000_000_000;
+/// The value of a resourceFieldRef, divided and rounded up: a limit not set is what the node has, a request not set 0.
+fn resource_value(
+    container: &Container,
+    resource: &str,
+    divisor: &str,
+    allocatable: &Allocatable,
+) -> Result<String, String> {
+    let given = &container.resources;
+    // In thousandths, as is the divisor.
     let value = match resource {
-        "limits.cpu" => milli(of.cpu_limit.filter(|v| *v > 0).unwrap_or(node.cpu_milli)),
-        "requests.cpu" => milli(of.cpu_request.unwrap_or(0)),
-        "limits.memory" => whole(of.memory_limit.filter(|v| *v > 0).unwrap_or(node.memory)),
-        "requests.memory" => whole(of.memory_request.unwrap_or(0)),
-        _ => return Err(format!("unsupported resource: {resource}")),
+        "limits.cpu" => u128::from(given.cpu_limit.unwrap_or(allocatable.cpu_milli)),
+        "requests.cpu" => u128::from(given.cpu_request.unwrap_or(0)),
+        "limits.memory" => u128::from(given.memory_limit.unwrap_or(allocatable.memory)) * 1000,
+        "requests.memory" => u128::from(given.memory_request.unwrap_or(0)) * 1000,
+        _ => return Err(format!("unsupported container resource: {resource}")),
     };
-    let unit = unit(divisor).ok_or_else(|| format!("unsupported divisor: {divisor}"))?;
-    Ok(value.div_ceil(unit).to_string())
+    let divisor = match quantity(divisor) {
+        Some(0) => 1000,
+        Some(divisor) => divisor,
+        None if divisor.is_empty() => 1000,
+        None => return Err(format!("divisor {divisor:?} is not a quantity")),
+    };
+    Ok(value.div_ceil(divisor).to_string())
 }
 
-/// A divisor in billionths: 1, 1m, 1k ... 1Ei with a leading number.
-fn unit(divisor: &str) -> Option<u128> {
-    let digits = divisor.find(|c: char| !c.is_ascii_digit()).unwrap_or(divisor.len());
-    let (number, suffix) = divisor.split_at(digits);
-    let number: u128 = if number.is_empty() { return (divisor.is_empty()).then_some(1_000_000_000) } else { number.parse().ok()? };
-    if number == 0 {
-        // "0" is how an unset divisor is written out.
-        return Some(1_000_000_000);
+fn find(env: &[(String, String)], name: &str) -> Option<String> {
+    env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+}
+
+fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
+    match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value,
+        None => env.push((name.to_owned(), value)),
     }
-    let power = |base: u128, exponent: u32| base.pow(exponent) * 1_000_000_000;
-    let scale = match suffix {
-        "" => 1_000_000_000,
-        "m" => 1_000_000,
-        "k" => power(1000, 1),
-        "M" => power(1000, 2),
-        "G" => power(1000, 3),
-        "T" => power(1000, 4),
-        "P" => power(1000, 5),
-        "E" => power(1000, 6),
-        "Ki" => power(1024, 1),
-        "Mi" => power(1024, 2),
-        "Gi" => power(1024, 3),
-        "Ti" => power(1024, 4),
-        "Pi" => power(1024, 5),
-        "Ei" => power(1024, 6),
-        _ => return None,
-    };
-    number.checked_mul(scale)
 }
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::image::{ConfigBuilder, ImageConfigurationBuilder};
-
     use super::*;
-    use crate::pod::spec::{Resources, RestartPolicy};
-    use crate::pod::status::tests as made;
+    use crate::pod::resources::tests::{container, pod};
+    use crate::pod::spec::{EnvVar, Resources};
 
     #[test]
-    fn variables_expand_as_the_peers() {
-        let lookup = |name: &str| {
-            let table =
-                [("VAR_A", "A"), ("VAR_B", "B"), ("VAR_C", "C"), ("VAR_REF", "$(VAR_A)"), ("VAR_EMPTY", "")];
-            table.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        };
-        for (input, output) in [
+    fn expansion() {
+        let vars =
+            [("VAR_A", "A"), ("VAR_B", "B"), ("VAR_C", "C"), ("VAR_REF", "$(VAR_A)"), ("VAR_EMPTY", "")];
+        let table = [
+            ("", ""),
+            ("no variables", "no variables"),
             ("$(VAR_A)", "A"),
             ("$(VAR_A)-1", "A-1"),
             ("___$(VAR_B)___", "___B___"),
@@ -229,26 +237,28 @@ mod tests {
             ("$?_boo_$!", "$?_boo_$!"),
             ("$VAR_A", "$VAR_A"),
             ("$(VAR_DNE)", "$(VAR_DNE)"),
-            ("$$$$$$(BIG_MONEY)", "$$$(BIG_MONEY)"),
+            ("$$$(VAR_A)", "$A"),
             ("$$$$$$(VAR_A)", "$$$(VAR_A)"),
             ("$$$$$$$(GOOD_ODDS)", "$$$$(GOOD_ODDS)"),
             ("$$$$$$$(VAR_A)", "$$$A"),
             ("$VAR_A)", "$VAR_A)"),
             ("${VAR_A}", "${VAR_A}"),
             ("$(VAR_B)_______$(A", "B_______$(A"),
+            ("$(VAR_C)_______$(", "C_______$("),
             ("$(VAR_A)foobarzab$", "Afoobarzab$"),
             ("foo-\\$(VAR_A", "foo-\\$(VAR_A"),
             ("--$($($($($--", "--$($($($($--"),
-            ("$($($($($--foo$(", "$($($($($--foo$("),
-            ("foo0--$($($($(", "foo0--$($($($("),
+            ("$()", "$()"),
             ("$(foo$$var)", "$(foo$$var)"),
-            ("", ""),
             ("\n", "\n"),
             ("$£FOO", "$£FOO"),
             ("prefix-$€-suffix", "prefix-$€-suffix"),
             ("$中文", "$中文"),
-        ] {
-            assert_eq!(expand(input, lookup), output, "{input}");
+        ];
+        for (text, expected) in table {
+            let lookup =
+                |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, v)| v.to_string());
+            assert_eq!(expand(text, lookup), expected, "{text}");
         }
     }
 
@@ -256,103 +266,164 @@ mod tests {
         EnvVar { name: name.into(), value: EnvValue::Literal(value.into()) }
     }
 
-    fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfiguration {
-        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let config = ConfigBuilder::default()
-            .entrypoint(words(entrypoint))
-            .cmd(words(cmd))
-            .env(words(&["PATH=/img", "FROM_IMAGE=1", "A=image"]))
-            .working_dir("/work".to_owned())
-            .build()
-            .unwrap();
-        ImageConfigurationBuilder::default()
-            .config(config)
-            .architecture("amd64")
-            .os("linux")
-            .rootfs(oci_spec::image::RootFsBuilder::default().typ("layers").diff_ids(Vec::new()).build().unwrap())
-            .build()
-            .unwrap()
+    fn from_field(name: &str, path: &str) -> EnvVar {
+        EnvVar { name: name.into(), value: EnvValue::Field(path.into()) }
     }
 
-    fn resolved(container: &Container, image: &ImageConfiguration) -> Result<Command, String> {
-        let pod = made::pod(RestartPolicy::Always, &[], &["a"]).spec;
-        let addresses =
-            Addresses { host_ips: vec!["10.0.0.1".into(), "fd::1".into()], pod_ips: vec!["1.2.3.4".into()] };
-        command(&pod, container, image, &addresses, &Allocatable { cpu_milli: 4000, memory: 8 << 30 })
+    fn image(json: &str) -> ImageConfiguration {
+        let text = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":[]}},"config":{json}}}"#
+        );
+        ImageConfiguration::from_reader(text.as_bytes()).unwrap()
     }
 
-    #[test]
-    fn command_and_args_replace_what_kubernetes_says() {
-        let full = image(&["/entry"], &["serve"]);
-        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        for (command, args, expected) in [
-            (vec![], vec![], vec!["/entry", "serve"]),
-            (vec![], vec!["x"], vec!["/entry", "x"]),
-            (vec!["c"], vec![], vec!["c"]),
-            (vec!["c", "$(A)"], vec!["$(A)--$(B)", "$(NO)"], vec!["c", "zoo", "zoo--boo", "$(NO)"]),
-        ] {
-            let env = vec![literal("A", "zoo"), literal("B", "boo")];
-            let container = Container { command: words(&command), args: words(&args), env, ..made::plain("a") };
-            assert_eq!(resolved(&container, &full).unwrap().args, words(&expected));
+    fn addresses() -> Addresses {
+        Addresses {
+            host_ips: vec!["10.0.0.1".into(), "fd00::1".into()],
+            pod_ips: vec!["1.2.3.4".into(), "fd00::6".into()],
         }
-        assert_eq!(resolved(&made::plain("a"), &image(&[], &[])), Err("no command specified".into()));
-        assert_eq!(resolved(&made::plain("a"), &full).unwrap().cwd, "/work");
+    }
+
+    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30 };
+
+    fn of(env: Vec<EnvVar>) -> Result<Vec<(String, String)>, String> {
+        let mut one = container("c", Resources::default());
+        one.env = env;
+        let mut pod = pod(vec![one.clone()], vec![]);
+        let labels = [("something".to_string(), "label value".to_string())];
+        pod.object.metadata.labels = Some(labels.into());
+        pod.object.metadata.annotations = Some([("Www.k8s.io/test".to_string(), "1".to_string())].into());
+        environment(&pod, &one, &addresses(), &NODE)
     }
 
     #[test]
-    fn the_environment_is_the_images_under_the_pods() {
-        let env = vec![
-            literal("OUT_OF_ORDER", "$(LATER)"),
-            literal("LATER", "FOO"),
-            literal("REF", "ref-$(LATER)"),
-            literal("IMG", "$(FROM_IMAGE)"),
-            literal("A", "pod"),
-            literal("TWICE", "1"),
-            literal("TWICE", "2"),
-            EnvVar { name: "NAME".into(), value: EnvValue::Field("metadata.name".into()) },
-            EnvVar { name: "NO".into(), value: EnvValue::Field("metadata.labels['no']".into()) },
-            EnvVar { name: "IPS".into(), value: EnvValue::Field("status.hostIPs".into()) },
-            EnvVar { name: "IP".into(), value: EnvValue::Field("status.podIP".into()) },
+    fn variables_see_those_before_them() {
+        let table = [
+            (
+                vec![literal("A", "test-test-test"), literal("B", "literal-$(A)")],
+                "B",
+                "literal-test-test-test",
+            ),
+            (
+                vec![from_field("N", "metadata.name"), literal("T", "test2-$(N)"), literal("U", "$(T)-3")],
+                "U",
+                "test2-web-board1-3",
+            ),
+            (vec![literal("T", "$(LATE)"), literal("LATE", "FOO")], "T", "$(LATE)"),
+            (vec![literal("T", "$(UNDEFINED)")], "T", "$(UNDEFINED)"),
+            (vec![literal("T", "$$(A) $(T)")], "T", "$(A) $(T)"),
+            (vec![literal("T", "1"), literal("T", "$(T)2")], "T", "12"),
         ];
-        let found = resolved(&Container { env, ..made::plain("a") }, &image(&["x"], &[])).unwrap();
-        let found: BTreeMap<_, _> = found.env.into_iter().collect();
-        for (name, value) in [
-            ("OUT_OF_ORDER", "$(LATER)"),
-            ("REF", "ref-FOO"),
-            // Only the pod's own variables expand; the image's are not known to the kubelet.
-            ("IMG", "$(FROM_IMAGE)"),
-            ("A", "pod"),
-            ("TWICE", "2"),
-            ("PATH", "/img"),
-            ("HOSTNAME", "web-board1"),
-            ("NAME", "web-board1"),
-            ("NO", ""),
-            ("IPS", "10.0.0.1,fd::1"),
-            ("IP", "1.2.3.4"),
-        ] {
-            assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
+        for (env, name, expected) in table {
+            assert_eq!(find(&of(env.clone()).unwrap(), name).as_deref(), Some(expected), "{env:?}");
         }
     }
 
     #[test]
-    fn resources_are_divided_and_rounded_up() {
-        let mut pod = (*made::pod(RestartPolicy::Always, &[], &["a"]).spec).clone();
-        let node = Allocatable { cpu_milli: 4000, memory: 8 << 30 };
-        for (resources, resource, divisor, expected) in [
-            (Resources { cpu_limit: Some(9000), ..Default::default() }, "limits.cpu", "", "9"),
-            (Resources::default(), "requests.cpu", "", "0"),
-            (Resources { cpu_request: Some(1200), ..Default::default() }, "requests.cpu", "100m", "12"),
-            (Resources { cpu_request: Some(1200), ..Default::default() }, "requests.cpu", "1", "2"),
-            (Resources { memory_request: Some(100 << 20), ..Default::default() }, "requests.memory", "1Mi", "100"),
-            (Resources { memory_limit: Some(100 << 20), ..Default::default() }, "limits.memory", "0", "104857600"),
-            (Resources::default(), "limits.cpu", "1m", "4000"),
-            (Resources::default(), "limits.memory", "1Gi", "8"),
-        ] {
-            pod.containers[0].resources = resources;
-            assert_eq!(measured(&pod, "a", resource, divisor, &node).as_deref(), Ok(expected), "{resource} {divisor}");
+    fn field_paths() {
+        let table = [
+            ("metadata.name", Ok("web-board1")),
+            ("metadata.namespace", Ok("default")),
+            ("metadata.uid", Ok("uid1")),
+            ("metadata.labels['something']", Ok("label value")),
+            ("metadata.labels['missing']", Ok("")),
+            ("metadata.annotations['Www.k8s.io/test']", Ok("1")),
+            ("spec.nodeName", Ok("")),
+            ("status.hostIP", Ok("10.0.0.1")),
+            ("status.hostIPs", Ok("10.0.0.1,fd00::1")),
+            ("status.podIP", Ok("1.2.3.4")),
+            ("status.podIPs", Ok("1.2.3.4,fd00::6")),
+            ("metadata.whoops", Err("unsupported fieldPath: metadata.whoops")),
+            ("metadata.labels['key']foo", Err("unsupported fieldPath: metadata.labels['key']foo")),
+            (
+                "metadata.notexisting['x']",
+                Err("fieldPath \"metadata.notexisting\" does not support subscript"),
+            ),
+        ];
+        for (path, expected) in table {
+            let found = of(vec![from_field("X", path)]).map(|env| env[0].1.clone());
+            assert_eq!(found.as_deref().map_err(String::as_str), expected, "{path}");
         }
-        assert!(measured(&pod, "b", "limits.cpu", "", &node).is_err());
-        assert!(measured(&pod, "a", "limits.gpu", "", &node).is_err());
-        assert!(measured(&pod, "a", "limits.cpu", "1Zi", &node).is_err());
+    }
+
+    #[test]
+    fn resource_values() {
+        let mib = 1 << 20;
+        let cpu = |request, limit| Resources { cpu_request: request, cpu_limit: limit, ..Default::default() };
+        let memory =
+            |request, limit| Resources { memory_request: request, memory_limit: limit, ..Default::default() };
+        let table = [
+            ("limits.cpu", "", cpu(None, Some(9000)), "9"),
+            ("limits.cpu", "1", cpu(None, Some(8001)), "9"),
+            ("requests.cpu", "", cpu(None, None), "0"),
+            ("requests.cpu", "100m", cpu(Some(1200), None), "12"),
+            ("requests.cpu", "1m", cpu(Some(1200), None), "1200"),
+            ("limits.cpu", "0", cpu(None, None), "4"),
+            ("requests.memory", "1Mi", memory(Some(100 * mib), None), "100"),
+            ("requests.memory", "100Mi", memory(Some(101 * mib), None), "2"),
+            ("limits.memory", "", memory(None, Some(100 * mib)), "104857600"),
+            ("limits.memory", "1Ki", memory(None, None), "1048576"),
+        ];
+        for (resource, divisor, given, expected) in table {
+            let found = resource_value(&container("c", given), resource, divisor, &NODE);
+            assert_eq!(found.as_deref(), Ok(expected), "{resource} {divisor}");
+        }
+        assert!(resource_value(&container("c", Resources::default()), "limits.gpu", "", &NODE).is_err());
+        assert!(resource_value(&container("c", Resources::default()), "limits.cpu", "x", &NODE).is_err());
+    }
+
+    #[test]
+    fn command_and_image() {
+        let both = r#"{"Entrypoint":["entry"],"Cmd":["cmd"]}"#;
+        let reset = r#"{"Entrypoint":[""],"Cmd":["cmd"]}"#;
+        // The image's config, command, args, what is run.
+        type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Result<&'a [&'a str], &'a str>);
+        let table: [Row; 8] = [
+            (both, &[], &[], Ok(&["entry", "cmd"])),
+            (both, &["mine"], &[], Ok(&["mine"])),
+            (both, &[], &["mine"], Ok(&["entry", "mine"])),
+            (both, &["a", "$(V)"], &["$(V)$(W)", "$(PATH)"], Ok(&["a", "zoo", "zoo$(W)", "$(PATH)"])),
+            (reset, &[], &[], Ok(&["cmd"])),
+            ("{}", &[], &["only"], Ok(&["only"])),
+            ("{}", &[], &[], Err("no command specified")),
+            (r#"{"Cmd":["cmd"],"Env":["PATH=/x"]}"#, &[], &[], Ok(&["cmd"])),
+        ];
+        for (config, command_words, args, expected) in table {
+            let mut one = container("c", Resources::default());
+            one.command = command_words.iter().map(|s| s.to_string()).collect();
+            one.args = args.iter().map(|s| s.to_string()).collect();
+            one.env = vec![literal("V", "zoo")];
+            let pod = pod(vec![one.clone()], vec![]);
+            let found = command(&pod, &one, &image(config), &addresses(), &NODE).map(|command| command.args);
+            let expected = expected.map(|words| words.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+            assert_eq!(found, expected.map_err(str::to_owned), "{config} {command_words:?} {args:?}");
+        }
+    }
+
+    #[test]
+    fn image_environment_is_the_base() {
+        let config = r#"{"Cmd":["c"],"Env":["A=1","B=2=3","EMPTY"],"WorkingDir":"/srv"}"#;
+        let mut one = container("c", Resources::default());
+        one.env = vec![literal("C", "$(A)"), literal("A", "mine")];
+        one.tty = true;
+        let pod = pod(vec![one.clone()], vec![]);
+        let found = command(&pod, &one, &image(config), &addresses(), &NODE).unwrap();
+        let expected = [
+            ("A", "mine"),
+            ("B", "2=3"),
+            ("EMPTY", ""),
+            ("C", "$(A)"),
+            ("PATH", PATH),
+            ("HOSTNAME", "web-board1"),
+            ("TERM", "xterm"),
+        ];
+        assert_eq!(found.env, expected.map(|(name, value)| (name.to_string(), value.to_string())));
+        assert_eq!(found.cwd, "/srv");
+        for (dir, expected) in [(Some("/own"), "/own"), (Some("rel"), "/rel"), (Some(""), "/srv")] {
+            one.working_dir = dir.map(str::to_owned);
+            assert_eq!(command(&pod, &one, &image(config), &addresses(), &NODE).unwrap().cwd, expected);
+        }
+        one.working_dir = None;
+        assert_eq!(command(&pod, &one, &image(r#"{"Cmd":["c"]}"#), &addresses(), &NODE).unwrap().cwd, "/");
     }
 }

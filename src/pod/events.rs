@@ -14,7 +14,8 @@ struct News {
 
 /// Adds an event for each refusal that the world does not know yet.
 pub(super) fn refused(world: &mut World, problems: &[Problem], now: Tick) {
-    let fresh: Vec<_> = problems.iter().filter(|p| p.refused && !world.problems.contains(p)).cloned().collect();
+    let fresh: Vec<_> =
+        problems.iter().filter(|p| p.refused && !world.problems.contains(p)).cloned().collect();
     for problem in fresh {
         let about = About { pod: String::new(), uid: String::new(), container: String::new() };
         add(world, about, warning("FailedValidation", problem.to_string()), now);
@@ -75,7 +76,9 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         }
         Fact::Signalled { .. } => vec![normal("Killing", format!("Stopping container {container}"))],
         Fact::Exited { .. } => back_off(pod, container).into_iter().collect(),
-        Fact::TearDownFailed { why, .. } => vec![warning("FailedKillPod", format!("error killing pod: {why}"))],
+        Fact::TearDownFailed { why, .. } => {
+            vec![warning("FailedKillPod", format!("error killing pod: {why}"))]
+        }
         Fact::Listed { .. }
         | Fact::Admitted { .. }
         | Fact::Dismissed { .. }
@@ -128,7 +131,8 @@ fn back_off(pod: &PodFacts, container: &str) -> Option<News> {
         return None;
     }
     let (name, namespace, uid) = (&pod.spec.name, &pod.spec.namespace, &pod.spec.uid);
-    let message = format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})");
+    let message =
+        format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})");
     Some(warning("BackOff", message))
 }
 

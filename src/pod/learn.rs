@@ -89,7 +89,12 @@ impl World {
         self.pods.get_mut(uid).is_some_and(change)
     }
 
-    fn within(&mut self, uid: &str, container: &str, change: impl FnOnce(&mut ContainerFacts) -> bool) -> bool {
+    fn within(
+        &mut self,
+        uid: &str,
+        container: &str,
+        change: impl FnOnce(&mut ContainerFacts) -> bool,
+    ) -> bool {
         self.about(uid, |pod| {
             pod.spec.container(container).is_some()
                 && change(pod.containers.entry(container.to_owned()).or_default())
@@ -151,7 +156,12 @@ fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
 }
 
 /// A new run: the former one becomes the last, and the back-off is raised if it was a run that counts.
-fn starting(facts: &mut ContainerFacts, number: u32, (helper, stdout, stderr): (i32, i32, i32), now: Tick) -> bool {
+fn starting(
+    facts: &mut ContainerFacts,
+    number: u32,
+    (helper, stdout, stderr): (i32, i32, i32),
+    now: Tick,
+) -> bool {
     if facts.run.as_ref().is_some_and(|run| run.live() || run.number >= number) {
         return false;
     }

@@ -3,5 +3,7 @@
 use super::facts::{Fact, World};
 
 impl Fact {
-    pub fn line(&self, _world: &World) -> Option<String> { None }
+    pub fn line(&self, _world: &World) -> Option<String> {
+        None
+    }
 }

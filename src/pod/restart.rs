@@ -32,7 +32,12 @@ pub fn retry(first: Duration, cap: Duration, tries: u32) -> Duration {
 
 /// When the container whose newest run has ended may be started again; None: never, or its run still lives.
 /// `init`: success is final, whatever the pod's policy.
-pub fn again(policy: RestartPolicy, init: bool, facts: &ContainerFacts, cap: Option<Duration>) -> Option<Tick> {
+pub fn again(
+    policy: RestartPolicy,
+    init: bool,
+    facts: &ContainerFacts,
+    cap: Option<Duration>,
+) -> Option<Tick> {
     let run = facts.run.as_ref()?;
     let ended = run.ended()?;
     if let Some((at, why)) = &run.failed

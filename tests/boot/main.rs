@@ -12,7 +12,11 @@ fn demo_answers(name: &'static str) {
     let page = board.http("/");
     assert!(page.contains("200 OK") && page.contains("It runs."), "{page}");
     let pods = board.ask("get pods");
-    assert!(pods.lines().any(|line| line.starts_with("hello-") && line.contains("1/1") && line.contains("Running")), "{pods}");
+    assert!(
+        pods.lines()
+            .any(|line| line.starts_with("hello-") && line.contains("1/1") && line.contains("Running")),
+        "{pods}"
+    );
     board.say("poweroff");
     assert_eq!(board.ended().code(), Some(0));
 }

@@ -84,7 +84,8 @@ impl Board {
     fn start(setup: Setup) -> Board {
         let turn = Turn::wait();
         // Bound for a moment to learn of a free port.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let mut command = run("board/run");
         command.args([setup.board, "--headless", "--port", &port.to_string(), "--append", &setup.append]);
         command.arg("--monitor").arg(setup.dir.join("monitor"));
@@ -122,7 +123,10 @@ impl Board {
                 let end = shown.text[at..].find('\n').map_or(shown.text.len(), |newline| at + newline);
                 return (at + text.len(), shown.text[start..end].trim_end().to_owned());
             }
-            assert!(!shown.text[mark..].contains("Kernel panic"), "the kernel panicked before {text:?} was seen");
+            assert!(
+                !shown.text[mark..].contains("Kernel panic"),
+                "the kernel panicked before {text:?} was seen"
+            );
             assert!(!shown.ended, "qemu ended before {text:?} was seen");
             let left = until.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "{text:?} was not seen within {} s", PATIENCE.as_secs());
@@ -156,7 +160,10 @@ impl Board {
 
     /// Types keys.
     pub fn keys(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).and_then(|()| self.keyboard.flush()).expect("qemu reads the console");
+        self.keyboard
+            .write_all(keys.as_bytes())
+            .and_then(|()| self.keyboard.flush())
+            .expect("qemu reads the console");
     }
 
     /// Asks until the command's answer satisfies `wanted`.

@@ -59,7 +59,10 @@ pub enum Next {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum End {
-    Exit { code: i32, oom: bool },
+    Exit {
+        code: i32,
+        oom: bool,
+    },
     /// A helper of ours was killed.
     Ours,
     /// The container was made, its process could not be started.
@@ -71,8 +74,16 @@ pub enum End {
 impl RealPod {
     pub fn new(spec: Arc<Pod>) -> Self {
         let never = (0, Tick(0));
-        let containers = spec.all().map(|container| (container.name.clone(), RealContainer::default())).collect();
-        RealPod { spec, dismissed: None, set_up: false, set_up_failed: never, tear_down_failed: never, containers }
+        let containers =
+            spec.all().map(|container| (container.name.clone(), RealContainer::default())).collect();
+        RealPod {
+            spec,
+            dismissed: None,
+            set_up: false,
+            set_up_failed: never,
+            tear_down_failed: never,
+            containers,
+        }
     }
 
     pub fn live(&self) -> bool {
@@ -99,7 +110,8 @@ pub fn ports(pod: &Pod) -> Vec<(i32, String)> {
 }
 
 pub fn clash(one: &[(i32, String)], other: &[(i32, String)]) -> bool {
-    one.iter().any(|(port, at)| other.iter().any(|(p, a)| p == port && (a == at || a.is_empty() || at.is_empty())))
+    one.iter()
+        .any(|(port, at)| other.iter().any(|(p, a)| p == port && (a == at || a.is_empty() || at.is_empty())))
 }
 
 impl RealContainer {
@@ -116,7 +128,9 @@ impl RealContainer {
 pub fn raise(container: &mut RealContainer, finish: Tick, now: Tick, cap: Duration) {
     let first = Duration::from_secs(10).min(cap);
     container.entry = match container.entry {
-        Some((wait, raised)) if finish - raised <= Duration::from_secs(600) => Some(((wait * 2).min(cap), now)),
+        Some((wait, raised)) if finish - raised <= Duration::from_secs(600) => {
+            Some(((wait * 2).min(cap), now))
+        }
         _ => Some((first, now)),
     };
 }
@@ -125,7 +139,9 @@ pub fn raise(container: &mut RealContainer, finish: Tick, now: Tick, cap: Durati
 pub fn subject(action: &Action) -> (String, String) {
     match action {
         Action::Admit(pod) => (pod.uid.clone(), String::new()),
-        Action::Dismiss { uid, .. } | Action::SetUp { uid } | Action::TearDown { uid } => (uid.clone(), String::new()),
+        Action::Dismiss { uid, .. } | Action::SetUp { uid } | Action::TearDown { uid } => {
+            (uid.clone(), String::new())
+        }
         Action::Find { uid, container }
         | Action::Start { uid, container, .. }
         | Action::Signal { uid, container, .. }

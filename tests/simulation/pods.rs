@@ -22,7 +22,10 @@ pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
     let object = k8s::Pod {
         spec: Some(k8s::PodSpec {
             containers: ports
-                .map(|(index, port)| k8s::Container { ports: port.filter(|_| index == 0).map(|p| vec![p]), ..Default::default() })
+                .map(|(index, port)| k8s::Container {
+                    ports: port.filter(|_| index == 0).map(|p| vec![p]),
+                    ..Default::default()
+                })
                 .collect(),
             ..Default::default()
         }),
@@ -62,7 +65,12 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
     ];
     let strange = [("nobody".to_owned(), "c0".to_owned())];
     let known = world.pods.iter().flat_map(|(uid, pod)| {
-        pod.spec.all().map(|c| c.name.clone()).chain(["none".to_owned()]).map(|c| (uid.clone(), c)).collect::<Vec<_>>()
+        pod.spec
+            .all()
+            .map(|c| c.name.clone())
+            .chain(["none".to_owned()])
+            .map(|c| (uid.clone(), c))
+            .collect::<Vec<_>>()
     });
     for (uid, container) in known.chain(strange) {
         let number = world.pods.get(&uid).and_then(|pod| pod.run(&container)).map_or(0, |run| run.number);
@@ -86,10 +94,17 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
                 Fact::Started { uid: uid(), container: container(), run, pid: 9 },
                 Fact::Signalled { uid: uid(), container: container(), run, kill: false },
                 Fact::Signalled { uid: uid(), container: container(), run, kill: true },
-                Fact::Exited { uid: uid(), container: container(), run, exit: Exit { code: 1, ..Exit::default() } },
+                Fact::Exited {
+                    uid: uid(),
+                    container: container(),
+                    run,
+                    exit: Exit { code: 1, ..Exit::default() },
+                },
                 Fact::Cleaned { uid: uid(), container: container(), run },
             ]);
-            for (reason, ours) in [("StartError", true), ("StartError", false), ("CreateContainerError", false)] {
+            for (reason, ours) in
+                [("StartError", true), ("StartError", false), ("CreateContainerError", false)]
+            {
                 let why = StartError { reason: reason.into(), message: "no luck".into(), ours };
                 facts.push(Fact::StartFailed { uid: uid(), container: container(), run, why });
             }

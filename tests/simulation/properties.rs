@@ -58,7 +58,9 @@ fn check(holds: bool, why: impl FnOnce() -> String) -> Verdict {
 
 fn never_two_live_runs(view: &View, action: &Action) -> Verdict {
     let Action::Start { .. } = action else { return Ok(()) };
-    check(view.container(action).is_some_and(|c| c.live().is_none()), || "it runs already, or is unknown".into())
+    check(view.container(action).is_some_and(|c| c.live().is_none()), || {
+        "it runs already, or is unknown".into()
+    })
 }
 
 fn no_main_before_its_inits_succeeded(view: &View, action: &Action) -> Verdict {
@@ -111,15 +113,21 @@ fn no_restart_before_its_time(view: &View, action: &Action) -> Verdict {
 }
 
 fn run_numbers_count_up(view: &View, action: &Action) -> Verdict {
-    let (Action::Start { run, .. }, Some(container)) = (action, view.container(action)) else { return Ok(()) };
+    let (Action::Start { run, .. }, Some(container)) = (action, view.container(action)) else {
+        return Ok(());
+    };
     let next = container.runs.last().map_or(0, |run| run.number + 1);
     check(*run == next, || format!("the next number is {next}"))
 }
 
 fn image_seen_before_a_start(view: &View, action: &Action) -> Verdict {
-    let (Action::Start { container: name, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    let (Action::Start { container: name, .. }, Some(pod)) = (action, view.pod(action)) else {
+        return Ok(());
+    };
     let spec = pod.spec.container(name).ok_or("no such container")?;
-    check(image_ready(spec, &pod.containers[name]), || "its image was not found, or not since the last run".into())
+    check(image_ready(spec, &pod.containers[name]), || {
+        "its image was not found, or not since the last run".into()
+    })
 }
 
 fn image_ready(spec: &Container, container: &RealContainer) -> bool {
@@ -152,9 +160,12 @@ fn no_signal_without_a_cause(view: &View, action: &Action) -> Verdict {
     let live = view.container(action).and_then(RealContainer::live).filter(|live| live.number == *run);
     let live = live.ok_or("nothing runs there")?;
     if pod.dismissed.is_some() {
-        return check(*kill || live.started.is_some() && live.stopped.is_none(), || "stopped before it runs, or twice".into());
+        return check(*kill || live.started.is_some() && live.stopped.is_none(), || {
+            "stopped before it runs, or twice".into()
+        });
     }
-    let hangs = view.now >= live.starting + Duration::from_secs(120) && live.started.is_none() || live.killed.is_some();
+    let hangs = view.now >= live.starting + Duration::from_secs(120) && live.started.is_none()
+        || live.killed.is_some();
     check(*kill && hangs, || "nobody dismissed it".into())
 }
 
@@ -192,7 +203,8 @@ fn no_two_pods_on_one_host_port(view: &View, action: &Action) -> Verdict {
         Action::Start { uid, .. } => (view.pod(action).map_or(Vec::new(), RealPod::ports), uid),
         _ => return Ok(()),
     };
-    let other = view.reality.pods.iter().find(|(uid, pod)| *uid != me && holds(pod) && clash(&pod.ports(), &wanted));
+    let other =
+        view.reality.pods.iter().find(|(uid, pod)| *uid != me && holds(pod) && clash(&pod.ports(), &wanted));
     check(other.is_none(), || format!("{} holds it", other.map_or("", |(uid, _)| uid)))
 }
 
@@ -286,7 +298,10 @@ fn dues(view: &View, pod: &RealPod) -> Vec<(Tick, String)> {
         match facts.runs.last() {
             Some(run) if run.end.is_some() && !run.cleaned => dues.push((run.starting, name("clean"))),
             Some(run) if run.end.is_none() => {
-                let stop = pod.dismissed.is_some() && run.started.is_some() && run.stopped.is_none() && run.killed.is_none();
+                let stop = pod.dismissed.is_some()
+                    && run.started.is_some()
+                    && run.stopped.is_none()
+                    && run.killed.is_none();
                 dues.extend(stop.then(|| (Tick(0), name("stop"))));
                 dues.extend(kill_due(view, pod, run).map(|at| (at, name("kill"))));
             }

@@ -68,7 +68,8 @@ impl Story {
         self.calm();
         if !self.desired.ending {
             self.rest("never rests")?;
-            properties::rests_at_what_is_wanted(&self.view()).map_err(|why| format!("rests_at_what_is_wanted: {why}"))?;
+            properties::rests_at_what_is_wanted(&self.view())
+                .map_err(|why| format!("rests_at_what_is_wanted: {why}"))?;
             self.desired.ending = true;
             self.desired.ending_grace = pick(&mut self.rng, &[None, Some(Duration::from_secs(20))]);
             self.settle()?;
@@ -101,7 +102,10 @@ impl Story {
         let Some(next) = [self.wake, real, outside].into_iter().flatten().min() else { return Ok(()) };
         self.nothing_due_before(next)?;
         self.now = next;
-        if self.wake == Some(next) && real != Some(next) && plan(&self.desired, &self.world, next).actions.is_empty() {
+        if self.wake == Some(next)
+            && real != Some(next)
+            && plan(&self.desired, &self.world, next).actions.is_empty()
+        {
             return Err("something_due_at_wake_at: nothing is".into());
         }
         while let Some(at) = self.next_real().filter(|at| *at <= next) {
@@ -183,9 +187,14 @@ impl Story {
                 let known = self.world.pods.get(uid).and_then(|pod| pod.containers.get(name));
                 let (count, last) = known.map_or((0, None), |facts| (facts.restarts, facts.last.as_ref()));
                 let former = real.runs.iter().rev().skip(1);
-                let former = former.filter(|run| matches!(run.end, Some((_, End::Exit { .. } | End::StartError)))).map(|run| run.number);
+                let former = former
+                    .filter(|run| matches!(run.end, Some((_, End::Exit { .. } | End::StartError))))
+                    .map(|run| run.number);
                 if count != real.restarts || last.map(|run| run.number) != former.clone().next() {
-                    return Err(format!("restarts_are_counted: {uid}/{name}: {count}, not {}", real.restarts));
+                    return Err(format!(
+                        "restarts_are_counted: {uid}/{name}: {count}, not {}",
+                        real.restarts
+                    ));
                 }
             }
         }
@@ -364,7 +373,8 @@ impl Story {
             run.stopped = Some(now);
             if let Some(yields) = run.yields {
                 let end = (now + yields, Next::End(End::Exit { code: 143, oom: false }));
-                run.next = Some(run.next.map_or(end, |(at, next)| if at <= end.0 { (at, next) } else { end }));
+                run.next =
+                    Some(run.next.map_or(end, |(at, next)| if at <= end.0 { (at, next) } else { end }));
             }
         }
         self.learn(Fact::Signalled { uid: uid.into(), container: container.into(), run: number, kill });
@@ -414,21 +424,32 @@ impl Story {
             Next::End(end) => {
                 run.end = Some((now, end));
                 real.trouble = if end == End::Ours { real.trouble + 1 } else { 0 };
-                let failed = |reason: &str, ours| StartError { reason: reason.into(), message: "no luck".into(), ours };
+                let failed = |reason: &str, ours| StartError {
+                    reason: reason.into(),
+                    message: "no luck".into(),
+                    ours,
+                };
                 let why = match end {
                     End::Exit { code, oom } => {
                         if init && code != 0 {
                             let never = policy == podinit::pod::spec::RestartPolicy::Never;
-                            self.corners.insert(if never { "failed init for good" } else { "init restarted" });
+                            self.corners.insert(if never {
+                                "failed init for good"
+                            } else {
+                                "init restarted"
+                            });
                         }
                         let exit = Exit { code, oom, ..Exit::default() };
                         return self.learn(Fact::Exited { uid, container, run: number, exit });
                     }
                     End::Ours => failed("StartError", true),
-                    End::StartError => failed(pick(&mut self.rng, &["StartError", "RunContainerError"]), false),
-                    End::CreateError => {
-                        failed(pick(&mut self.rng, &["CreateContainerError", "CreateContainerConfigError"]), false)
+                    End::StartError => {
+                        failed(pick(&mut self.rng, &["StartError", "RunContainerError"]), false)
                     }
+                    End::CreateError => failed(
+                        pick(&mut self.rng, &["CreateContainerError", "CreateContainerConfigError"]),
+                        false,
+                    ),
                 };
                 self.corners.insert(match end {
                     End::Ours => "our own trouble",
@@ -485,9 +506,14 @@ impl Story {
             38 => self.folded = self.log.len(),
             _ => {
                 if self.rng.bool() {
-                    let shorter = self.world.pods.values().any(|pod| pod.dismissed.is_some() && pod.runs().any(|(_, run)| run.live()));
+                    let shorter = self
+                        .world
+                        .pods
+                        .values()
+                        .any(|pod| pod.dismissed.is_some() && pod.runs().any(|(_, run)| run.live()));
                     self.desired.ending = true;
-                    self.desired.ending_grace = pick(&mut self.rng, &[None, Some(3), Some(30)]).map(Duration::from_secs);
+                    self.desired.ending_grace =
+                        pick(&mut self.rng, &[None, Some(3), Some(30)]).map(Duration::from_secs);
                     if shorter && self.desired.ending_grace.is_some() {
                         self.corners.insert("shortened by the end");
                     }
@@ -507,7 +533,11 @@ impl Story {
         if let Some(old) = self.any_desired() {
             let uid = format!("u{}", self.past.len());
             let name = old.name.clone();
-            let new = if self.rng.bool() { pods::changed(&old, &name, &uid) } else { pods::random(&mut self.rng, &name, &uid) };
+            let new = if self.rng.bool() {
+                pods::changed(&old, &name, &uid)
+            } else {
+                pods::random(&mut self.rng, &name, &uid)
+            };
             self.want(new);
         }
     }
@@ -555,7 +585,8 @@ impl Story {
 
     /// A process or a helper dies out of the blue.
     fn strike(&mut self) {
-        let live: Vec<_> = self.runs().map(|(uid, name, run)| (uid.clone(), name.clone(), run.started)).collect();
+        let live: Vec<_> =
+            self.runs().map(|(uid, name, run)| (uid.clone(), name.clone(), run.started)).collect();
         if live.is_empty() {
             return;
         }
@@ -580,7 +611,10 @@ impl Story {
             replayed.learn(fact.clone(), *at);
         }
         if replayed != self.world {
-            return Err(format!("a_replay_changes_nothing: the world differs\n{replayed:?}\n{:?}", self.world));
+            return Err(format!(
+                "a_replay_changes_nothing: the world differs\n{replayed:?}\n{:?}",
+                self.world
+            ));
         }
         self.world = replayed;
         Ok(())

@@ -48,7 +48,9 @@ fn grace(turn: &Turn, pod: &PodFacts) -> Duration {
 
 /// Signals that a live run is due for: a start helper that hangs, and with a deadline the end of the run.
 pub(super) fn watch(turn: &mut Turn, uid: &str, container: &str, run: &Run, deadline: Option<Tick>) {
-    let signal = |kill| move || Action::Signal { uid: uid.to_owned(), container: container.to_owned(), run: run.number, kill };
+    let signal = |kill| {
+        move || Action::Signal { uid: uid.to_owned(), container: container.to_owned(), run: run.number, kill }
+    };
     if let Some(killed) = run.killed {
         turn.at(killed + KILL, signal(true));
         return;

@@ -1,0 +1,4 @@
+//! Reading a log back.
+#[derive(Default)]
+pub struct Options;
+pub fn read() {}
