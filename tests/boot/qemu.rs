@@ -1,4 +1,5 @@
 //! A board in qemu, as a test sees it: its serial console, its web port, its power button and its plug.
+#![allow(dead_code, reason = "a vocabulary for scenarios, of which each uses what it needs")]
 
 use std::collections::BTreeMap;
 use std::fs;
