@@ -39,7 +39,13 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
     }
     let volumes = volumes(report, spec);
     let around = container::Around {
-        containers: spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| c.name.as_str()).collect(),
+        containers: spec
+            .init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+            .map(|c| c.name.as_str())
+            .collect(),
         volumes: spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect(),
         host_network,
     };
@@ -93,7 +99,10 @@ fn metadata(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> (String, 
         judge(report, &path.key("annotations").entry(key), names::key(&key.to_lowercase()));
     }
     if bytes > ANNOTATIONS {
-        report.refuse(&path.key("annotations"), format!("hold {bytes} bytes: at most {ANNOTATIONS} are allowed"));
+        report.refuse(
+            &path.key("annotations"),
+            format!("hold {bytes} bytes: at most {ANNOTATIONS} are allowed"),
+        );
     }
     (namespace.into(), name)
 }
@@ -137,7 +146,8 @@ fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Vec<Volume> {
         let path = Path::of("spec.volumes").item(index);
         judge(report, &path.key("name"), names::label(&volume.name));
         if let Some(first) = seen.insert(&volume.name, index) {
-            let message = format!("{} names spec.volumes[{first}] too: use another name", quote(&volume.name));
+            let message =
+                format!("{} names spec.volumes[{first}] too: use another name", quote(&volume.name));
             report.refuse(&path.key("name"), message);
         }
         volumes.extend(volume::check(report, volume, &path));
@@ -149,7 +159,8 @@ fn container_names(report: &mut Report<'_>, spec: &k8s::PodSpec) {
     if spec.containers.is_empty() {
         report.refuse(&Path::of("spec.containers"), "a pod needs at least one container");
     }
-    let init = spec.init_containers.iter().flatten().enumerate().map(|(index, c)| ("spec.initContainers", index, c));
+    let init =
+        spec.init_containers.iter().flatten().enumerate().map(|(index, c)| ("spec.initContainers", index, c));
     let regular = spec.containers.iter().enumerate().map(|(index, c)| ("spec.containers", index, c));
     let mut seen: HashMap<&str, Path> = HashMap::new();
     for (list, index, container) in init.chain(regular) {
@@ -170,11 +181,18 @@ fn host_ports(report: &mut Report<'_>, spec: &k8s::PodSpec) {
     for (index, container) in spec.containers.iter().enumerate() {
         for (item, port) in container.ports.iter().flatten().enumerate() {
             let path = Path::of("spec.containers").item(index).key("ports").item(item);
-            let Some(number) = port.host_port.filter(|number| *number > 0) else { continue };
+            let Some(number) = port.host_port.filter(|number| (1..=65535).contains(number)) else { continue };
             let key = (port.protocol.clone(), port.host_ip.clone().unwrap_or_default(), number);
             if let Some(first) = seen.insert(key, path.clone()) {
-                let field = if report.root().find(&path.key("hostPort")).is_some() { "hostPort" } else { "containerPort" };
-                report.refuse(&path.key(field), format!("port {number} of the host is taken by {first}: use another"));
+                let field = if report.root().find(&path.key("hostPort")).is_some() {
+                    "hostPort"
+                } else {
+                    "containerPort"
+                };
+                report.refuse(
+                    &path.key(field),
+                    format!("port {number} of the host is taken by {first}: use another"),
+                );
             }
         }
     }
@@ -187,7 +205,12 @@ fn judge(report: &mut Report<'_>, path: &Path, verdict: Result<(), String>) {
 }
 
 /// One of an enumeration's words, which Kubernetes takes in their exact case only.
-fn choose<T: Copy>(report: &mut Report<'_>, given: &Option<String>, words: &[(&str, T)], path: &Path) -> Option<T> {
+fn choose<T: Copy>(
+    report: &mut Report<'_>,
+    given: &Option<String>,
+    words: &[(&str, T)],
+    path: &Path,
+) -> Option<T> {
     let given = given.as_deref().unwrap_or_default();
     let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
     if found.is_none() {

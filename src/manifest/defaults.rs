@@ -3,7 +3,8 @@
 //! Source: Kubernetes' pkg/apis/core/v1/defaults.go, for the fields that podinit reads or shows.
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar, Pod, PodSecurityContext, PodSpec, Probe, Volume,
+    Container, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar, Pod, PodSecurityContext, PodSpec, Probe,
+    Volume,
 };
 
 /// Fills in the defaults. Twice is the same as once.
@@ -35,7 +36,8 @@ fn volumes(spec: &mut PodSpec) {
 }
 
 fn of_container(container: &mut Container, host_network: bool) {
-    let pull = if floating(container.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
+    let pull =
+        if floating(container.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
     set(&mut container.image_pull_policy, pull);
     set(&mut container.termination_message_path, "/dev/termination-log");
     set(&mut container.termination_message_policy, "File");
@@ -51,7 +53,8 @@ fn of_container(container: &mut Container, host_network: bool) {
         }
     }
     resources(container);
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     probes.into_iter().flatten().for_each(probe);
 }
 

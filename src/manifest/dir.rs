@@ -112,7 +112,8 @@ impl Dir {
                 Look::Skipped(why) => problems.push(problem(Path::new(&name), why, false)),
             }
         }
-        let newest = seen.iter().filter_map(|(_, _, look)| look.as_ref().ok()).map(|stamp| stamp.changed).max();
+        let newest =
+            seen.iter().filter_map(|(_, _, look)| look.as_ref().ok()).map(|stamp| stamp.changed).max();
         let mut before = std::mem::take(&mut self.files);
         for (name, path, look) in seen {
             let label = name.to_string_lossy();
@@ -180,7 +181,8 @@ impl Entry {
                     self.taken.push(Taken { pod, ..new });
                 }
                 (None, Some(name)) => {
-                    let known = before.iter().any(|old| old.pod.full_name() == name) || refused.contains(&name);
+                    let known =
+                        before.iter().any(|old| old.pod.full_name() == name) || refused.contains(&name);
                     unmatched |= !known && !document.foreign;
                     self.refused.push(name);
                 }
@@ -218,7 +220,9 @@ fn look(name: &OsStr, path: &Path) -> Look {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         // Removed since the listing; but a link that leads nowhere is still there.
-        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => return Look::Gone,
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            return Look::Gone;
+        }
         Err(error) => return Look::Unreadable(error),
     };
     if metadata.is_dir() {
@@ -274,7 +278,9 @@ fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
 /// The file's name in an origin: `web.yaml#2` is of `web.yaml`.
 fn file_of(origin: &str) -> String {
     match origin.rsplit_once('#') {
-        Some((file, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => file.into(),
+        Some((file, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
+            file.into()
+        }
         _ => origin.into(),
     }
 }

@@ -39,14 +39,11 @@ const SERVER: &str = "is set by an API server and has no effect in a manifest";
 const SCHEDULER: &str = "concerns a scheduler and has no effect on a static pod";
 const NOT_YET: &str = "is not supported yet: remove it";
 const REFERENCE: &str = "refers to an object of an API server, which a static pod may not (PreventStaticPodAPIReferences): remove it";
-const ENV_REFERENCE: &str =
-    "refers to an object of an API server, which a static pod may not (PreventStaticPodAPIReferences): write the value into the manifest";
+const ENV_REFERENCE: &str = "refers to an object of an API server, which a static pod may not (PreventStaticPodAPIReferences): write the value into the manifest";
 const VOLUME: &str = "is a kind of volume that is not supported yet: emptyDir and hostPath are";
-const VOLUME_REFERENCE: &str =
-    "refers to an object of an API server, which a static pod may not (PreventStaticPodAPIReferences): use hostPath";
+const VOLUME_REFERENCE: &str = "refers to an object of an API server, which a static pod may not (PreventStaticPodAPIReferences): use hostPath";
 const PROBE: &str = "probes are not run yet: the container counts as ready while it runs, and is restarted only when it exits";
-const SECURITY: &str =
-    "is not supported yet, and running without it would be less safe or differ: remove it only if that is acceptable";
+const SECURITY: &str = "is not supported yet, and running without it would be less safe or differ: remove it only if that is acceptable";
 const MORE_RIGHTS: &str = "is not supported yet, and the container would lack what it asks for: remove it";
 
 const TABLE: &[Row] = &[
@@ -83,10 +80,18 @@ const TABLE: &[Row] = &[
     row("spec.hostname", Yes, &[]),
     row("spec.nodeName", Yes, &[]),
     row("spec.enableServiceLinks", Yes, &[]),
-    row("spec.dnsPolicy", Refuse("is not supported yet: ClusterFirst, ClusterFirstWithHostNet and Default are"), DNS),
+    row(
+        "spec.dnsPolicy",
+        Refuse("is not supported yet: ClusterFirst, ClusterFirstWithHostNet and Default are"),
+        DNS,
+    ),
     row("spec.dnsConfig", Refuse(NOT_YET), &["{}"]),
     row("spec.hostAliases", Refuse(NOT_YET), &["[]"]),
-    row("spec.activeDeadlineSeconds", Refuse("is not supported yet, and the pod would run for longer: remove it"), &[]),
+    row(
+        "spec.activeDeadlineSeconds",
+        Refuse("is not supported yet, and the pod would run for longer: remove it"),
+        &[],
+    ),
     row("spec.hostPID", Refuse(MORE_RIGHTS), &["false"]),
     row("spec.hostIPC", Refuse(MORE_RIGHTS), &["false"]),
     row("spec.hostUsers", Refuse(SECURITY), &["true"]),
@@ -98,13 +103,21 @@ const TABLE: &[Row] = &[
     row("spec.os.name", Refuse("names another operating system: this one is linux"), &["linux"]),
     row("spec.runtimeClassName", Refuse("is not supported: there is one runtime"), &[""]),
     row("spec.overhead", Refuse(NOT_YET), &["{}"]),
-    row("spec.resources", Refuse("is not supported yet at the pod's level: give each container its resources"), &["{}"]),
+    row(
+        "spec.resources",
+        Refuse("is not supported yet at the pod's level: give each container its resources"),
+        &["{}"],
+    ),
     row("spec.resourceClaims", Refuse(REFERENCE), &["[]"]),
     row("spec.ephemeralContainers", Refuse("cannot be given when a pod is created: remove it"), &["[]"]),
     row("spec.serviceAccountName", Refuse(REFERENCE), &[""]),
     row("spec.serviceAccount", Refuse(REFERENCE), &[""]),
     row("spec.imagePullSecrets", Refuse(REFERENCE), &["[]"]),
-    row("spec.automountServiceAccountToken", Warn("has no effect: there is no API server to have a token for"), &["false"]),
+    row(
+        "spec.automountServiceAccountToken",
+        Warn("has no effect: there is no API server to have a token for"),
+        &["false"],
+    ),
     row("spec.schedulingGates", Refuse("holds back a pod that is placed already: remove it"), &["[]"]),
     row("spec.affinity", Warn(SCHEDULER), &["{}"]),
     row("spec.nodeSelector", Warn(SCHEDULER), &["{}"]),
@@ -146,19 +159,47 @@ const TABLE: &[Row] = &[
     row("spec.containers[].tty", Yes, &[]),
     row("spec.containers[].terminationMessagePath", Yes, &[]),
     row("spec.containers[].terminationMessagePolicy", Yes, &[]),
-    row("spec.containers[].stdin", Refuse("is not supported yet, and a program that reads its input would end at once: remove it"), &["false"]),
+    row(
+        "spec.containers[].stdin",
+        Refuse("is not supported yet, and a program that reads its input would end at once: remove it"),
+        &["false"],
+    ),
     row("spec.containers[].stdinOnce", Warn("has no effect without stdin"), &["false"]),
     row("spec.containers[].envFrom", Refuse(ENV_REFERENCE), &["[]"]),
     row("spec.containers[].lifecycle", Yes, &[]),
-    row("spec.containers[].lifecycle.postStart", Refuse("hooks are not supported yet, and the container would start without it: remove it"), &["{}"]),
-    row("spec.containers[].lifecycle.preStop", Refuse("hooks are not supported yet, and the container would stop without it: remove it"), &["{}"]),
-    row("spec.containers[].lifecycle.stopSignal", Refuse("is not supported yet: the image's STOPSIGNAL is used"), &[""]),
+    row(
+        "spec.containers[].lifecycle.postStart",
+        Refuse("hooks are not supported yet, and the container would start without it: remove it"),
+        &["{}"],
+    ),
+    row(
+        "spec.containers[].lifecycle.preStop",
+        Refuse("hooks are not supported yet, and the container would stop without it: remove it"),
+        &["{}"],
+    ),
+    row(
+        "spec.containers[].lifecycle.stopSignal",
+        Refuse("is not supported yet: the image's STOPSIGNAL is used"),
+        &[""],
+    ),
     row("spec.containers[].livenessProbe", Warn(PROBE), &[]),
     row("spec.containers[].readinessProbe", Warn(PROBE), &[]),
     row("spec.containers[].startupProbe", Warn(PROBE), &[]),
-    row("spec.containers[].resizePolicy", Warn("has no effect: a change of resources replaces the pod"), &["[]"]),
-    row("spec.containers[].restartPolicy", Refuse("a container's own restart policy is not supported yet: use the pod's"), &[""]),
-    row("spec.initContainers[].restartPolicy", Refuse("an init container that keeps running (sidecar) is not supported yet: make it a regular container"), &[""]),
+    row(
+        "spec.containers[].resizePolicy",
+        Warn("has no effect: a change of resources replaces the pod"),
+        &["[]"],
+    ),
+    row(
+        "spec.containers[].restartPolicy",
+        Refuse("is a container's own restart policy, which is not supported yet: use the pod's"),
+        &[""],
+    ),
+    row(
+        "spec.initContainers[].restartPolicy",
+        Refuse("makes the init container a sidecar, which is not supported yet: make it a regular container"),
+        &[""],
+    ),
     row("spec.containers[].restartPolicyRules", Refuse(NOT_YET), &["[]"]),
     row("spec.containers[].volumeDevices", Refuse(MORE_RIGHTS), &["[]"]),
     // env
@@ -178,11 +219,19 @@ const TABLE: &[Row] = &[
     row("spec.containers[].resources.limits", Yes, &[]),
     row("spec.containers[].resources.limits.cpu", Yes, &[]),
     row("spec.containers[].resources.limits.memory", Yes, &[]),
-    row("spec.containers[].resources.limits.*", Refuse("is a resource that is not supported yet: cpu and memory are"), &[]),
+    row(
+        "spec.containers[].resources.limits.*",
+        Refuse("is a resource that is not supported yet: cpu and memory are"),
+        &[],
+    ),
     row("spec.containers[].resources.requests", Yes, &[]),
     row("spec.containers[].resources.requests.cpu", Yes, &[]),
     row("spec.containers[].resources.requests.memory", Yes, &[]),
-    row("spec.containers[].resources.requests.*", Refuse("is a resource that is not supported yet: cpu and memory are"), &[]),
+    row(
+        "spec.containers[].resources.requests.*",
+        Refuse("is a resource that is not supported yet: cpu and memory are"),
+        &[],
+    ),
     row("spec.containers[].resources.claims", Refuse(REFERENCE), &["[]"]),
     // mounts
     row("spec.containers[].volumeMounts", Yes, &[]),
@@ -192,8 +241,16 @@ const TABLE: &[Row] = &[
     row("spec.containers[].volumeMounts[].readOnly", Yes, &[]),
     row("spec.containers[].volumeMounts[].subPath", Yes, &[]),
     row("spec.containers[].volumeMounts[].subPathExpr", Refuse("is not supported yet: use subPath"), &[""]),
-    row("spec.containers[].volumeMounts[].mountPropagation", Refuse("is not supported yet: None is"), &["", "None"]),
-    row("spec.containers[].volumeMounts[].recursiveReadOnly", Refuse("is not supported yet: Disabled is"), &["", "Disabled"]),
+    row(
+        "spec.containers[].volumeMounts[].mountPropagation",
+        Refuse("is not supported yet: None is"),
+        &["", "None"],
+    ),
+    row(
+        "spec.containers[].volumeMounts[].recursiveReadOnly",
+        Refuse("is not supported yet: Disabled is"),
+        &["", "Disabled"],
+    ),
     row("spec.containers[].volumeMounts[].bindMountOptions", Refuse(NOT_YET), &["[]"]),
     // a container's security
     row("spec.containers[].securityContext", Yes, &[]),
@@ -312,7 +369,11 @@ mod tests {
     #[test]
     fn rows_are_unique_and_hang_on_supported_ones() {
         for (index, row) in TABLE.iter().enumerate() {
-            assert!(TABLE.iter().skip(index + 1).all(|other| other.path != row.path), "{} comes twice", row.path);
+            assert!(
+                TABLE.iter().skip(index + 1).all(|other| other.path != row.path),
+                "{} comes twice",
+                row.path
+            );
             let parent = row.path.strip_suffix("[]").or_else(|| Some(row.path.rsplit_once('.')?.0));
             if let Some(parent) = parent {
                 let (support, _) = look_up(parent).unwrap_or_else(|| panic!("{} hangs on nothing", row.path));

@@ -132,9 +132,9 @@ impl Reader<'_> {
             escaped = *byte == b'\\' && !escaped;
             closes
         });
-        let literal = end.and_then(|(end, _)| rest.get(..=end)).ok_or_else(|| {
-            fault(self.line, "not JSON: a text without its closing quote")
-        })?;
+        let literal = end
+            .and_then(|(end, _)| rest.get(..=end))
+            .ok_or_else(|| fault(self.line, "not JSON: a text without its closing quote"))?;
         self.budget.spend(0, literal.len(), self.line)?;
         let text = serde_json::from_str(literal).map_err(|error| {
             fault(self.line, &format!("not JSON: {} is no text: {error}", quote(literal)))

@@ -8,7 +8,8 @@ use super::tree::{Path, Value, quote};
 pub fn check(report: &mut Report<'_>) -> bool {
     let root = report.root();
     if !matches!(root.value, Value::Map(_)) {
-        let message = format!("{} is not a manifest: apiVersion, kind, metadata and spec are wanted", root.brief());
+        let message =
+            format!("{} is not a manifest: apiVersion, kind, metadata and spec are wanted", root.brief());
         report.refuse(&Path::default(), message);
         return false;
     }
@@ -45,7 +46,9 @@ fn cure(kind: &str) -> &'static str {
         "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" | "DaemonSet" => {
             "write its spec.template as a document of apiVersion v1, kind Pod"
         }
-        "Job" | "CronJob" => "write its template as a document of apiVersion v1, kind Pod, restartPolicy OnFailure",
+        "Job" | "CronJob" => {
+            "write its template as a document of apiVersion v1, kind Pod, restartPolicy OnFailure"
+        }
         "ConfigMap" | "Secret" => "write its values into the pod's env, or mount a file by hostPath",
         "Service" | "Ingress" => "use hostNetwork: true in the pod to be reached from outside",
         "PersistentVolume" | "PersistentVolumeClaim" => "use a hostPath volume in the pod",

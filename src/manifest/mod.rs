@@ -181,7 +181,13 @@ fn nul(report: &mut Report<'_>) {
 /// Of pods with one name the last wins, as with the kubelet; of pods with one uid the first.
 fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
     let mut say = |taken: &Taken, field: &str, message: String, refused: bool| {
-        problems.push(Problem { file: taken.file.clone(), line: taken.line, field: field.into(), message, refused });
+        problems.push(Problem {
+            file: taken.file.clone(),
+            line: taken.line,
+            field: field.into(),
+            message,
+            refused,
+        });
     };
     let mut names = std::collections::HashMap::new();
     let mut kept: Vec<Option<Taken>> = Vec::new();
@@ -190,7 +196,8 @@ fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
             && let Some(earlier) = kept.get_mut(earlier).and_then(Option::take)
         {
             let (name, origin) = (taken.pod.full_name(), &earlier.pod.origin);
-            let message = format!("pod {name} is also in {origin}: this later one, of {}, counts", taken.pod.origin);
+            let message =
+                format!("pod {name} is also in {origin}: this later one, of {}, counts", taken.pod.origin);
             say(&taken, "metadata.name", message, false);
         }
         kept.push(Some(taken));
@@ -199,7 +206,8 @@ fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
     let mut pods = Vec::new();
     for taken in kept.into_iter().flatten() {
         if let Some(origin) = uids.get(&taken.pod.uid) {
-            let message = format!("{} is also the uid of {origin}: write another, or leave it out", taken.pod.uid);
+            let message =
+                format!("{} is also the uid of {origin}: write another, or leave it out", taken.pod.uid);
             say(&taken, "metadata.uid", message, true);
             continue;
         }

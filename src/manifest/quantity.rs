@@ -15,7 +15,10 @@ impl Quantity {
     /// Err says what would do.
     pub fn parse(text: &str) -> Result<Quantity, String> {
         read(text).ok_or_else(|| {
-            format!("{} is not a quantity: write a number with an optional suffix, such as 500m, 2, 64Mi or 1G", super::tree::quote(text))
+            format!(
+                "{} is not a quantity: write a number with an optional suffix, such as 500m, 2, 64Mi or 1G",
+                super::tree::quote(text)
+            )
         })
     }
 
@@ -197,7 +200,10 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "m", "1 Gi", "1gi", "1MB", "1K", "1.2.3", ".", "-", "1e", "1e+", "e3", "0x10", "1_000", "1,5", "١", "1Mi "] {
+        for text in [
+            "", "m", "1 Gi", "1gi", "1MB", "1K", "1.2.3", ".", "-", "1e", "1e+", "e3", "0x10", "1_000",
+            "1,5", "١", "1Mi ",
+        ] {
             assert!(Quantity::parse(text).is_err(), "{text}");
         }
     }

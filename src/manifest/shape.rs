@@ -17,7 +17,8 @@ use super::tree::{Entry, Node, Path, Step, Value, quote};
 pub fn shape<'n, T: de::DeserializeOwned>(report: &mut Report<'n>) -> (Option<T>, HashSet<Path>) {
     let root = report.root();
     let findings = RefCell::new(Findings { report, unknown: HashSet::new() });
-    let read = T::deserialize(Shape { node: root, trail: Trail { up: None, step: None }, findings: &findings });
+    let read =
+        T::deserialize(Shape { node: root, trail: Trail { up: None, step: None }, findings: &findings });
     let findings = findings.into_inner();
     if let Err(stop) = &read
         && !findings.report.refused()
@@ -126,19 +127,27 @@ fn mismatch(node: &Node, wanted: Wanted) -> String {
         Wanted::Map => "a map",
     };
     let cure = match (&node.value, wanted) {
-        (Value::Number(_), Wanted::Text) => return format!("{brief} is a number, text is wanted: quote it (\"{brief}\")"),
+        (Value::Number(_), Wanted::Text) => {
+            return format!("{brief} is a number, text is wanted: quote it (\"{brief}\")");
+        }
         (Value::Bool(flag), Wanted::Text) => {
-            return format!("{brief} is read as the truth value {flag}, text is wanted: quote it (\"{brief}\")");
+            return format!(
+                "{brief} is read as the truth value {flag}, text is wanted: quote it (\"{brief}\")"
+            );
         }
         (Value::Null, Wanted::Text) => "write \"\" for an empty text",
         (Value::Number(_), Wanted::Whole) => "write it without a fraction, and not that large",
-        (Value::Text(text), Wanted::Whole | Wanted::Number) if super::scalar::number(text).is_some() => "remove the quotes",
+        (Value::Text(text), Wanted::Whole | Wanted::Number) if super::scalar::number(text).is_some() => {
+            "remove the quotes"
+        }
         (Value::Text(text), Wanted::Bool) if matches!(super::scalar::resolve(text), Ok(Value::Bool(_))) => {
             "remove the quotes"
         }
         (Value::Map(_), Wanted::List) => "begin each of its entries with a dash",
         (Value::List(_), Wanted::Map) => "remove the dash",
-        (Value::Text(_) | Value::Number(_) | Value::Bool(_), Wanted::List) => "write it as \"- ...\" or [...]",
+        (Value::Text(_) | Value::Number(_) | Value::Bool(_), Wanted::List) => {
+            "write it as \"- ...\" or [...]"
+        }
         (_, Wanted::Map) => "write it as \"name: value\" lines",
         _ => "change it",
     };
@@ -177,7 +186,9 @@ impl<'de> Deserializer<'de> for Shape<'_, '_, '_> {
             },
             Value::Text(text) => visitor.visit_str(text),
             Value::List(items) => visitor.visit_seq(Items { shape: self, items, index: 0 }),
-            Value::Map(entries) => visitor.visit_map(Entries { shape: self, entries, fields: None, value: None }),
+            Value::Map(entries) => {
+                visitor.visit_map(Entries { shape: self, entries, fields: None, value: None })
+            }
         };
         self.told(read)
     }
@@ -230,7 +241,11 @@ impl<'de> Deserializer<'de> for Shape<'_, '_, '_> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Stop> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Stop> {
         let read = visitor.visit_newtype_struct(self);
         self.told(read)
     }
@@ -399,22 +414,64 @@ mod tests {
     #[test]
     fn a_wrong_type_is_told_with_what_would_do() {
         let table = [
-            ("spec:\n containers:\n - env:\n   - value: 8080", "f:4: spec.containers[0].env[0].value: 8080 is a number, text is wanted: quote it (\"8080\")"),
-            ("spec:\n containers:\n - env:\n   - value: yes", "f:4: spec.containers[0].env[0].value: yes is read as the truth value true, text is wanted: quote it (\"yes\")"),
-            ("spec:\n containers:\n - args: [~]", "f:3: spec.containers[0].args[0]: nothing (null) is not text: write \"\" for an empty text"),
-            ("spec:\n hostNetwork: 'true'", "f:2: spec.hostNetwork: \"true\" is not true or false: remove the quotes"),
+            (
+                "spec:\n containers:\n - env:\n   - value: 8080",
+                "f:4: spec.containers[0].env[0].value: 8080 is a number, text is wanted: quote it (\"8080\")",
+            ),
+            (
+                "spec:\n containers:\n - env:\n   - value: yes",
+                "f:4: spec.containers[0].env[0].value: yes is read as the truth value true, text is wanted: quote it (\"yes\")",
+            ),
+            (
+                "spec:\n containers:\n - args: [~]",
+                "f:3: spec.containers[0].args[0]: nothing (null) is not text: write \"\" for an empty text",
+            ),
+            (
+                "spec:\n hostNetwork: 'true'",
+                "f:2: spec.hostNetwork: \"true\" is not true or false: remove the quotes",
+            ),
             ("spec:\n hostNetwork: 1", "f:2: spec.hostNetwork: 1 is not true or false: change it"),
-            ("spec:\n terminationGracePeriodSeconds: '5'", "f:2: spec.terminationGracePeriodSeconds: \"5\" is not a whole number: remove the quotes"),
-            ("spec:\n terminationGracePeriodSeconds: 5s", "f:2: spec.terminationGracePeriodSeconds: \"5s\" is not a whole number: change it"),
-            ("spec:\n terminationGracePeriodSeconds: 1.5", "f:2: spec.terminationGracePeriodSeconds: 1.5 is not a whole number: write it without a fraction, and not that large"),
-            ("spec:\n priority: 3000000000", "f:2: spec.priority: 3000000000 is not a whole number: write it without a fraction, and not that large"),
-            ("spec:\n containers:\n  name: a", "f:2: spec.containers: a map is not a list: begin each of its entries with a dash"),
+            (
+                "spec:\n terminationGracePeriodSeconds: '5'",
+                "f:2: spec.terminationGracePeriodSeconds: \"5\" is not a whole number: remove the quotes",
+            ),
+            (
+                "spec:\n terminationGracePeriodSeconds: 5s",
+                "f:2: spec.terminationGracePeriodSeconds: \"5s\" is not a whole number: change it",
+            ),
+            (
+                "spec:\n terminationGracePeriodSeconds: 1.5",
+                "f:2: spec.terminationGracePeriodSeconds: 1.5 is not a whole number: write it without a fraction, and not that large",
+            ),
+            (
+                "spec:\n priority: 3000000000",
+                "f:2: spec.priority: 3000000000 is not a whole number: write it without a fraction, and not that large",
+            ),
+            (
+                "spec:\n containers:\n  name: a",
+                "f:2: spec.containers: a map is not a list: begin each of its entries with a dash",
+            ),
             ("spec:\n - containers: []", "f:1: spec: a list is not a map: remove the dash"),
-            ("spec:\n containers:\n -\n - name: a", "f:3: spec.containers[0]: nothing (null) is not a map: write it as \"name: value\" lines"),
-            ("spec:\n containers:\n - command: sh -c x", "f:3: spec.containers[0].command: \"sh -c x\" is not a list: write it as \"- ...\" or [...]"),
-            ("metadata:\n creationTimestamp: today", "f:2: metadata.creationTimestamp: \"today\" cannot be used here: "),
-            ("spec:\n containers:\n - livenessProbe: {httpGet: {port: [1]}}", "f:3: spec.containers[0].livenessProbe.httpGet.port: a list cannot be used here: "),
-            ("spec:\n containers:\n - resources: {limits: {cpu: [1]}}", "f:3: spec.containers[0].resources.limits.cpu: a list cannot be used here: "),
+            (
+                "spec:\n containers:\n -\n - name: a",
+                "f:3: spec.containers[0]: nothing (null) is not a map: write it as \"name: value\" lines",
+            ),
+            (
+                "spec:\n containers:\n - command: sh -c x",
+                "f:3: spec.containers[0].command: \"sh -c x\" is not a list: write it as \"- ...\" or [...]",
+            ),
+            (
+                "metadata:\n creationTimestamp: today",
+                "f:2: metadata.creationTimestamp: \"today\" cannot be used here: ",
+            ),
+            (
+                "spec:\n containers:\n - livenessProbe: {httpGet: {port: [1]}}",
+                "f:3: spec.containers[0].livenessProbe.httpGet.port: a list cannot be used here: ",
+            ),
+            (
+                "spec:\n containers:\n - resources: {limits: {cpu: [1]}}",
+                "f:3: spec.containers[0].resources.limits.cpu: a list cannot be used here: ",
+            ),
         ];
         for (text, message) in table {
             let found = problems(text);

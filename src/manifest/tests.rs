@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::pod::spec::{
-    Container, EnvValue, EnvVar, HostPathType, Mount, PullPolicy, Resources, RestartPolicy, Volume, VolumeSource,
+    Container, EnvValue, EnvVar, HostPathType, Mount, PullPolicy, Resources, RestartPolicy, Volume,
+    VolumeSource,
 };
 
 const WEB: &str = "
@@ -164,7 +165,8 @@ fn the_uid_is_that_of_what_runs() {
     let same = [
         format!("# a comment\n{WEB}\n# another\n"),
         WEB.replace("labels: {app: web}", "labels:\n    \"app\": 'web'"),
-        WEB.replace("  restartPolicy: OnFailure\n", "").replace("spec:\n", "spec:\n  restartPolicy: OnFailure\n"),
+        WEB.replace("  restartPolicy: OnFailure\n", "")
+            .replace("spec:\n", "spec:\n  restartPolicy: OnFailure\n"),
         WEB.replace("spec:\n", "spec:\n  dnsPolicy: ClusterFirst\n  hostname: ~\n"),
         WEB.replace("apiVersion: v1\nkind: Pod\n", "kind: Pod\napiVersion: \"v1\"\n"),
     ];
@@ -193,7 +195,9 @@ const PINNED: &str = "1f73b8d67a1b313543154c7e16fb49c5";
 #[test]
 fn documents_bear_their_number_and_the_last_of_a_name_counts() {
     let pod = |name: &str, image: &str| {
-        format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - {{name: c, image: {image}}}\n")
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - {{name: c, image: {image}}}\n"
+        )
     };
     let text = format!("---\n{}---\n# nothing\n---\n{}---\n{}", pod("a", "x"), pod("b", "x"), pod("a", "z"));
     let (pods, problems) = parse(text.as_bytes(), "f", "/f", "n");
@@ -201,18 +205,27 @@ fn documents_bear_their_number_and_the_last_of_a_name_counts() {
     assert_eq!(found, [("b-n", "f#2"), ("a-n", "f#3")]);
     assert_eq!(pods[1].containers[0].image, "z");
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(problems, ["f:20: metadata.name: pod default/a-n is also in f: this later one, of f#3, counts"]);
+    assert_eq!(
+        problems,
+        ["f:20: metadata.name: pod default/a-n is also in f: this later one, of f#3, counts"]
+    );
 
     let fixed = |name: &str| pod(name, "x").replace("{name: ", "{uid: u, name: ");
     let (pods, problems) = parse(format!("{}---\n{}", fixed("a"), fixed("b")).as_bytes(), "f", "/f", "n");
     assert_eq!(pods.len(), 1);
-    assert_eq!(problems[0].to_string(), "f:10: metadata.uid: u is also the uid of f: write another, or leave it out");
+    assert_eq!(
+        problems[0].to_string(),
+        "f:10: metadata.uid: u is also the uid of f: write another, or leave it out"
+    );
     assert!(problems[0].refused);
 }
 
 #[test]
 fn a_bad_document_leaves_the_others() {
-    let text = format!("{WEB}---\nkind: Pod\napiVersion: v1\nmetadata: [\n---\n{}", WEB.replace("name: web\n", "name: other\n"));
+    let text = format!(
+        "{WEB}---\nkind: Pod\napiVersion: v1\nmetadata: [\n---\n{}",
+        WEB.replace("name: web\n", "name: other\n")
+    );
     let (pods, problems) = parse(text.as_bytes(), "f", "/f", "n");
     assert_eq!(pods.iter().map(|pod| pod.origin.as_str()).collect::<Vec<_>>(), ["f", "f#3"]);
     assert_eq!(problems.len(), 1);
@@ -225,9 +238,38 @@ fn no_text_makes_it_panic() {
     let json = serde_json::to_string_pretty(&one(WEB).object).unwrap();
     let seeds = [WEB.as_bytes(), json.as_bytes()];
     let spice: [&[u8]; 32] = [
-        b"&a ", b"*a", b"<<: *a\n", b"!!str ", b"!x ", b"|\n", b">-\n", b"'", b"\"", b"\\u", b"\\ud800", b"{", b"}", b"[", b"]",
-        b"- ", b": ", b"? ", b"---\n", b"...\n", b"%YAML 1.1\n", b"%TAG ! x\n", b"\t", b"\r", b"\0", b"\xff", "\u{feff}".as_bytes(),
-        "ä".as_bytes(), b"~", b"1e999", b"0x", b"#",
+        b"&a ",
+        b"*a",
+        b"<<: *a\n",
+        b"!!str ",
+        b"!x ",
+        b"|\n",
+        b">-\n",
+        b"'",
+        b"\"",
+        b"\\u",
+        b"\\ud800",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"- ",
+        b": ",
+        b"? ",
+        b"---\n",
+        b"...\n",
+        b"%YAML 1.1\n",
+        b"%TAG ! x\n",
+        b"\t",
+        b"\r",
+        b"\0",
+        b"\xff",
+        "\u{feff}".as_bytes(),
+        "ä".as_bytes(),
+        b"~",
+        b"1e999",
+        b"0x",
+        b"#",
     ];
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..3000 {
@@ -245,7 +287,8 @@ fn no_text_makes_it_panic() {
         }
         let (pods, problems) = parse(&text, "f", "/f", "n");
         if pods.is_empty() {
-            let blank = text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
+            let blank =
+                text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
             let silent = problems.is_empty() && !blank && !text.starts_with(b"~");
             assert!(!silent, "no pod, no problem: {}", String::from_utf8_lossy(&text));
         }

@@ -183,7 +183,12 @@ pub fn duplicate(key: &str, first: u32, second: u32) -> Fault {
 }
 
 /// Adds a merge key's entries: those that are there already win, and of several sources the earlier.
-fn merge(entries: &mut Vec<Entry>, seen: &mut HashMap<String, u32>, from: Node, line: u32) -> Result<(), Fault> {
+fn merge(
+    entries: &mut Vec<Entry>,
+    seen: &mut HashMap<String, u32>,
+    from: Node,
+    line: u32,
+) -> Result<(), Fault> {
     let sources = match from.value {
         Value::List(items) => items,
         value => vec![Node { value, ..from }],
@@ -323,7 +328,10 @@ mod tests {
             ("a: !!str 5\nb: ! 5\nc: !!int 5\nd: !!float 1.5", r#"{"a":"5","b":"5","c":5,"d":1.5}"#),
             ("on: 1\nyes: 2\n80: 3", r#"{"on":1,"yes":2,"80":3}"#),
             ("a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  c: 3", r#"{"a":{"b":1,"c":2},"d":{"c":3,"b":1}}"#),
-            ("a: &x {b: 1}\ne: &y {b: 2, c: 3}\nd:\n  <<: [*x, *y]", r#"{"a":{"b":1},"e":{"b":2,"c":3},"d":{"b":1,"c":3}}"#),
+            (
+                "a: &x {b: 1}\ne: &y {b: 2, c: 3}\nd:\n  <<: [*x, *y]",
+                r#"{"a":{"b":1},"e":{"b":2,"c":3},"d":{"b":1,"c":3}}"#,
+            ),
             ("a: &x [1, 2]\nb: *x\nc: &x 5\nd: *x", r#"{"a":[1,2],"b":[1,2],"c":5,"d":5}"#),
             ("a:\nb: ~\nc: {}\nd: []", r#"{"a":null,"b":null,"c":{},"d":[]}"#),
             ("'<<': 1", r#"{"<<":1}"#),

@@ -19,17 +19,34 @@ pub struct Around<'p> {
 }
 
 /// One container, defaulted before.
-pub fn check(report: &mut Report<'_>, container: &k8s::Container, around: &Around<'_>, path: &Path) -> Container {
+pub fn check(
+    report: &mut Report<'_>,
+    container: &k8s::Container,
+    around: &Around<'_>,
+    path: &Path,
+) -> Container {
     image(report, container.image.as_deref().unwrap_or_default(), &path.key("image"));
-    let pull = [("Always", PullPolicy::Always), ("IfNotPresent", PullPolicy::IfNotPresent), ("Never", PullPolicy::Never)];
+    let pull = [
+        ("Always", PullPolicy::Always),
+        ("IfNotPresent", PullPolicy::IfNotPresent),
+        ("Never", PullPolicy::Never),
+    ];
     let pull = choose(report, &container.image_pull_policy, &pull, &path.key("imagePullPolicy"));
     let messages = [("File", false), ("FallbackToLogsOnError", true)];
-    let fallback = choose(report, &container.termination_message_policy, &messages, &path.key("terminationMessagePolicy"));
+    let fallback = choose(
+        report,
+        &container.termination_message_policy,
+        &messages,
+        &path.key("terminationMessagePolicy"),
+    );
     let working_dir = container.working_dir.clone().filter(|dir| !dir.is_empty());
     if let Some(dir) = &working_dir
         && !dir.starts_with('/')
     {
-        report.refuse(&path.key("workingDir"), format!("{} is not an absolute path: begin it with /", quote(dir)));
+        report.refuse(
+            &path.key("workingDir"),
+            format!("{} is not an absolute path: begin it with /", quote(dir)),
+        );
     }
     ports(report, container, around.host_network, path);
     Container {
@@ -63,7 +80,10 @@ fn ports(report: &mut Report<'_>, container: &k8s::Container, host_network: bool
         if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
             judge(report, &path.key("name"), names::port(name));
             if !seen.insert(name) {
-                report.refuse(&path.key("name"), format!("{} names an earlier port too: use another name", quote(name)));
+                report.refuse(
+                    &path.key("name"),
+                    format!("{} names an earlier port too: use another name", quote(name)),
+                );
             }
         }
         if !(1..=65535).contains(&port.container_port) {
@@ -79,19 +99,36 @@ fn host_port(report: &mut Report<'_>, port: &k8s::ContainerPort, host_network: b
     let field = path.key("hostPort");
     let number = port.host_port.unwrap_or_default();
     if !(0..=65535).contains(&number) {
-        report.refuse(&field, format!("{number} is not a port: use 1 to 65535"));
+        // One that was filled in from the containerPort has its refusal there.
+        if number != port.container_port {
+            report.refuse(&field, format!("{number} is not a port: use 1 to 65535"));
+        }
     } else if host_network && number != port.container_port {
-        let message = format!("{number} differs from containerPort {} on the host's network: write the same", port.container_port);
+        let message = format!(
+            "{number} differs from containerPort {} on the host's network: write the same",
+            port.container_port
+        );
         report.refuse(&field, message);
     } else if !host_network && number != 0 {
-        report.refuse(&field, format!("{number} is not supported yet without hostNetwork: use hostNetwork: true, or remove it"));
+        report.refuse(
+            &field,
+            format!("{number} is not supported yet without hostNetwork: use hostNetwork: true, or remove it"),
+        );
     }
     if host_network && port.host_ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
-        report.warn(&path.key("hostIP"), "has no effect on the host's network: the container chooses its address itself");
+        report.warn(
+            &path.key("hostIP"),
+            "has no effect on the host's network: the container chooses its address itself",
+        );
     }
 }
 
-fn mounts(report: &mut Report<'_>, container: &k8s::Container, volumes: &HashSet<&str>, path: &Path) -> Vec<Mount> {
+fn mounts(
+    report: &mut Report<'_>,
+    container: &k8s::Container,
+    volumes: &HashSet<&str>,
+    path: &Path,
+) -> Vec<Mount> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut mounts = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -111,7 +148,10 @@ fn mounts(report: &mut Report<'_>, container: &k8s::Container, volumes: &HashSet
         } else if place == "/" {
             report.refuse(&field, "would hide the whole image: mount below /");
         } else if let Some(first) = seen.insert(place.clone(), index) {
-            report.refuse(&field, format!("{} is where volumeMounts[{first}] is too: use another path", quote(&place)));
+            report.refuse(
+                &field,
+                format!("{} is where volumeMounts[{first}] is too: use another path", quote(&place)),
+            );
         }
         let sub_path = mount.sub_path.clone().filter(|sub| !sub.is_empty());
         if let Some(sub) = &sub_path {
@@ -152,7 +192,8 @@ fn resources(report: &mut Report<'_>, given: Option<&k8s::ResourceRequirements>,
         {
             let texts = (requests.get(name), limits.get(name));
             let (Some(more), Some(less)) = texts else { return (request.into(), limit.into()) };
-            let message = format!("{} is more than the limit, {}: raise the limit or lower this", more.0, less.0);
+            let message =
+                format!("{} is more than the limit, {}: raise the limit or lower this", more.0, less.0);
             report.refuse(&path.key("requests").entry(name), message);
         }
         (request, limit)
@@ -176,8 +217,11 @@ fn amount(
     let text = &amounts.get(name)?.0;
     let path = path.entry(name);
     let amount = super::amount(report, text, &path)?;
-    if name == "memory" && amount.fraction() {
-        report.warn(&path, format!("{text} is a fraction of a byte: M is a million bytes, Mi 1048576, m a thousandth"));
+    if name == "memory" && amount.fraction() && amount.whole() < 1 << 20 {
+        report.warn(
+            &path,
+            format!("{text} is a fraction of a byte: M is a million bytes, Mi 1048576, m a thousandth"),
+        );
     }
     Some(amount)
 }
@@ -188,7 +232,9 @@ mod tests {
 
     #[test]
     fn one_place_has_one_spelling() {
-        for (path, expected) in [("/a", "/a"), ("a/b", "/a/b"), ("/a//b/", "/a/b"), ("/./a", "/a"), ("/", "/"), ("", "/")] {
+        for (path, expected) in
+            [("/a", "/a"), ("a/b", "/a/b"), ("/a//b/", "/a/b"), ("/./a", "/a"), ("/", "/"), ("", "/")]
+        {
             assert_eq!(absolute(path), expected, "{path}");
         }
         assert!(relative("a/b..c").is_ok());

@@ -11,14 +11,22 @@ use crate::manifest::tree::{Path, quote};
 use crate::pod::spec::{EnvValue, EnvVar};
 
 /// A container's variables. `containers`: the names that a resourceFieldRef may name.
-pub fn all(report: &mut Report<'_>, container: &k8s::Container, containers: &HashSet<&str>, path: &Path) -> Vec<EnvVar> {
+pub fn all(
+    report: &mut Report<'_>,
+    container: &k8s::Container,
+    containers: &HashSet<&str>,
+    path: &Path,
+) -> Vec<EnvVar> {
     let mut seen = HashSet::new();
     let mut vars = Vec::new();
     for (index, var) in container.env.iter().flatten().enumerate() {
         let path = path.key("env").item(index);
         super::judge(report, &path.key("name"), names::variable(&var.name));
         if !seen.insert(var.name.as_str()) {
-            report.warn(&path.key("name"), format!("{} is given before: this later one counts", quote(&var.name)));
+            report.warn(
+                &path.key("name"),
+                format!("{} is given before: this later one counts", quote(&var.name)),
+            );
         }
         if let Some(value) = value(report, var, &container.name, containers, &path) {
             vars.push(EnvVar { name: var.name.clone(), value });
@@ -89,7 +97,8 @@ fn field_path(text: &str) -> Result<(), String> {
     if FIELDS.contains(&text) {
         return Ok(());
     }
-    let cure = || format!("{}, metadata.labels['key'] and metadata.annotations['key'] are", FIELDS.join(", "));
+    let cure =
+        || format!("{}, metadata.labels['key'] and metadata.annotations['key'] are", FIELDS.join(", "));
     match subscript(text) {
         Some(("metadata.labels", key)) => names::key(key),
         Some(("metadata.annotations", key)) => names::key(&key.to_lowercase()),
@@ -137,7 +146,12 @@ fn resource_field(
         Ok(given) if Some(given) == one("0") => "1".into(),
         Ok(given) => {
             if !units.is_empty() && !units.iter().any(|unit| one(unit) == Some(given)) {
-                let message = format!("{} does not divide {}: use {}", quote(divisor), field.resource, units.join(", "));
+                let message = format!(
+                    "{} does not divide {}: use {}",
+                    quote(divisor),
+                    field.resource,
+                    units.join(", ")
+                );
                 report.refuse(&path.key("divisor"), message);
             }
             divisor.to_owned()

@@ -28,7 +28,8 @@ pub fn key(text: &str) -> Result<(), String> {
     if is_word(name) && prefix.is_none_or(|prefix| subdomain(prefix).is_ok()) {
         return Ok(());
     }
-    let cure = "use at most 63 letters, digits, '-', '_' and '.', with an optional DNS subdomain and '/' before";
+    let cure =
+        "use at most 63 letters, digits, '-', '_' and '.', with an optional DNS subdomain and '/' before";
     Err(format!("{} is not a valid key: {cure}", quote(text)))
 }
 
@@ -43,7 +44,8 @@ pub fn value(text: &str) -> Result<(), String> {
 
 /// A port's name: an IANA service name.
 pub fn port(text: &str) -> Result<(), String> {
-    let letters = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let letters =
+        |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     let valid = (1..=15).contains(&text.len())
         && letters(text)
         && text.bytes().any(|byte| byte.is_ascii_lowercase())
@@ -73,7 +75,10 @@ pub fn uid(text: &str) -> Result<(), String> {
     if valid {
         return Ok(());
     }
-    Err(format!("{} is not a uid: use at most 63 letters, digits, '-', '_' and '.', or leave it out", quote(text)))
+    Err(format!(
+        "{} is not a uid: use at most 63 letters, digits, '-', '_' and '.', or leave it out",
+        quote(text)
+    ))
 }
 
 fn is_label(text: &str) -> bool {
@@ -100,11 +105,31 @@ mod tests {
     fn names_are_judged_as_kubernetes_judges() {
         let long = "a".repeat(64);
         let table: [(&str, Check, &[&str], &[&str]); 7] = [
-            ("label", label, &["a", "a-1", "1a", &long[1..]], &["", "A", "a.b", "-a", "a-", "a_b", "ä", &long]),
-            ("subdomain", subdomain, &["a", "a.b", "a-1.2b"], &["", "a..b", ".a", "a.", "A.b", "a_b", "a.-b"]),
-            ("key", key, &["a", "A.b_c-d", "x.io/A", &long[1..]], &["", "a/", "/a", "X.io/a", "a/b/c", "a~b", "-a", &long]),
+            (
+                "label",
+                label,
+                &["a", "a-1", "1a", &long[1..]],
+                &["", "A", "a.b", "-a", "a-", "a_b", "ä", &long],
+            ),
+            (
+                "subdomain",
+                subdomain,
+                &["a", "a.b", "a-1.2b"],
+                &["", "a..b", ".a", "a.", "A.b", "a_b", "a.-b"],
+            ),
+            (
+                "key",
+                key,
+                &["a", "A.b_c-d", "x.io/A", &long[1..]],
+                &["", "a/", "/a", "X.io/a", "a/b/c", "a~b", "-a", &long],
+            ),
             ("value", value, &["", "a", "A_b.c-1"], &["-a", "a-", "a b", "a/b", &long]),
-            ("port", port, &["abc", "easy", "do-re-me", "a1", "1a"], &["", "a.b.c", "80", "abcdefghijklmnop", "a--b", "-a", "a-", "Abc"]),
+            (
+                "port",
+                port,
+                &["abc", "easy", "do-re-me", "a1", "1a"],
+                &["", "a.b.c", "80", "abcdefghijklmnop", "a--b", "-a", "a-", "Abc"],
+            ),
             ("variable", variable, &["A", "a.b", "my var", "_", "1"], &["", "a=b", "ä", "a\tb"]),
             ("uid", uid, &["a", "0f-1_2.3"], &["", "..", ".a", "a/b", "a b", &long]),
         ];

@@ -28,21 +28,33 @@ fn empty_source(report: &mut Report<'_>, path: &Path) {
     let Value::Map(entries) = &node.value else { return };
     let given = |key: &str| node.get(key).is_some();
     let empty = entries.iter().find(|entry| {
-        entry.node.value == Value::Null && !matches!(entry.key.as_str(), "name" | "emptyDir") && !given("emptyDir")
+        entry.node.value == Value::Null
+            && !matches!(entry.key.as_str(), "name" | "emptyDir")
+            && !given("emptyDir")
     });
     if let Some(entry) = empty {
-        report.refuse(&path.entry(&entry.key), "is empty: fill it in, or write emptyDir: {} for a temporary volume");
+        report.refuse(
+            &path.entry(&entry.key),
+            "is empty: fill it in, or write emptyDir: {} for a temporary volume",
+        );
     }
 }
 
 fn empty_dir(report: &mut Report<'_>, empty: &k8s::EmptyDirVolumeSource, path: &Path) -> VolumeSource {
     let medium = empty.medium.as_deref().unwrap_or_default();
     if medium.starts_with("HugePages") {
-        report.refuse(&path.key("medium"), format!("{} is not supported yet: use Memory, or leave it out", quote(medium)));
+        report.refuse(
+            &path.key("medium"),
+            format!("{} is not supported yet: use Memory, or leave it out", quote(medium)),
+        );
     } else if !matches!(medium, "" | "Memory") {
-        report.refuse(&path.key("medium"), format!("{} is not a medium: use Memory, or leave it out", quote(medium)));
+        report.refuse(
+            &path.key("medium"),
+            format!("{} is not a medium: use Memory, or leave it out", quote(medium)),
+        );
     }
-    let limit = empty.size_limit.as_ref().and_then(|limit| super::amount(report, &limit.0, &path.key("sizeLimit")));
+    let limit =
+        empty.size_limit.as_ref().and_then(|limit| super::amount(report, &limit.0, &path.key("sizeLimit")));
     // A limit of 0 means none, as it does for Kubernetes.
     let limit = limit.map(|limit| limit.whole()).filter(|bytes| *bytes > 0);
     VolumeSource::EmptyDir { memory: medium == "Memory", limit }

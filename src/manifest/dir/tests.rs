@@ -56,7 +56,8 @@ fn docs(pods: &[String]) -> String {
     pods.join("---\n")
 }
 
-const BAD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: 5}\n";
+const BAD: &str =
+    "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: 5}\n";
 
 #[test]
 fn files_come_change_and_go() {
@@ -114,7 +115,13 @@ fn a_file_that_turns_bad_keeps_its_last_good_pods() {
     scene.write("a", &pod("a", "one"));
     assert_eq!(scene.pods(), "a-n=one");
     let runs_on = "a: pod default/a-n runs on as its last good manifest says";
-    for bad in [BAD, "spec: [\n", "\u{0}", "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: a}\n", "README\n"] {
+    for bad in [
+        BAD,
+        "spec: [\n",
+        "\u{0}",
+        "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: a}\n",
+        "README\n",
+    ] {
         scene.write("a", bad);
         let (pods, problems) = scene.list();
         assert_eq!(pods, "a-n=one", "{bad}");
@@ -152,9 +159,17 @@ fn of_several_documents_only_the_bad_one_stays_as_it_was() {
     let first = docs(&[pod("a", "one"), pod("b", "one"), pod("c", "one")]);
     let table: [(&str, String, &str); 9] = [
         ("refused by name", docs(&[pod("b", "two"), BAD.into(), pod("c", "two")]), "b-n=two c-n=two a-n=one"),
-        ("unreadable with a name", docs(&[pod("b", "two"), "metadata:\n  name: a\nspec: [\n".into()]), "b-n=two a-n=one"),
+        (
+            "unreadable with a name",
+            docs(&[pod("b", "two"), "metadata:\n  name: a\nspec: [\n".into()]),
+            "b-n=two a-n=one",
+        ),
         ("unreadable without", docs(&[pod("b", "two"), "spec: [\n".into()]), "b-n=two a-n=one c-n=one"),
-        ("a new name", docs(&[pod("b", "two"), BAD.replace("name: a", "name: z")]), "b-n=two a-n=one c-n=one"),
+        (
+            "a new name",
+            docs(&[pod("b", "two"), BAD.replace("name: a", "name: z")]),
+            "b-n=two a-n=one c-n=one",
+        ),
         ("another kind", docs(&[pod("b", "two"), "kind: ConfigMap\napiVersion: v1\n".into()]), "b-n=two"),
         ("another kind of its name", docs(&[pod("b", "two"), BAD.replace("Pod", "Job")]), "b-n=two a-n=one"),
         ("not UTF-8 at all", "\u{1}".into(), "a-n=one b-n=one c-n=one"),
@@ -234,7 +249,9 @@ fn what_is_no_manifest_is_named_and_left_alone() {
     let said = |start: &str| problems.iter().any(|problem| problem.starts_with(start));
     assert!(said("sub: is a directory") && said("pipe: is no regular file"));
     assert!(said("#a#: looks like an editor's backup") && said("a.yaml~: looks like"));
-    assert!(said("real:3: metadata.name: pod default/real-n is also in link: this later one, of real, counts"));
+    assert!(said(
+        "real:3: metadata.name: pod default/real-n is also in link: this later one, of real, counts"
+    ));
 }
 
 #[test]
