@@ -159,3 +159,137 @@ fn live<'a>(pod: &'a PodFacts, container: &str, number: u32) -> Option<&'a Run> 
 fn one_line(text: &str) -> String {
     text.trim().chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Tick;
+    use crate::pod::facts::StartError;
+    use crate::pod::sample;
+    use crate::pod::spec::RestartPolicy;
+
+    #[test]
+    fn each_fact_has_its_line_once() {
+        let pod = sample::pod(RestartPolicy::Always, &[], &["nginx"]);
+        let (uid, container) = (|| "u1".to_owned(), || "nginx".to_owned());
+        let exit = Exit { code: 137, signal: Some(9), oom: true, message: "bye\nbye".into() };
+        let why =
+            StartError { reason: "StartError".into(), message: "no such file: /bin/x".into(), ours: false };
+        let start =
+            |run| Fact::Starting { uid: uid(), container: container(), run, helper: 5, stdout: 6, stderr: 7 };
+        let table = [
+            (Fact::Admitted { pod: pod.clone() }, "default/web-board1: admitted from web.yaml"),
+            (
+                Fact::SetUpFailed { uid: uid(), why: "no space".into() },
+                "default/web-board1: cannot set up: no space",
+            ),
+            (
+                Fact::SetUp { uid: uid(), ip: Some("10.0.0.2".into()) },
+                "default/web-board1: set up, ip 10.0.0.2",
+            ),
+            (
+                Fact::ImageMissing { uid: uid(), container: container(), why: "not in the store".into() },
+                "default/web-board1/nginx: cannot find image nginx:1: not in the store",
+            ),
+            (
+                Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into() },
+                "default/web-board1/nginx: found image nginx:1",
+            ),
+            (start(0), ""),
+            (
+                Fact::StartFailed { uid: uid(), container: container(), run: 0, why },
+                "default/web-board1/nginx: cannot start: StartError: no such file: /bin/x",
+            ),
+            (Fact::Cleaned { uid: uid(), container: container(), run: 0 }, ""),
+            (start(1), ""),
+            (
+                Fact::Started { uid: uid(), container: container(), run: 1, pid: 212 },
+                "default/web-board1/nginx: started, pid 212, run 1",
+            ),
+            (
+                Fact::Dismissed { uid: uid(), why: Dismissal::Replaced },
+                "default/web-board1: stopping: its manifest was changed",
+            ),
+            (
+                Fact::Signalled { uid: uid(), container: container(), run: 1, kill: false },
+                "default/web-board1/nginx: sent stop signal",
+            ),
+            (
+                Fact::Signalled { uid: uid(), container: container(), run: 1, kill: true },
+                "default/web-board1/nginx: killed: its grace period is over",
+            ),
+            (
+                Fact::Exited { uid: uid(), container: container(), run: 1, exit },
+                "default/web-board1/nginx: ended by signal 9: out of memory: bye bye",
+            ),
+            (
+                Fact::TearDownFailed { uid: uid(), why: "busy".into() },
+                "default/web-board1: cannot tear down: busy",
+            ),
+            (Fact::TornDown { uid: uid() }, "default/web-board1: gone"),
+            (Fact::Helper { name: "logger".into(), pid: Some(7) }, "logger: started, pid 7"),
+            (Fact::Helper { name: "logger".into(), pid: None }, "logger: ended"),
+        ];
+        let mut world = World::default();
+        for (second, (fact, line)) in table.into_iter().enumerate() {
+            assert_eq!(fact.line(&world).unwrap_or_default(), line);
+            world.learn(fact.clone(), Tick::seconds(second as u64));
+        }
+        let reasons: Vec<_> = world.events.iter().map(|event| event.reason.as_str()).collect();
+        let told = [
+            "FailedCreatePodSandBox",
+            "Failed",
+            "Pulled",
+            "Failed",
+            "Created",
+            "Started",
+            "Killing",
+            "FailedKillPod",
+        ];
+        assert_eq!(reasons, told);
+    }
+
+    #[test]
+    fn problems_are_told_when_they_come_and_when_they_go() {
+        let problem = Problem {
+            file: "web.yaml".into(),
+            line: 7,
+            field: "spec.containers[0].image".into(),
+            message: "missing".into(),
+            refused: true,
+        };
+        let listed = Fact::Listed { problems: vec![problem] };
+        let mut world = World::default();
+        assert_eq!(listed.line(&world).as_deref(), Some("web.yaml:7: spec.containers[0].image: missing"));
+        world.learn(listed.clone(), Tick::seconds(1));
+        world.learn(listed.clone(), Tick::seconds(21));
+        assert_eq!(listed.line(&world), None);
+        assert_eq!((world.events.len(), world.events[0].count), (1, 1));
+        let good = Fact::Listed { problems: Vec::new() };
+        assert_eq!(good.line(&world).as_deref(), Some("web.yaml: no problems any more"));
+    }
+
+    #[test]
+    fn equal_events_are_counted() {
+        let mut world = World::default();
+        world
+            .learn(Fact::Admitted { pod: sample::pod(RestartPolicy::Always, &[], &["c"]) }, Tick::seconds(0));
+        let (uid, container) = (|| "u1".to_owned(), || "c".to_owned());
+        for (run, second) in [(0, 1), (1, 2), (2, 12)] {
+            let fact =
+                Fact::Starting { uid: uid(), container: container(), run, helper: 5, stdout: 6, stderr: 7 };
+            world.learn(fact, Tick::seconds(second));
+            world.learn(
+                Fact::Started { uid: uid(), container: container(), run, pid: 9 },
+                Tick::seconds(second),
+            );
+            let exit = Exit { code: 1, ..Exit::default() };
+            world
+                .learn(Fact::Exited { uid: uid(), container: container(), run, exit }, Tick::seconds(second));
+        }
+        let told: Vec<_> = world.events.iter().map(|event| (event.reason.as_str(), event.count)).collect();
+        assert_eq!(told, [("Created", 3), ("Started", 3), ("BackOff", 2)]);
+        let message = "Back-off restarting failed container c in pod web-board1_default(u1)";
+        assert_eq!((world.events[2].message.as_str(), world.events[2].last), (message, Tick::seconds(12)));
+    }
+}

@@ -10,8 +10,11 @@ use crate::model::{End, RealContainer, RealPod, RealRun, Reality, clash, ports, 
 
 type Verdict = Result<(), String>;
 
-/// The properties of each action at the moment it is carried out.
-pub const OF_ACTIONS: &[(&str, fn(&View, &Action) -> Verdict)] = &[
+/// One property of an action, stated of the moment before it is carried out.
+type Property = fn(&View, &Action) -> Verdict;
+
+/// All of them.
+pub const OF_ACTIONS: &[(&str, Property)] = &[
     ("never_two_live_runs", never_two_live_runs),
     ("no_main_before_its_inits_succeeded", no_main_before_its_inits_succeeded),
     ("restart_only_as_the_policy_says", restart_only_as_the_policy_says),

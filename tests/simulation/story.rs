@@ -62,7 +62,7 @@ impl Story {
     /// The whole of it: chaos, then peace, then the end.
     pub fn tell(&mut self) -> Outcome {
         self.settle()?;
-        for _ in 0..self.rng.u32(10..60) {
+        for _ in 0..self.rng.u32(8..40) {
             self.step()?;
         }
         self.calm();
