@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::{Pod, Problem};
+use super::spec::{Pod, Problem, RestartPolicy};
 use crate::clock::Tick;
 
 /// One thing that happened, told once, when it was observed. `World::learn` files it under its moment.
@@ -145,14 +145,19 @@ pub struct ContainerFacts {
     pub image: Image,
     /// The newest run.
     pub run: Option<Run>,
-    /// The newest run that ended, before `run`.
+    /// The newest run that ended, before `run`. A start that never came to a container is not one.
     pub last: Option<Run>,
+    /// How often it was started again: Kubernetes' restartCount. Lags behind `run.number` by the starts that came to
+    /// no container, because numbers never repeat.
+    pub restarts: u32,
     /// Consecutive starts that failed for our own reasons, not the container's.
     pub trouble: u32,
-    /// The back-off step that the last restart waited for: 0 before the first restart. See `restart`.
+    /// The back-off step of the next restart: 0 waits for nothing, 1 for 10 s, 2 for 20 s. See `restart::wait`.
     pub step: u32,
     /// When `step` was last raised.
     pub stepped: Option<Tick>,
+    /// When its image was last found.
+    pub seen: Option<Tick>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -172,7 +177,7 @@ pub enum Image {
 /// One run of a container, from the start helper to the clean-up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Counts from 0 and never repeats for this container: the restart count, and the name of its log file.
+    /// Counts from 0 and never repeats while the pod is admitted: the name of its log file.
     pub number: u32,
     pub starting: Tick,
     /// The start helper's pid while it runs.
@@ -184,8 +189,81 @@ pub struct Run {
     pub failed: Option<(Tick, StartError)>,
     /// When the stop signal was sent.
     pub stopped: Option<Tick>,
-    /// When everything in it was killed.
+    /// When everything in it was killed, last.
     pub killed: Option<Tick>,
     pub exited: Option<(Tick, Exit)>,
     pub cleaned: bool,
+}
+
+impl Run {
+    /// When it ended, by an exit or by a start that failed; None while it lives or is being started.
+    pub fn ended(&self) -> Option<Tick> {
+        self.exited.as_ref().map(|(at, _)| *at).or(self.failed.as_ref().map(|(at, _)| *at))
+    }
+
+    /// True from the start helper to the end.
+    pub fn live(&self) -> bool {
+        self.ended().is_none()
+    }
+
+    /// The exit code, 128 for a container that was made but could not be started; None while it lives, or where it
+    /// never came to a container.
+    pub fn code(&self) -> Option<i32> {
+        match (&self.exited, &self.failed) {
+            (Some((_, exit)), _) => Some(exit.code),
+            (None, Some((_, why))) if why.counts() => Some(128),
+            (None, Some(_) | None) => None,
+        }
+    }
+
+    /// Whether it failed as an init container: a process that the kernel killed for want of memory fails it, whatever
+    /// the first process made of that (kubelet: isInitContainerFailed).
+    pub fn init_failed(&self) -> bool {
+        self.code().is_some_and(|code| code != 0) || self.exited.as_ref().is_some_and(|(_, exit)| exit.oom)
+    }
+}
+
+impl StartError {
+    /// Whether it stands for a run: the container was made, and its process could not be started.
+    pub fn counts(&self) -> bool {
+        !self.ours && !matches!(self.reason.as_str(), "CreateContainerConfigError" | "CreateContainerError")
+    }
+}
+
+impl PodFacts {
+    /// Taken up, nothing done yet.
+    pub fn new(spec: Arc<Pod>, admitted: Tick) -> Self {
+        PodFacts {
+            spec,
+            admitted,
+            dismissed: None,
+            sandbox: Sandbox::Absent,
+            containers: BTreeMap::new(),
+            stuck: None,
+        }
+    }
+
+    /// The newest run of this container.
+    pub fn run(&self, container: &str) -> Option<&Run> {
+        self.containers.get(container)?.run.as_ref()
+    }
+
+    /// All newest runs, by container name.
+    pub fn runs(&self) -> impl Iterator<Item = (&str, &Run)> {
+        self.containers.iter().filter_map(|(name, facts)| Some((name.as_str(), facts.run.as_ref()?)))
+    }
+
+    /// Whether nothing of it runs nor ever will: every container ended for good, or an init container failed for good.
+    pub fn over(&self) -> bool {
+        let policy = self.spec.restart;
+        let code = |name: &str| self.run(name).and_then(Run::code);
+        let failed_init = policy == RestartPolicy::Never
+            && self.spec.init.iter().any(|container| self.run(&container.name).is_some_and(Run::init_failed));
+        failed_init
+            || match policy {
+                RestartPolicy::Always => false,
+                RestartPolicy::OnFailure => self.spec.containers.iter().all(|c| code(&c.name) == Some(0)),
+                RestartPolicy::Never => self.spec.containers.iter().all(|c| code(&c.name).is_some()),
+            }
+    }
 }

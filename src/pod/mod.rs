@@ -1,7 +1,10 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
 pub mod env;
+pub mod events;
 pub mod facts;
+pub mod learn;
+pub mod line;
 pub mod plan;
 pub mod resources;
 pub mod restart;

@@ -1,8 +1,12 @@
 //! The decision: what is to be done now, and when to look again. Pure.
 
+mod admit;
+mod end;
+mod live;
+
 use std::sync::Arc;
 
-use super::facts::{Dismissal, World};
+use super::facts::{Dismissal, PodFacts, World};
 use super::spec::{Desired, Pod};
 use crate::clock::Tick;
 
@@ -19,7 +23,7 @@ pub enum Action {
     Find { uid: String, container: String },
     /// Start the container's run of this number. Answer: Starting, later Started or StartFailed.
     Start { uid: String, container: String, run: u32 },
-    /// Send the stop signal, or kill everything in it. Answer: Signalled (later Exited).
+    /// Send the stop signal, or kill everything in it (its start helper too). Answer: Signalled (later Exited).
     Signal { uid: String, container: String, run: u32, kill: bool },
     /// Remove what an ended run left. Answer: Cleaned.
     Clean { uid: String, container: String, run: u32 },
@@ -35,6 +39,48 @@ pub struct Plan {
 }
 
 /// What to do now about the difference between what is wanted and what is.
-pub fn plan(_desired: &Desired, _world: &World, _now: Tick) -> Plan {
-    Plan::default()
+///
+/// No action depends on another one of the same plan: all of them may be carried out, or only the first.
+/// Costs one pass over the wanted pods and one over the admitted pods and their containers.
+pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
+    let mut turn = Turn { desired, now, plan: Plan::default() };
+    let wanted = admit::wanted(desired);
+    for (uid, pod) in &world.pods {
+        match (&pod.dismissed, wanted.unwanted(uid, pod)) {
+            (None, Some(why)) => turn.act(Action::Dismiss { uid: uid.clone(), why }),
+            (None, None) | (Some(_), _) => pod_plan(&mut turn, pod),
+        }
+    }
+    admit::admit(&mut turn, world);
+    turn.plan
+}
+
+fn pod_plan(turn: &mut Turn, pod: &PodFacts) {
+    match pod.dismissed {
+        Some((dismissed, _)) => end::pod(turn, pod, dismissed),
+        None => live::pod(turn, pod),
+    }
+}
+
+/// The plan while it is made.
+struct Turn<'a> {
+    desired: &'a Desired,
+    now: Tick,
+    plan: Plan,
+}
+
+impl Turn<'_> {
+    /// To be done now.
+    fn act(&mut self, action: Action) {
+        self.plan.actions.push(action);
+    }
+
+    /// To be done at its time: now if that has come, else something to wake up for.
+    fn at(&mut self, due: Tick, action: impl FnOnce() -> Action) {
+        if due <= self.now {
+            self.act(action());
+        } else {
+            self.plan.wake_at = Some(self.plan.wake_at.map_or(due, |other| other.min(due)));
+        }
+    }
 }

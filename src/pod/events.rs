@@ -1,0 +1,178 @@
+//! What `podinit get events` tells: derived when a fact is learned, in the kubelet's words.
+
+use super::facts::{EVENTS, Event, Fact, Image, PodFacts, StartError, World};
+use super::restart;
+use super::spec::{Container, Problem, PullPolicy};
+use crate::clock::Tick;
+
+/// What is new, before it is filed.
+struct News {
+    warning: bool,
+    reason: &'static str,
+    message: String,
+}
+
+/// Adds an event for each refusal that the world does not know yet.
+pub(super) fn refused(world: &mut World, problems: &[Problem], now: Tick) {
+    let fresh: Vec<_> =
+        problems.iter().filter(|p| p.refused && !world.problems.contains(p)).cloned().collect();
+    for problem in fresh {
+        let about = About { pod: String::new(), uid: String::new(), container: String::new() };
+        add(world, about, warning("FailedValidation", problem.to_string()), now);
+    }
+}
+
+/// Adds the events of a fact that the world has just learned.
+pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
+    let Some((uid, container)) = subject(fact) else { return };
+    let Some(pod) = world.pods.get(uid) else { return };
+    let about = About { pod: pod.spec.full_name(), uid: uid.to_owned(), container: container.to_owned() };
+    for news in tell(pod, container, fact) {
+        add(world, about.clone(), news, now);
+    }
+}
+
+/// Whom a fact concerns: pod and container.
+fn subject(fact: &Fact) -> Option<(&str, &str)> {
+    match fact {
+        Fact::Listed { .. } | Fact::Admitted { .. } | Fact::Helper { .. } => None,
+        Fact::Dismissed { uid, .. }
+        | Fact::SetUp { uid, .. }
+        | Fact::SetUpFailed { uid, .. }
+        | Fact::TornDown { uid }
+        | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
+        Fact::ImageFound { uid, container, .. }
+        | Fact::ImageMissing { uid, container, .. }
+        | Fact::Starting { uid, container, .. }
+        | Fact::Started { uid, container, .. }
+        | Fact::StartFailed { uid, container, .. }
+        | Fact::Signalled { uid, container, .. }
+        | Fact::Exited { uid, container, .. }
+        | Fact::Cleaned { uid, container, .. } => Some((uid, container)),
+    }
+}
+
+fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
+    match fact {
+        Fact::SetUpFailed { why, .. } => vec![set_up_failed(why)],
+        Fact::ImageFound { .. } => {
+            let image = pod.spec.container(container).map_or("", |spec| &spec.image);
+            vec![normal("Pulled", format!("Container image \"{image}\" already present on machine"))]
+        }
+        Fact::ImageMissing { why, .. } => {
+            pod.spec.container(container).map_or_else(Vec::new, |spec| missing(pod, spec, why))
+        }
+        Fact::Started { .. } => {
+            vec![created(container), normal("Started", format!("Started container {container}"))]
+        }
+        Fact::StartFailed { why, .. } => {
+            let mut news = start_failed(container, why);
+            news.extend(back_off(pod, container));
+            news
+        }
+        Fact::Signalled { .. } => vec![normal("Killing", format!("Stopping container {container}"))],
+        Fact::Exited { .. } => back_off(pod, container).into_iter().collect(),
+        Fact::TearDownFailed { why, .. } => {
+            vec![warning("FailedKillPod", format!("error killing pod: {why}"))]
+        }
+        Fact::Listed { .. }
+        | Fact::Admitted { .. }
+        | Fact::Dismissed { .. }
+        | Fact::SetUp { .. }
+        | Fact::Starting { .. }
+        | Fact::Cleaned { .. }
+        | Fact::TornDown { .. }
+        | Fact::Helper { .. } => Vec::new(),
+    }
+}
+
+/// Volumes are made with the sandbox; the kubelet tells the two apart.
+fn set_up_failed(why: &str) -> News {
+    if why.starts_with("volume ") || why.contains("hostPath") {
+        warning("FailedMount", format!("MountVolume.SetUp failed: {why}"))
+    } else {
+        warning("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {why}"))
+    }
+}
+
+fn missing(pod: &PodFacts, spec: &Container, why: &str) -> Vec<News> {
+    let image = &spec.image;
+    if spec.pull == PullPolicy::Never {
+        let message = format!("Container image \"{image}\" is not present with pull policy of Never");
+        return vec![warning("ErrImageNeverPull", message)];
+    }
+    let mut news = vec![warning("Failed", format!("Failed to pull image \"{image}\": {why}"))];
+    let again = pod.containers.get(&spec.name).map(|facts| &facts.image);
+    if let Some(Image::Missing { tries: 2.., .. }) = again {
+        news.push(normal("BackOff", format!("Back-off pulling image \"{image}\"")));
+    }
+    news
+}
+
+fn start_failed(container: &str, why: &StartError) -> Vec<News> {
+    let failed = warning("Failed", format!("Error: {}", why.message));
+    if why.counts() { vec![created(container), failed] } else { vec![failed] }
+}
+
+/// Told when the end that leads into the wait is learned. The cap does not matter here: only whether there is a wait.
+fn back_off(pod: &PodFacts, container: &str) -> Option<News> {
+    let facts = pod.containers.get(container)?;
+    let run = facts.run.as_ref()?;
+    let ours = run.failed.as_ref().is_some_and(|(_, why)| why.ours);
+    let init = pod.spec.init.iter().any(|spec| spec.name == container);
+    let again = restart::again(pod.spec.restart, init, facts, None)?;
+    if ours || pod.dismissed.is_some() || Some(again) == run.ended() {
+        return None;
+    }
+    let (name, namespace, uid) = (&pod.spec.name, &pod.spec.namespace, &pod.spec.uid);
+    let message =
+        format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})");
+    Some(warning("BackOff", message))
+}
+
+fn created(container: &str) -> News {
+    normal("Created", format!("Created container: {container}"))
+}
+
+fn normal(reason: &'static str, message: String) -> News {
+    News { warning: false, reason, message }
+}
+
+fn warning(reason: &'static str, message: String) -> News {
+    News { warning: true, reason, message }
+}
+
+/// Whom an event concerns.
+#[derive(Clone)]
+struct About {
+    pod: String,
+    uid: String,
+    container: String,
+}
+
+/// Files the event; one that was told before is counted and becomes the newest.
+fn add(world: &mut World, about: About, news: News, now: Tick) {
+    if world.events.back().is_some_and(|newest| newest.last > now) {
+        // A fact that is replayed from the ledger: told already.
+        return;
+    }
+    let About { pod, uid, container } = about;
+    let News { warning, reason, message } = news;
+    let known = world.events.iter().position(|event| {
+        event.uid == uid && event.container == container && event.reason == reason && event.message == message
+    });
+    if known.and_then(|index| world.events.get(index)).is_some_and(|event| event.last == now) {
+        return;
+    }
+    let event = match known.and_then(|index| world.events.remove(index)) {
+        Some(event) => Event { last: now, count: event.count.saturating_add(1), ..event },
+        None => {
+            let reason = reason.to_owned();
+            Event { first: now, last: now, count: 1, warning, reason, message, pod, uid, container }
+        }
+    };
+    world.events.push_back(event);
+    while world.events.len() > EVENTS {
+        world.events.pop_front();
+    }
+}

@@ -1,0 +1,200 @@
+//! What a fact changes in the world.
+//!
+//! Facts come late, twice or about what is gone: a re-executed PID 1 replays its ledger over a snapshot that may hold
+//! the same facts already. So a fact that does not fit changes nothing, and one that is told again counts once.
+
+use super::events;
+use super::facts::{ContainerFacts, Fact, Image, PodFacts, Run, Sandbox, StartError, World};
+use super::restart;
+use crate::clock::Tick;
+
+impl World {
+    /// Files one fact under its moment, and tells it as an event where it is news.
+    pub fn learn(&mut self, fact: Fact, now: Tick) {
+        if let Fact::Listed { problems } = &fact {
+            events::refused(self, problems, now);
+        }
+        if self.file(&fact, now) {
+            events::derive(self, &fact, now);
+        }
+    }
+
+    /// True where something changed, or a first of its kind happened.
+    fn file(&mut self, fact: &Fact, now: Tick) -> bool {
+        match fact {
+            Fact::Listed { problems } => {
+                self.problems.clone_from(problems);
+                true
+            }
+            Fact::Admitted { pod } => {
+                let fresh = !self.pods.contains_key(&pod.uid);
+                if fresh {
+                    self.pods.insert(pod.uid.clone(), PodFacts::new(pod.clone(), now));
+                }
+                fresh
+            }
+            Fact::Dismissed { uid, why } => self.about(uid, |pod| first(&mut pod.dismissed, (now, *why))),
+            Fact::SetUp { uid, ip } => self.about(uid, |pod| {
+                pod.sandbox = Sandbox::Ready { since: now, ip: ip.clone() };
+                true
+            }),
+            Fact::SetUpFailed { uid, why } => self.about(uid, |pod| set_up_failed(pod, why, now)),
+            Fact::ImageFound { uid, container, id } => self.within(uid, container, |facts| {
+                facts.image = Image::Found { id: id.clone() };
+                facts.seen = facts.seen.max(Some(now));
+                true
+            }),
+            Fact::ImageMissing { uid, container, why } => {
+                self.within(uid, container, |facts| image_missing(facts, why, now))
+            }
+            Fact::Starting { uid, container, run, helper, stdout, stderr } => {
+                self.within(uid, container, |facts| starting(facts, *run, (*helper, *stdout, *stderr), now))
+            }
+            Fact::Started { uid, container, run, pid } => self.within(uid, container, |facts| {
+                let Some(run) = live(facts, *run) else { return false };
+                run.helper = None;
+                let fresh = first(&mut run.started, (now, *pid));
+                facts.trouble = 0;
+                fresh
+            }),
+            Fact::StartFailed { uid, container, run, why } => {
+                self.within(uid, container, |facts| start_failed(facts, *run, why, now))
+            }
+            Fact::Signalled { uid, container, run, kill } => self.within(uid, container, |facts| {
+                live(facts, *run).is_some_and(|run| signalled(run, *kill, now))
+            }),
+            Fact::Exited { uid, container, run, exit } => self.within(uid, container, |facts| {
+                let Some(run) = live(facts, *run) else { return false };
+                run.helper = None;
+                run.exited = Some((now, exit.clone()));
+                true
+            }),
+            Fact::Cleaned { uid, container, run } => self.within(uid, container, |facts| {
+                let ended = facts.run.as_mut().filter(|ended| ended.number == *run && !ended.live());
+                ended.is_some_and(|ended| !std::mem::replace(&mut ended.cleaned, true))
+            }),
+            Fact::TornDown { uid } => self.pods.remove(uid).is_some(),
+            Fact::TearDownFailed { uid, why } => self.about(uid, |pod| tear_down_failed(pod, why, now)),
+            Fact::Helper { name, pid: Some(pid) } => self.helpers.insert(name.clone(), *pid) != Some(*pid),
+            Fact::Helper { name, pid: None } => self.helpers.remove(name).is_some(),
+        }
+    }
+
+    fn about(&mut self, uid: &str, change: impl FnOnce(&mut PodFacts) -> bool) -> bool {
+        self.pods.get_mut(uid).is_some_and(change)
+    }
+
+    fn within(
+        &mut self,
+        uid: &str,
+        container: &str,
+        change: impl FnOnce(&mut ContainerFacts) -> bool,
+    ) -> bool {
+        self.about(uid, |pod| {
+            pod.spec.container(container).is_some()
+                && change(pod.containers.entry(container.to_owned()).or_default())
+        })
+    }
+}
+
+/// Notes what happened once; true where it had not.
+fn first<T>(slot: &mut Option<T>, value: T) -> bool {
+    let fresh = slot.is_none();
+    slot.get_or_insert(value);
+    fresh
+}
+
+/// The present run, if it has this number and has not ended.
+fn live(facts: &mut ContainerFacts, number: u32) -> Option<&mut Run> {
+    facts.run.as_mut().filter(|run| run.number == number && run.live())
+}
+
+/// True for the first signal of the run.
+fn signalled(run: &mut Run, kill: bool, now: Tick) -> bool {
+    let fresh = run.stopped.is_none() && run.killed.is_none();
+    if kill {
+        run.killed = run.killed.max(Some(now));
+    } else {
+        run.stopped.get_or_insert(now);
+    }
+    fresh
+}
+
+fn set_up_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
+    let tries = match &pod.sandbox {
+        Sandbox::Failed { at, .. } if *at >= now => return false,
+        Sandbox::Failed { tries, .. } => *tries,
+        Sandbox::Absent | Sandbox::Ready { .. } => 0,
+    };
+    pod.sandbox = Sandbox::Failed { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+    true
+}
+
+fn tear_down_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
+    let tries = match &pod.stuck {
+        Some((_, at, _)) if *at >= now => return false,
+        Some((tries, _, _)) => *tries,
+        None => 0,
+    };
+    pod.stuck = Some((tries.saturating_add(1), now, why.to_owned()));
+    true
+}
+
+fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
+    let tries = match &facts.image {
+        Image::Missing { at, .. } if *at >= now => return false,
+        Image::Missing { tries, .. } => *tries,
+        Image::Unknown | Image::Found { .. } => 0,
+    };
+    facts.image = Image::Missing { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+    true
+}
+
+/// A new run: the former one becomes the last, and the back-off is raised if it was a run that counts.
+fn starting(
+    facts: &mut ContainerFacts,
+    number: u32,
+    (helper, stdout, stderr): (i32, i32, i32),
+    now: Tick,
+) -> bool {
+    if facts.run.as_ref().is_some_and(|run| run.live() || run.number >= number) {
+        return false;
+    }
+    if let Some(former) = facts.run.take() {
+        let ours = former.failed.as_ref().is_some_and(|(_, why)| why.ours);
+        if let Some(ended) = former.ended()
+            && !ours
+        {
+            facts.step = restart::current(facts, ended).saturating_add(1);
+            facts.stepped = Some(now);
+        }
+        if former.code().is_some() {
+            facts.restarts = facts.restarts.saturating_add(1);
+            facts.last = Some(former);
+        }
+    }
+    facts.run = Some(Run {
+        number,
+        starting: now,
+        helper: (helper > 0).then_some(helper),
+        stdout,
+        stderr,
+        started: None,
+        failed: None,
+        stopped: None,
+        killed: None,
+        exited: None,
+        cleaned: false,
+    });
+    true
+}
+
+/// A start may fail before there was a helper to tell of: then this is the first that is heard of the run.
+fn start_failed(facts: &mut ContainerFacts, number: u32, why: &StartError, now: Tick) -> bool {
+    starting(facts, number, (0, -1, -1), now);
+    let Some(run) = live(facts, number) else { return false };
+    run.helper = None;
+    run.failed = Some((now, why.clone()));
+    facts.trouble = if why.ours { facts.trouble.saturating_add(1) } else { 0 };
+    true
+}

@@ -1,0 +1,149 @@
+//! Thousands of random histories, each against the same properties. A failure prints its seed and its last facts;
+//! `PODINIT_SEEDS=FROM..TO` (or one number) runs others.
+
+#[path = "simulation/model.rs"]
+mod model;
+#[path = "simulation/pods.rs"]
+mod pods;
+#[path = "simulation/properties.rs"]
+mod properties;
+#[path = "simulation/story.rs"]
+mod story;
+
+use std::ops::Range;
+
+use podinit::clock::Tick;
+use podinit::pod::plan::{Action, plan};
+
+use crate::story::Story;
+
+/// What a test run does unless told otherwise.
+const SEEDS: Range<u64> = 0..10_000;
+
+#[test]
+fn every_history_keeps_every_property() {
+    let seeds = match std::env::var("PODINIT_SEEDS") {
+        Ok(text) => seeds(&text),
+        Err(_) => SEEDS,
+    };
+    let threads = 2;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let seeds = seeds.clone();
+            scope.spawn(move || {
+                for seed in seeds.skip(thread as usize).step_by(threads as usize) {
+                    let mut story = Story::new(seed);
+                    if let Err(broken) = story.tell() {
+                        panic!("seed {seed} (PODINIT_SEEDS={seed}): {broken}\n{}", story.trace());
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// The histories are worth nothing if they do not reach the corners.
+#[test]
+fn the_histories_reach_the_corners() {
+    let mut seen = std::collections::BTreeMap::<&str, u32>::new();
+    for seed in 0..300 {
+        let mut story = Story::new(seed);
+        story.tell().unwrap();
+        for corner in story.corners() {
+            *seen.entry(corner).or_default() += 1;
+        }
+    }
+    let wanted = [
+        "kill at the deadline",
+        "second kill",
+        "hung helper",
+        "waited for a port",
+        "waited for a name",
+        "image came late",
+        "crash loop at its cap",
+        "back-off forgiven",
+        "our own trouble",
+        "start error",
+        "create error",
+        "failed init for good",
+        "init restarted",
+        "tear-down failed",
+        "set-up failed",
+        "pod over",
+        "dismissed while starting",
+        "shortened by the end",
+        "returned",
+        "re-executed",
+        "started while killed",
+    ];
+    let missing: Vec<_> =
+        wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();
+    assert!(missing.is_empty(), "never or rarely seen: {missing:?} in {seen:?}");
+}
+
+/// From many states, every single fact can be learned, and the plan stays sane.
+#[test]
+fn any_fact_may_come_next() {
+    for seed in 0..30 {
+        let mut story = Story::new(seed);
+        story.settle().unwrap();
+        for _ in 0..fastrand::Rng::with_seed(seed).u32(5..50) {
+            story.step().unwrap();
+        }
+        for fact in pods::every_fact(&story.world) {
+            for wait in [0, 1, 400] {
+                let mut world = story.world.clone();
+                let now = Tick(story.now.0 + wait * 1_000_000_000);
+                world.learn(fact.clone(), now);
+                let _ = fact.line(&story.world);
+                let plan = plan(&story.desired, &world, now);
+                sane(&plan.actions, &world).unwrap_or_else(|why| panic!("seed {seed}: {why} after {fact:?}"));
+                assert!(
+                    plan.wake_at.is_none_or(|wake| wake > now),
+                    "seed {seed}: a wake-up in the past after {fact:?}"
+                );
+                let mut again = world.clone();
+                again.learn(fact.clone(), now);
+                assert_eq!(world, again, "seed {seed}: told twice: {fact:?}");
+            }
+        }
+    }
+}
+
+/// No container is asked for two things, no pod is used that is not there.
+fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
+    let mut touched = std::collections::BTreeSet::new();
+    for action in actions {
+        let (uid, container) = model::subject(action);
+        if !touched.insert((uid, container)) {
+            return Err(format!("two actions on {uid}/{container}: {actions:?}"));
+        }
+        let known = world.pods.get(uid);
+        if known.is_some() == matches!(action, Action::Admit(_)) {
+            return Err(format!("{action:?} of a pod that is there, or not there"));
+        }
+        let run = known.and_then(|pod| pod.run(container));
+        let fits = match action {
+            Action::Start { run: number, .. } => {
+                run.is_none_or(|run| !run.live() && run.cleaned && run.number + 1 == *number)
+                    && known.is_some_and(|pod| pod.dismissed.is_none())
+            }
+            Action::Signal { .. } => run.is_some_and(|run| run.live()),
+            Action::Clean { .. } => run.is_some_and(|run| !run.live() && !run.cleaned),
+            Action::TearDown { .. } => known.is_some_and(|pod| pod.runs().all(|(_, run)| run.cleaned)),
+            Action::Admit(_) | Action::Dismiss { .. } | Action::SetUp { .. } | Action::Find { .. } => true,
+        };
+        if !fits {
+            return Err(format!("{action:?} does not fit {run:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn seeds(text: &str) -> Range<u64> {
+    let number = |text: &str| text.trim().parse().expect("PODINIT_SEEDS is FROM..TO or one number");
+    match text.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => number(text)..number(text) + 1,
+    }
+}

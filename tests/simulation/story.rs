@@ -1,0 +1,642 @@
+//! One random history: a world that is planned for, and the reality that answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use podinit::clock::Tick;
+use podinit::pod::facts::{Dismissal, Exit, Fact, StartError};
+use podinit::pod::plan::{Action, plan};
+use podinit::pod::{Desired, Pod, World};
+
+use crate::model::{End, Next, RealPod, RealRun, Reality, raise};
+use crate::pods::{self, pick};
+use crate::properties::{self, View};
+
+type Outcome = Result<(), String>;
+
+pub struct Story {
+    rng: Rng,
+    pub desired: Desired,
+    pub world: World,
+    pub now: Tick,
+    reality: Reality,
+    wake: Option<Tick>,
+    log: Vec<(Tick, Fact)>,
+    /// Where the ledger was folded last.
+    folded: usize,
+    /// Failures happen, and manifests change.
+    chaos: bool,
+    missing: BTreeSet<String>,
+    /// Every pod that was ever wanted.
+    past: Vec<Arc<Pod>>,
+    corners: BTreeSet<&'static str>,
+}
+
+impl Story {
+    pub fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let cap = pick(&mut rng, &[None, None, Some(2), Some(11), Some(60)]).map(Duration::from_secs);
+        let desired = Desired { restart_cap: cap, ..Desired::default() };
+        let mut story = Story {
+            rng,
+            desired,
+            world: World::default(),
+            now: Tick::seconds(5),
+            reality: Reality::default(),
+            wake: None,
+            log: Vec::new(),
+            folded: 0,
+            chaos: true,
+            missing: BTreeSet::new(),
+            past: Vec::new(),
+            corners: BTreeSet::new(),
+        };
+        for name in ["a", "b"] {
+            story.add(name);
+        }
+        story
+    }
+
+    /// The whole of it: chaos, then peace, then the end.
+    pub fn tell(&mut self) -> Outcome {
+        self.settle()?;
+        for _ in 0..self.rng.u32(10..60) {
+            self.step()?;
+        }
+        self.calm();
+        if !self.desired.ending {
+            self.rest("never rests")?;
+            properties::rests_at_what_is_wanted(&self.view())
+                .map_err(|why| format!("rests_at_what_is_wanted: {why}"))?;
+            if self.rng.bool() {
+                self.edit();
+                self.settle()?;
+            }
+            self.end(&[None, Some(20)]);
+            self.settle()?;
+        }
+        self.rest("never ends")?;
+        if self.world.pods.is_empty() && self.reality.pods.is_empty() {
+            Ok(())
+        } else {
+            Err("ends_with_an_empty_world: something is left".into())
+        }
+    }
+
+    pub fn corners(&self) -> impl Iterator<Item = &'static str> {
+        self.corners.iter().copied()
+    }
+
+    pub fn trace(&self) -> String {
+        let from = self.log.len().saturating_sub(40);
+        let lines = self.log[from..].iter().map(|(at, fact)| format!("{:>12.3} {fact:?}", at.0 as f64 / 1e9));
+        let lines = lines.map(|line| line.chars().take(200).collect::<String>());
+        format!("{}\nnow {:?}", lines.collect::<Vec<_>>().join("\n"), self.now)
+    }
+
+    /// On to the next moment at which anything happens, and through it.
+    pub fn step(&mut self) -> Outcome {
+        let wait = pick(&mut self.rng, &[500, 3_000, 20_000, 90_000, 400_000]);
+        let outside = self.now + Duration::from_millis(self.rng.u64(1..wait));
+        let outside = self.chaos.then_some(outside);
+        let real = self.next_real();
+        let Some(next) = [self.wake, real, outside].into_iter().flatten().min() else { return Ok(()) };
+        self.nothing_due_before(next)?;
+        self.now = next;
+        if self.wake == Some(next)
+            && real != Some(next)
+            && plan(&self.desired, &self.world, next).actions.is_empty()
+        {
+            return Err("something_due_at_wake_at: nothing is".into());
+        }
+        while let Some(at) = self.next_real().filter(|at| *at <= next) {
+            self.happen(at);
+        }
+        if outside == Some(next) {
+            self.outside()?;
+        }
+        self.settle()
+    }
+
+    /// Failures stop, and processes that would stay for ever although they should end, do end.
+    fn calm(&mut self) {
+        self.chaos = false;
+        self.missing.clear();
+        let lingering = self.runs().filter(|(_, _, run)| run.started.is_some() && run.next.is_none());
+        let lingering: Vec<_> = lingering.map(|(uid, name, _)| (uid.clone(), name.clone())).collect();
+        for (uid, name) in lingering {
+            let life = self.life(&uid, &name);
+            let pod = self.reality.pods.get_mut(&uid).unwrap();
+            pod.containers.get_mut(&name).unwrap().runs.last_mut().unwrap().next = life;
+        }
+    }
+
+    fn rest(&mut self, failure: &str) -> Outcome {
+        for _ in 0..600 {
+            if self.wake.is_none() && self.next_real().is_none() {
+                return Ok(());
+            }
+            self.step()?;
+        }
+        Err(format!("comes_to_rest: {failure}"))
+    }
+
+    /// Plans and acts until there is nothing to do.
+    pub fn settle(&mut self) -> Outcome {
+        for _ in 0..300 {
+            let plan = plan(&self.desired, &self.world, self.now);
+            if plan.wake_at.is_some_and(|wake| wake <= self.now) {
+                return Err("wake_at_is_ahead: it is not".into());
+            }
+            if plan.actions.is_empty() {
+                let view = self.view();
+                properties::wakes_exactly_when_something_is_due(&view, &plan)
+                    .map_err(|why| format!("wakes_exactly_when_something_is_due: {why}"))?;
+                properties::nothing_waits_without_a_reason(&view)
+                    .map_err(|why| format!("nothing_waits_without_a_reason: {why}"))?;
+                self.wake = plan.wake_at;
+                self.note_waiting();
+                return self.restarts_are_counted();
+            }
+            let share = if self.rng.bool() { plan.actions.len() } else { 1 };
+            for action in &plan.actions[..share] {
+                for (name, property) in properties::OF_ACTIONS {
+                    property(&self.view(), action).map_err(|why| format!("{name}: {action:?}: {why}"))?;
+                }
+                self.carry_out(action);
+            }
+        }
+        Err("settles_in_one_turn: it does not".into())
+    }
+
+    fn nothing_due_before(&mut self, next: Tick) -> Outcome {
+        if self.rng.u8(0..3) > 0 || next.0 <= self.now.0 + 1 {
+            return Ok(());
+        }
+        for tick in [self.rng.u64(self.now.0..next.0), next.0 - 1] {
+            let early = plan(&self.desired, &self.world, Tick(tick));
+            if !early.actions.is_empty() || early.wake_at != self.wake {
+                return Err(format!("nothing_due_before_wake_at: at {tick}, not {:?}: {early:?}", self.wake));
+            }
+        }
+        Ok(())
+    }
+
+    fn restarts_are_counted(&self) -> Outcome {
+        for (uid, pod) in &self.reality.pods {
+            for (name, real) in &pod.containers {
+                let known = self.world.pods.get(uid).and_then(|pod| pod.containers.get(name));
+                let (count, last) = known.map_or((0, None), |facts| (facts.restarts, facts.last.as_ref()));
+                let former = real.runs.iter().rev().skip(1);
+                let former = former
+                    .filter(|run| matches!(run.end, Some((_, End::Exit { .. } | End::StartError))))
+                    .map(|run| run.number);
+                if count != real.restarts || last.map(|run| run.number) != former.clone().next() {
+                    return Err(format!(
+                        "restarts_are_counted: {uid}/{name}: {count}, not {}",
+                        real.restarts
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn view(&self) -> View<'_> {
+        View { reality: &self.reality, desired: &self.desired, now: self.now }
+    }
+
+    fn learn(&mut self, fact: Fact) {
+        if self.rng.u8(0..8) == 0 {
+            let _ = fact.line(&self.world);
+        }
+        self.log.push((self.now, fact.clone()));
+        self.world.learn(fact, self.now);
+    }
+
+    // --- Hands ---
+
+    fn fails(&mut self, percent: u8) -> bool {
+        self.chaos && self.rng.u8(0..100) < percent
+    }
+
+    fn millis(&mut self, below: u64) -> Tick {
+        self.now + Duration::from_millis(self.rng.u64(0..below))
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        let now = self.now;
+        let why = || "no luck".to_owned();
+        match action {
+            Action::Admit(pod) => {
+                self.reality.pods.insert(pod.uid.clone(), RealPod::new(pod.clone()));
+                self.learn(Fact::Admitted { pod: pod.clone() });
+            }
+            Action::Dismiss { uid, why } => {
+                let pod = self.reality.pods.get_mut(uid).unwrap();
+                pod.dismissed = Some(now);
+                if pod.containers.values().any(|c| c.live().is_some_and(|run| run.started.is_none())) {
+                    self.corners.insert("dismissed while starting");
+                }
+                if *why == Dismissal::Removed && properties::over(&self.reality.pods[uid]) {
+                    self.corners.insert("pod over");
+                }
+                self.learn(Fact::Dismissed { uid: uid.clone(), why: *why });
+            }
+            Action::SetUp { uid } => {
+                let fails = self.fails(20);
+                let pod = self.reality.pods.get_mut(uid).unwrap();
+                if fails {
+                    pod.set_up_failed = (pod.set_up_failed.0 + 1, now);
+                    self.corners.insert("set-up failed");
+                    self.learn(Fact::SetUpFailed { uid: uid.clone(), why: why() });
+                } else {
+                    pod.set_up = true;
+                    self.learn(Fact::SetUp { uid: uid.clone(), ip: None });
+                }
+            }
+            Action::Find { uid, container } => {
+                let pod = self.reality.pods.get_mut(uid).unwrap();
+                let image = &pod.spec.container(container).unwrap().image;
+                let real = pod.containers.get_mut(container).unwrap();
+                let (uid, container) = (uid.clone(), container.clone());
+                if self.missing.contains(image) {
+                    real.found = None;
+                    real.missing = (real.missing.0 + 1, now);
+                    self.learn(Fact::ImageMissing { uid, container, why: why() });
+                } else {
+                    if real.missing.0 > 0 {
+                        self.corners.insert("image came late");
+                    }
+                    real.found = Some(now);
+                    real.missing = (0, now);
+                    self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into() });
+                }
+            }
+            Action::Start { uid, container, run } => self.start(uid, container, *run),
+            Action::Signal { uid, container, kill, .. } => self.signal(uid, container, *kill),
+            Action::Clean { uid, container, run } => {
+                let pod = self.reality.pods.get_mut(uid).unwrap();
+                pod.containers.get_mut(container).unwrap().runs.last_mut().unwrap().cleaned = true;
+                self.learn(Fact::Cleaned { uid: uid.clone(), container: container.clone(), run: *run });
+            }
+            Action::TearDown { uid } => {
+                if self.fails(20) {
+                    let pod = self.reality.pods.get_mut(uid).unwrap();
+                    pod.tear_down_failed = (pod.tear_down_failed.0 + 1, now);
+                    self.corners.insert("tear-down failed");
+                    self.learn(Fact::TearDownFailed { uid: uid.clone(), why: why() });
+                } else {
+                    self.reality.pods.remove(uid);
+                    self.learn(Fact::TornDown { uid: uid.clone() });
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, uid: &str, container: &str, run: u32) {
+        let now = self.now;
+        let cap = self.desired.restart_cap.unwrap_or(Duration::from_secs(300));
+        let roll = if self.chaos { self.rng.u8(0..100) } else { 0 };
+        let next = match roll {
+            0..60 => Some((self.millis(50), Next::Starts)),
+            60..68 => Some((self.millis(20_000), Next::Starts)),
+            68..70 => Some((self.millis(150_000), Next::Starts)),
+            70..78 => Some((self.millis(3_000), Next::End(End::Ours))),
+            78..84 => Some((self.millis(100), Next::End(End::StartError))),
+            84..88 => Some((self.millis(100), Next::End(End::CreateError))),
+            88..92 => Some((now, Next::End(End::CreateError))),
+            92..94 => Some((now, Next::End(End::Ours))),
+            _ => None,
+        };
+        let real = self.reality.pods.get_mut(uid).unwrap().containers.get_mut(container).unwrap();
+        if let Some((finish, end)) = real.runs.last().and_then(|run| run.end) {
+            match end {
+                End::Ours => {}
+                End::CreateError => raise(real, finish, now, cap),
+                End::Exit { .. } | End::StartError => {
+                    if real.entry.is_some_and(|(_, raised)| finish - raised > Duration::from_secs(600)) {
+                        self.corners.insert("back-off forgiven");
+                    }
+                    real.restarts += 1;
+                    raise(real, finish, now, cap);
+                }
+            }
+            if real.entry.is_some_and(|(wait, _)| wait == cap) {
+                self.corners.insert("crash loop at its cap");
+            }
+        }
+        let run = RealRun {
+            number: run,
+            starting: now,
+            started: None,
+            stopped: None,
+            killed: None,
+            end: None,
+            cleaned: false,
+            next,
+            yields: None,
+        };
+        let (number, at_once) = (run.number, roll >= 88 && next.is_some_and(|(at, _)| at == now));
+        real.runs.push(run);
+        let (uid, container) = (uid.to_owned(), container.to_owned());
+        if at_once {
+            // Refused before there was a helper.
+            self.happen_to(&uid, &container);
+        } else {
+            self.learn(Fact::Starting { uid, container, run: number, helper: 5, stdout: 6, stderr: 7 });
+        }
+    }
+
+    fn signal(&mut self, uid: &str, container: &str, kill: bool) {
+        let now = self.now;
+        let (soon, ineffective, races) = (self.millis(800), self.fails(15), self.fails(20));
+        let deadline = self.reality.pods[uid].dismissed;
+        let real = self.reality.pods.get_mut(uid).unwrap().containers.get_mut(container).unwrap();
+        let run = real.runs.last_mut().unwrap();
+        let number = run.number;
+        if kill {
+            let again = run.killed.replace(now).is_some();
+            self.corners.insert(match (again, run.started, deadline) {
+                (true, _, _) => "second kill",
+                (false, None, None) => "hung helper",
+                (false, _, _) => "kill at the deadline",
+            });
+            let effect = match run.started {
+                None if races => Next::Starts,
+                None => Next::End(End::Ours),
+                Some(_) => Next::End(End::Exit { code: 137, oom: false }),
+            };
+            if !ineffective {
+                run.next = Some((soon, effect));
+            }
+        } else {
+            run.stopped = Some(now);
+            if let Some(yields) = run.yields {
+                let end = (now + yields, Next::End(End::Exit { code: 143, oom: false }));
+                run.next =
+                    Some(run.next.map_or(end, |(at, next)| if at <= end.0 { (at, next) } else { end }));
+            }
+        }
+        self.learn(Fact::Signalled { uid: uid.into(), container: container.into(), run: number, kill });
+    }
+
+    // --- What happens by itself ---
+
+    fn next_real(&self) -> Option<Tick> {
+        self.runs().filter_map(|(_, _, run)| Some(run.next?.0)).min()
+    }
+
+    fn runs(&self) -> impl Iterator<Item = (&String, &String, &RealRun)> {
+        self.reality.pods.iter().flat_map(|(uid, pod)| {
+            pod.containers.iter().filter_map(move |(name, container)| Some((uid, name, container.live()?)))
+        })
+    }
+
+    fn happen(&mut self, at: Tick) {
+        let due = self.runs().find(|(_, _, run)| run.next.is_some_and(|(next, _)| next <= at));
+        let Some((uid, container, _)) = due else { return };
+        let (uid, container) = (uid.clone(), container.clone());
+        self.happen_to(&uid, &container);
+    }
+
+    fn happen_to(&mut self, uid: &str, container: &str) {
+        let now = self.now;
+        let life = self.life(uid, container);
+        let yields = [None, Some(0), Some(700), Some(1_800), Some(40_000)];
+        let yields = pick(&mut self.rng, &yields).map(Duration::from_millis);
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let (init, policy) = (pod.spec.init.iter().any(|init| init.name == container), pod.spec.restart);
+        let real = pod.containers.get_mut(container).unwrap();
+        let run = real.runs.last_mut().unwrap();
+        let (number, Some((_, next))) = (run.number, run.next.take()) else { return };
+        let (uid, container) = (uid.to_owned(), container.to_owned());
+        match next {
+            Next::Starts => {
+                run.started = Some(now);
+                run.yields = yields;
+                run.next = life;
+                real.trouble = 0;
+                if run.killed.is_some() {
+                    self.corners.insert("started while killed");
+                }
+                self.learn(Fact::Started { uid, container, run: number, pid: 9 });
+            }
+            Next::End(end) => {
+                run.end = Some((now, end));
+                real.trouble = if end == End::Ours { real.trouble + 1 } else { 0 };
+                let failed = |reason: &str, ours| StartError {
+                    reason: reason.into(),
+                    message: "no luck".into(),
+                    ours,
+                };
+                let why = match end {
+                    End::Exit { code, oom } => {
+                        if init && code != 0 {
+                            let never = policy == podinit::pod::spec::RestartPolicy::Never;
+                            self.corners.insert(if never {
+                                "failed init for good"
+                            } else {
+                                "init restarted"
+                            });
+                        }
+                        let exit = Exit { code, oom, ..Exit::default() };
+                        return self.learn(Fact::Exited { uid, container, run: number, exit });
+                    }
+                    End::Ours => failed("StartError", true),
+                    End::StartError => {
+                        failed(pick(&mut self.rng, &["StartError", "RunContainerError"]), false)
+                    }
+                    End::CreateError => failed(
+                        pick(&mut self.rng, &["CreateContainerError", "CreateContainerConfigError"]),
+                        false,
+                    ),
+                };
+                self.corners.insert(match end {
+                    End::Ours => "our own trouble",
+                    End::CreateError => "create error",
+                    End::StartError | End::Exit { .. } => "start error",
+                });
+                self.learn(Fact::StartFailed { uid, container, run: number, why });
+            }
+        }
+    }
+
+    /// How a started process will end by itself.
+    fn life(&mut self, uid: &str, container: &str) -> Option<(Tick, Next)> {
+        let (_, well) = (container, Next::End(End::Exit { code: 0, oom: false }));
+        let pod = &self.reality.pods[uid];
+        if !self.chaos {
+            let main = pod.spec.containers.iter().any(|main| main.name == container);
+            let stays = main && pod.spec.restart == podinit::pod::spec::RestartPolicy::Always;
+            return if stays { None } else { Some((self.millis(3_000), well)) };
+        }
+        let span = pick(&mut self.rng, &[1, 100, 3_000, 3_000, 100_000, 2_000_000]);
+        let code = pick(&mut self.rng, &[0, 0, 1, 137]);
+        let oom = self.rng.u8(0..10) == 0;
+        let end = Next::End(End::Exit { code, oom });
+        (self.rng.u8(0..5) > 0).then(|| (self.millis(span), end))
+    }
+
+    // --- What is done to it from outside ---
+
+    fn outside(&mut self) -> Outcome {
+        match self.rng.u8(0..40) {
+            0..4 => {
+                let name = pick(&mut self.rng, &["a", "b", "c"]);
+                self.add(name);
+            }
+            4..9 => self.edit(),
+            9..12 => self.rename(),
+            12..16 => {
+                if !self.desired.pods.is_empty() {
+                    let index = self.rng.usize(0..self.desired.pods.len());
+                    self.desired.pods.remove(index);
+                }
+            }
+            16..20 => self.bring_back(),
+            20..24 => {
+                let image = pick(&mut self.rng, &["a:1", "b:1"]).to_owned();
+                if !self.missing.remove(&image) {
+                    self.missing.insert(image);
+                }
+            }
+            24..32 => self.strike(),
+            32..34 => return self.reexecute(),
+            34..38 => return self.strange(),
+            38 => self.folded = self.log.len(),
+            _ => {
+                if self.rng.bool() {
+                    self.end(&[None, Some(3), Some(30)]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, graces: &[Option<u64>]) {
+        let mut dismissed = self.reality.pods.values().filter(|pod| pod.dismissed.is_some());
+        let leaving = dismissed.any(RealPod::live);
+        self.desired.ending = true;
+        self.desired.ending_grace = pick(&mut self.rng, graces).map(Duration::from_secs);
+        if leaving && self.desired.ending_grace.is_some() {
+            self.corners.insert("shortened by the end");
+        }
+    }
+
+    fn add(&mut self, name: &str) {
+        let uid = format!("u{}", self.past.len());
+        let pod = pods::random(&mut self.rng, name, &uid);
+        self.want(pod);
+    }
+
+    fn edit(&mut self) {
+        if let Some(old) = self.any_desired() {
+            let uid = format!("u{}", self.past.len());
+            let name = old.name.clone();
+            let new = if self.rng.bool() {
+                pods::changed(&old, &name, &uid)
+            } else {
+                pods::random(&mut self.rng, &name, &uid)
+            };
+            self.want(new);
+        }
+    }
+
+    fn rename(&mut self) {
+        if let Some(old) = self.any_desired() {
+            self.desired.pods.retain(|pod| pod.uid != old.uid);
+            let uid = format!("u{}", self.past.len());
+            let name = pick(&mut self.rng, &["a", "b", "c", "d"]);
+            self.want(pods::changed(&old, name, &uid));
+        }
+    }
+
+    fn bring_back(&mut self) {
+        let old = self.past[self.rng.usize(0..self.past.len())].clone();
+        self.corners.insert("returned");
+        self.want(old);
+    }
+
+    /// It takes the place of the wanted pod of this name.
+    fn want(&mut self, pod: Arc<Pod>) {
+        self.desired.pods.retain(|other| other.name != pod.name && other.uid != pod.uid);
+        if self.past.iter().all(|other| other.uid != pod.uid) {
+            self.past.push(pod.clone());
+        }
+        self.desired.pods.push(pod);
+    }
+
+    fn any_desired(&mut self) -> Option<Arc<Pod>> {
+        if self.desired.pods.is_empty() {
+            return None;
+        }
+        Some(self.desired.pods[self.rng.usize(0..self.desired.pods.len())].clone())
+    }
+
+    fn note_waiting(&mut self) {
+        if self.desired.ending {
+            return;
+        }
+        for pod in self.desired.pods.iter().filter(|pod| !self.reality.pods.contains_key(&pod.uid)) {
+            let twin = self.reality.pods.values().any(|other| other.spec.name == pod.name);
+            self.corners.insert(if twin { "waited for a name" } else { "waited for a port" });
+        }
+    }
+
+    /// A process or a helper dies out of the blue.
+    fn strike(&mut self) {
+        let live: Vec<_> =
+            self.runs().map(|(uid, name, run)| (uid.clone(), name.clone(), run.started)).collect();
+        if live.is_empty() {
+            return;
+        }
+        let (uid, name, started) = live[self.rng.usize(0..live.len())].clone();
+        let end = if started.is_some() { End::Exit { code: 137, oom: self.rng.bool() } } else { End::Ours };
+        let pod = self.reality.pods.get_mut(&uid).unwrap();
+        let run = pod.containers.get_mut(&name).unwrap().runs.last_mut().unwrap();
+        run.next = Some((self.now, Next::End(end)));
+        self.happen_to(&uid, &name);
+    }
+
+    /// The world survives its way through the ledger, also where facts are replayed that it holds already.
+    fn reexecute(&mut self) -> Outcome {
+        self.corners.insert("re-executed");
+        let text = serde_json::to_vec(&self.world).map_err(|why| why.to_string())?;
+        let loaded: World = serde_json::from_slice(&text).map_err(|why| why.to_string())?;
+        if loaded != self.world {
+            return Err("a_reexecution_changes_nothing: the world differs".into());
+        }
+        let mut replayed = loaded;
+        for (at, fact) in &self.log[self.folded..] {
+            replayed.learn(fact.clone(), *at);
+        }
+        if replayed != self.world {
+            return Err(format!(
+                "a_replay_changes_nothing: the world differs\n{replayed:?}\n{:?}",
+                self.world
+            ));
+        }
+        self.world = replayed;
+        Ok(())
+    }
+
+    /// News of what is not there, or over, changes nothing.
+    fn strange(&mut self) -> Outcome {
+        let past = self.past[self.rng.usize(0..self.past.len())].uid.clone();
+        let uid = if self.reality.pods.contains_key(&past) { "nobody".to_owned() } else { past };
+        let container = "c0".to_owned();
+        let fact = match self.rng.u8(0..5) {
+            0 => Fact::Exited { uid, container, run: 0, exit: Exit::default() },
+            1 => Fact::Started { uid, container, run: 3, pid: 4 },
+            2 => Fact::TornDown { uid },
+            3 => Fact::Cleaned { uid, container, run: 0 },
+            _ => Fact::SetUp { uid, ip: None },
+        };
+        let before = self.world.clone();
+        self.world.learn(fact.clone(), self.now);
+        if self.world == before { Ok(()) } else { Err(format!("strange_news_change_nothing: {fact:?}")) }
+    }
+}
