@@ -94,7 +94,7 @@ fn ran(number: u32, started: u64, ended: Option<(u64, i32)>) -> Run {
 
 fn with(run: Run, last: Option<Run>) -> ContainerFacts {
     let image = Image::Found { id: format!("sha256:{}", "ab".repeat(32)) };
-    ContainerFacts { image, run: Some(run), last, ..ContainerFacts::default() }
+    ContainerFacts { image, restarts: run.number, run: Some(run), last, ..ContainerFacts::default() }
 }
 
 fn event(second: u64, count: u32, warning: bool, what: (&str, &str), pod: (&str, &str, &str)) -> Event {

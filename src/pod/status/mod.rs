@@ -69,7 +69,7 @@ pub fn status(facts: &PodFacts, now: Tick, wall: &Wall, node: &Node) -> k8s::Pod
         phase: Some(phase.to_owned()),
         pod_ip: ips.first().cloned(),
         pod_ips: listed(ips.into_iter().map(|ip| k8s::PodIP { ip }).collect()),
-        qos_class: Some(qos(pod).to_string()),
+        qos_class: Some(qos(pod).word().to_owned()),
         start_time: Some(now.time(facts.admitted)),
         ..Default::default()
     }
