@@ -158,7 +158,9 @@ impl Flags {
 
     fn set(&mut self, name: &str, told: &str, parser: &mut lexopt::Parser) -> Result<(), String> {
         let mut switch = |on: &mut bool| -> Result<(), String> {
-            *on = match parser.optional_value().map(|value| value.to_string_lossy().into_owned()) {
+            // `-it` is two switches, not `-i=t`.
+            let value = if told.starts_with("--") { parser.optional_value() } else { None };
+            *on = match value.map(|value| value.to_string_lossy().into_owned()) {
                 None => true,
                 Some(value) => value.parse().map_err(|_| {
                     format!("invalid argument \"{value}\" for {told}: true or false would do")

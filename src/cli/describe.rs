@@ -79,9 +79,15 @@ fn page(pod: &k8s::Pod, events: &[&k8s::Event], problems: &[String], now: Timest
     head(&mut page, pod, spec, status, now);
     let init = spec.init_containers.as_deref().unwrap_or_default();
     if !init.is_empty() {
-        container::section(&mut page, "Init Containers", init, &status.init_container_statuses);
+        container::section(
+            &mut page,
+            "Init Containers",
+            init,
+            &status.init_container_statuses,
+            &pod.metadata,
+        );
     }
-    container::section(&mut page, "Containers", &spec.containers, &status.container_statuses);
+    container::section(&mut page, "Containers", &spec.containers, &status.container_statuses, &pod.metadata);
     if let Some(conditions) = status.conditions.as_ref().filter(|all| !all.is_empty()) {
         page.line(0, "Conditions:");
         page.line(1, "Type\tStatus");

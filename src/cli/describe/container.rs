@@ -1,6 +1,7 @@
 //! The containers' part of `describe pod`.
 
 use k8s_openapi::api::core::v1 as k8s;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Page, date};
 
@@ -10,15 +11,21 @@ pub fn section(
     title: &str,
     containers: &[k8s::Container],
     statuses: &Option<Vec<k8s::ContainerStatus>>,
+    meta: &ObjectMeta,
 ) {
     page.line(0, format_args!("{title}:{}", if containers.is_empty() { " <none>" } else { "" }));
     for container in containers {
         let status = statuses.iter().flatten().find(|status| status.name == container.name);
-        one(page, container, status);
+        one(page, container, status, meta);
     }
 }
 
-fn one(page: &mut Page, container: &k8s::Container, status: Option<&k8s::ContainerStatus>) {
+fn one(
+    page: &mut Page,
+    container: &k8s::Container,
+    status: Option<&k8s::ContainerStatus>,
+    meta: &ObjectMeta,
+) {
     page.line(1, format_args!("{}:", container.name));
     if let Some(status) = status {
         page.pair(2, "Container ID", status.container_id.as_deref().unwrap_or_default());
@@ -64,7 +71,7 @@ fn one(page: &mut Page, container: &k8s::Container, status: Option<&k8s::Contain
             given.iter().for_each(|(name, quantity)| page.pair(3, name, &quantity.0));
         }
     }
-    environment(page, container.env.as_deref().unwrap_or_default());
+    environment(page, container.env.as_deref().unwrap_or_default(), meta);
     mounts(page, container.volume_mounts.as_deref().unwrap_or_default());
 }
 
@@ -96,7 +103,7 @@ fn state(page: &mut Page, title: &str, state: Option<&k8s::ContainerState>) {
     }
 }
 
-fn environment(page: &mut Page, variables: &[k8s::EnvVar]) {
+fn environment(page: &mut Page, variables: &[k8s::EnvVar], meta: &ObjectMeta) {
     if variables.is_empty() {
         return page.pair(2, "Environment", "<none>");
     }
@@ -105,7 +112,15 @@ fn environment(page: &mut Page, variables: &[k8s::EnvVar]) {
         let source = variable.value_from.as_ref();
         if let Some(field) = source.and_then(|source| source.field_ref.as_ref()) {
             let version = field.api_version.as_deref().unwrap_or("v1");
-            page.pair(3, &variable.name, format_args!("({version}:{})", field.field_path));
+            // Like kubectl, only what the metadata tell.
+            let value = match field.field_path.as_str() {
+                "metadata.name" => meta.name.as_deref(),
+                "metadata.namespace" => meta.namespace.as_deref(),
+                "metadata.uid" => meta.uid.as_deref(),
+                _ => None,
+            };
+            let value = value.unwrap_or_default();
+            page.pair(3, &variable.name, format_args!("{value} ({version}:{})", field.field_path));
         } else if let Some(field) = source.and_then(|source| source.resource_field_ref.as_ref()) {
             page.pair(3, &variable.name, format_args!("({})", field.resource));
         } else {

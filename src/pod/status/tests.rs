@@ -93,7 +93,7 @@ pub(crate) fn ran(number: u32, starting: u64, exited: Option<(u64, i32)>) -> Run
 
 /// A container whose image is there, with this newest run.
 pub(crate) fn with(run: Run) -> ContainerFacts {
-    ContainerFacts { image: found(), run: Some(run), ..ContainerFacts::default() }
+    ContainerFacts { image: found(), restarts: run.number, run: Some(run), ..ContainerFacts::default() }
 }
 
 fn found() -> Image {
@@ -150,6 +150,7 @@ fn a_container_is_told_as_the_kubelet_tells_it() {
     let starting = ContainerFacts { last: Some(ran(0, 12, Some((14, 3)))), ..with(run(1, 15)) };
     let mut not_started = failed("StartError", false);
     (not_started.step, not_started.stepped) = (1, Some(Tick::seconds(15)));
+    not_started.restarts = 2;
     not_started.run = not_started.run.map(|run| Run { number: 2, ..run });
     let backoff = |span: &str| {
         format!(
@@ -203,7 +204,6 @@ fn a_container_is_told_as_the_kubelet_tells_it() {
             "",
             0,
         ),
-        ("run", Always, failed("RunContainerError", false), "waiting RunContainerError: why".into(), "", 0),
         ("ours", Always, failed("StartError", true), "waiting ContainerCreating: why".into(), "", 0),
         ("start", Never, failed("StartError", false), "terminated StartError 128".into(), "", 0),
         ("start, again", Always, not_started, backoff("10s"), "terminated StartError 128", 2),
