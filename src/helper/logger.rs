@@ -14,6 +14,9 @@ use crate::logs::writer::Writer;
 pub fn run() -> i32 {
     // SAFETY: PID 1 starts this helper with its socket as descriptor 3, open for all of its life.
     let socket = unsafe { BorrowedFd::borrow_raw(3) };
+    // PID 1's own descriptors are not close-on-exec. A container's write end, kept here, would keep its end from being seen.
+    // SAFETY: nothing has been opened yet; only inherited descriptors are closed.
+    unsafe { libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, 0u32) };
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
         Err(error) => {
