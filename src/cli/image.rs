@@ -212,7 +212,14 @@ mod tests {
     fn what_is_not_understood_is_status_2() {
         let nowhere = Path::new("/nonexistent/images");
         let run = |args: &[&str]| run(&args.iter().map(|arg| arg.to_string()).collect::<Vec<_>>(), nowhere);
-        for args in [&[][..], &["frob"], &["import"], &["list", "x"], &["list", "--frob"], &["import", "a", "--platform", "x"]] {
+        for args in [
+            &[][..],
+            &["frob"],
+            &["import"],
+            &["list", "x"],
+            &["list", "--frob"],
+            &["import", "a", "--platform", "x"],
+        ] {
             assert_eq!(run(args), 2, "{args:?}");
         }
         assert_eq!(run(&["list"]), 0);

@@ -119,7 +119,9 @@ fn named(found: Vec<Found>, name: Option<Reference>) -> Result<Vec<(Reference, F
             (Some(name), _) => name.clone(),
             // An index tells tags alone, too (`latest`); of which image, nobody knows.
             (None, Some(text)) if text.contains(['/', ':', '@']) => Reference::parse(text)?,
-            (None, Some(text)) => return Err(format!("names its image only {text:?}: give a full name with --name")),
+            (None, Some(text)) => {
+                return Err(format!("names its image only {text:?}: give a full name with --name"));
+            }
             (None, None) => return Err("does not name its image: give one with --name".into()),
         };
         images.push((reference, image));
@@ -206,7 +208,11 @@ impl Archive {
         // A modern `docker save` is both; its manifest.json has the full names.
         let docker = self.has("manifest.json");
         if !self.has("index.json") {
-            return if docker { self.docker() } else { Err("neither index.json nor manifest.json in it".into()) };
+            return if docker {
+                self.docker()
+            } else {
+                Err("neither index.json nor manifest.json in it".into())
+            };
         }
         let index: ImageIndex = self.json("index.json")?;
         let mut best: Vec<(u32, Found)> = Vec::new();
@@ -298,7 +304,8 @@ impl Archive {
         let mut renamed: Vec<Found> = Vec::new();
         let docker = self.docker()?;
         for image in images.drain(..) {
-            let mut names = docker.iter().filter(|other| other.config == image.config && other.name.is_some());
+            let mut names =
+                docker.iter().filter(|other| other.config == image.config && other.name.is_some());
             let Some(first) = names.next() else {
                 renamed.push(image);
                 continue;
@@ -412,7 +419,8 @@ fn contents(file: &File) -> io::Result<HashMap<String, (u64, u64)>> {
                 _ => {}
             }
         }
-        let found = [plain.to_string_lossy().into_owned(), target].iter().find_map(|name| files.get(name).copied());
+        let found =
+            [plain.to_string_lossy().into_owned(), target].iter().find_map(|name| files.get(name).copied());
         if let Some(found) = found {
             files.insert(path, found);
         }
@@ -450,7 +458,10 @@ mod tests {
         assert!(named(image("latest"), None).is_err_and(|e| e.contains("--name")));
         assert_eq!(named(image("nginx:1"), None).unwrap()[0].0.to_string(), "docker.io/library/nginx:1");
         let given = Reference::parse("x").ok();
-        assert_eq!(named(image("latest"), given.clone()).unwrap()[0].0.to_string(), "docker.io/library/x:latest");
+        assert_eq!(
+            named(image("latest"), given.clone()).unwrap()[0].0.to_string(),
+            "docker.io/library/x:latest"
+        );
         assert!(named([image("a:1"), image("b:1")].into_iter().flatten().collect(), given).is_err());
         assert!(named(Vec::new(), None).is_err());
     }

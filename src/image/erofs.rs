@@ -138,7 +138,9 @@ impl Writer {
         let first = self.block(self.next)?;
         self.next += if inline { size / BLOCK as u64 } else { size.div_ceil(BLOCK as u64) };
         let nid = match is_root {
-            true if head > room => return Err(io::Error::other("the root directory's attributes are too large")),
+            true if head > room => {
+                return Err(io::Error::other("the root directory's attributes are too large"));
+            }
             true => ROOT as u64 / SLOT,
             false => self.reserve(if inline { head + tail } else { head })?,
         };
@@ -153,8 +155,7 @@ impl Writer {
         let tail = data.split_off(whole);
         data.resize(data.len().next_multiple_of(BLOCK), 0);
         self.file.write_all_at(&data, u64::from(place.first) * BLOCK as u64)?;
-        let mut inode =
-            self.inode(directory.meta, directory.links, place.size, place.first, place.inline)?;
+        let mut inode = self.inode(directory.meta, directory.links, place.size, place.first, place.inline)?;
         inode.extend_from_slice(&tail);
         if place.nid * SLOT == ROOT as u64 {
             self.root = inode;
@@ -205,17 +206,11 @@ impl Writer {
         Ok(())
     }
 
-    fn inode(
-        &mut self,
-        meta: &Meta,
-        links: u32,
-        size: u64,
-        union: u32,
-        inline: bool,
-    ) -> io::Result<Vec<u8>> {
+    fn inode(&mut self, meta: &Meta, links: u32, size: u64, union: u32, inline: bool) -> io::Result<Vec<u8>> {
         self.inodes = self.inodes.checked_add(1).ok_or_else(|| io::Error::other("too many files"))?;
         let words = if meta.xattrs.is_empty() { 0 } else { (meta.xattrs.len() - 12) / 4 + 1 };
-        let words = u16::try_from(words).map_err(|_| io::Error::other("a file's attributes are too large"))?;
+        let words =
+            u16::try_from(words).map_err(|_| io::Error::other("a file's attributes are too large"))?;
         let format: u16 = if inline { 1 | 2 << 1 } else { 1 };
         let mut inode = Vec::with_capacity(INODE + meta.xattrs.len());
         inode.extend_from_slice(&format.to_le_bytes());

@@ -60,9 +60,10 @@ mod tests {
 
     #[test]
     fn the_size_foretold_is_the_size_made() {
-        for (count, length) in [(1, 1), (3, 5), (100, 60), (400, 1), (40, 244), (48, 244), (2000, 17), (64, 52)] {
-            let names: Vec<Vec<u8>> =
-                (0..count).map(|i| format!("{i:0>length$}").into_bytes()).collect();
+        for (count, length) in
+            [(1, 1), (3, 5), (100, 60), (400, 1), (40, 244), (48, 244), (2000, 17), (64, 52)]
+        {
+            let names: Vec<Vec<u8>> = (0..count).map(|i| format!("{i:0>length$}").into_bytes()).collect();
             let entries: Vec<Entry> = names.iter().map(|name| Entry { name, nid: 7, kind: 1 }).collect();
             assert_eq!(size(&entries), encode(&entries).len() as u64, "{count} names of {length}");
         }

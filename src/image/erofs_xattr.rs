@@ -61,10 +61,12 @@ mod tests {
 
     #[test]
     fn attributes_are_numbered_by_namespace_and_aligned() {
-        let xattrs = [("user.a", "x"), ("security.capability", "cap"), ("com.apple.x", "no"), ("user.", "no")]
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        let xattrs =
+            [("user.a", "x"), ("security.capability", "cap"), ("com.apple.x", "no"), ("user.", "no")]
+                .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         let out = encode(&xattrs.into()).unwrap();
-        let expected = [&[0; 12][..], &[10, 6, 3, 0], b"capabilitycap\0\0\0", &[1, 1, 1, 0], b"ax\0\0"].concat();
+        let expected =
+            [&[0; 12][..], &[10, 6, 3, 0], b"capabilitycap\0\0\0", &[1, 1, 1, 0], b"ax\0\0"].concat();
         assert_eq!(out, expected);
         assert!(encode(&BTreeMap::new()).unwrap().is_empty());
         assert!(encode(&[(b"user.x".to_vec(), vec![0; 70_000])].into()).is_err());

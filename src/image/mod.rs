@@ -10,14 +10,14 @@ mod erofs_xattr;
 pub mod layer;
 /// Layers and writable views, mounted.
 pub mod mount;
+/// PAX extended headers.
+mod pax;
 /// Image names.
 pub mod reference;
 /// The store: layers, configurations, tags.
 pub mod store;
 /// Digests and decompression on the way through.
 mod stream;
-/// PAX extended headers.
-mod pax;
 /// Reading tar.
 mod tarball;
 /// What a layer holds, in memory, while it is read.

@@ -52,7 +52,9 @@ impl Pax {
         };
         let number = || {
             let number = text()?.parse::<u64>();
-            number.map_err(|_| bad(format!("PAX {}: {:?} is not a number", String::from_utf8_lossy(key), value)))
+            number.map_err(|_| {
+                bad(format!("PAX {}: {:?} is not a number", String::from_utf8_lossy(key), value))
+            })
         };
         match key {
             b"path" => self.path = Some(value.to_vec()),
@@ -70,7 +72,8 @@ impl Pax {
             b"GNU.sparse.numblocks" => self.sparse_listed = true,
             b"GNU.sparse.offset" => self.sparse_offset = Some(number()?),
             b"GNU.sparse.numbytes" => {
-                let offset = self.sparse_offset.take().ok_or_else(|| bad("a sparse length without offset"))?;
+                let offset =
+                    self.sparse_offset.take().ok_or_else(|| bad("a sparse length without offset"))?;
                 self.sparse_listed = true;
                 self.sparse_map.push((offset, number()?));
             }

@@ -181,7 +181,8 @@ impl Store {
         if stream::digest(&bytes) != digest {
             return Err(format!("{}: damaged: not what its digest says", path.display()));
         }
-        let config = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+        let config =
+            serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok((config, bytes.len() as u64))
     }
 
@@ -278,7 +279,13 @@ impl Writing<'_> {
     }
 
     /// Names an image; its layers and configuration are there already.
-    pub fn add_tag(&self, reference: &str, manifest: &str, config: &str, layers: &[String]) -> Result<(), String> {
+    pub fn add_tag(
+        &self,
+        reference: &str,
+        manifest: &str,
+        config: &str,
+        layers: &[String],
+    ) -> Result<(), String> {
         let tag = Tag {
             reference: reference.to_owned(),
             manifest: manifest.to_owned(),

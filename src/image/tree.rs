@@ -17,7 +17,12 @@ const PATH_LIMIT: usize = 4096;
 pub enum Node {
     Dir(Box<Dir>),
     /// Anything written already. `target` is that of a symbolic link: later entries may go through it.
-    File { nid: u64, links: u32, kind: u8, target: Option<Box<[u8]>> },
+    File {
+        nid: u64,
+        links: u32,
+        kind: u8,
+        target: Option<Box<[u8]>>,
+    },
     /// Hides what lower layers have under this name.
     Whiteout,
 }
@@ -150,7 +155,10 @@ impl Tree {
                     todo.extend(target.split(|&byte| byte == b'/').rev().map(Box::from));
                 }
                 Some(Node::File { .. }) => {
-                    return Err(format!("{:?} on the way is not a directory", String::from_utf8_lossy(&part)));
+                    return Err(format!(
+                        "{:?} on the way is not a directory",
+                        String::from_utf8_lossy(&part)
+                    ));
                 }
                 Some(Node::Whiteout) | None if make => {
                     check_name(&part)?;
@@ -222,7 +230,9 @@ mod tests {
     fn links_are_followed_within_the_layer() {
         let mut tree = Tree::new();
         let (usr, _) = tree.parent(b"usr/lib/x").unwrap();
-        for (link, target) in [("lib", "usr/lib"), ("abs", "/usr/lib"), ("up", "../../../usr/lib"), ("a", "b"), ("b", "a")] {
+        for (link, target) in
+            [("lib", "usr/lib"), ("abs", "/usr/lib"), ("up", "../../../usr/lib"), ("a", "b"), ("b", "a")]
+        {
             file(&mut tree, link, Some(target));
         }
         for path in ["lib/f", "/abs/f", "./up/./f"] {
