@@ -292,7 +292,9 @@ mod tests {
         tar.append(&header, data).unwrap();
     }
 
-    fn convert_all(entries: &[(EntryType, &str, &str)]) -> io::Result<Vec<u8>> {
+    type Row<'a> = (EntryType, &'a str, &'a str);
+
+    fn convert_all(entries: &[Row]) -> io::Result<Vec<u8>> {
         let mut tar = Builder::new(Vec::new());
         for (kind, path, link) in entries {
             let data: &[u8] = if kind.is_file() { b"data" } else { b"" };
@@ -319,7 +321,7 @@ mod tests {
     #[test]
     fn what_no_layer_may_hold_is_refused_by_name() {
         use EntryType as T;
-        let table: [(&[(T, &str, &str)], &str); 7] = [
+        let table: [(&[Row], &str); 7] = [
             (&[(T::Regular, "../x", "")], "../x: a path with .. is refused"),
             (&[(T::Link, "a", "nowhere")], "a: a hard link to nowhere, which this layer does not hold"),
             (&[(T::Directory, "d", ""), (T::Link, "a", "d")], "a: a hard link to the directory d"),

@@ -258,7 +258,7 @@ impl<R: Read> Tarball<R> {
         }
         let map = if pax.sparse_in_data() {
             let mut text = Vec::new();
-            let map = loop {
+            loop {
                 let mut block = [0; BLOCK];
                 self.read_exact(&mut block)?;
                 text.extend_from_slice(&block);
@@ -268,8 +268,7 @@ impl<R: Read> Tarball<R> {
                 if text.len() as u64 > HEADER_LIMIT {
                     return Err(bad("too many pieces in a sparse file"));
                 }
-            };
-            map
+            }
         } else {
             pax.sparse_map.clone()
         };
