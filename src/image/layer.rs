@@ -285,6 +285,9 @@ mod tests {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(data.len() as u64);
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_link_name_literal(link).unwrap();
