@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -45,9 +44,12 @@ fn a_mounted_image_is_what_umoci_unpacks() {
     let layout = format!("{}:1.22", archives.join("layout").display());
     run(Command::new("umoci").args(["unpack", "--image", &layout]).arg(&bundle));
     let (mut ours, mut theirs) = (survey(&rootfs), survey(&bundle.join("rootfs")));
-    // The root's own time is that of the writable layer.
-    ours.get_mut(Path::new("")).unwrap().mtime = (0, 0);
-    theirs.get_mut(Path::new("")).unwrap().mtime = (0, 0);
+    // The root's own time is that of the writable layer. /opt is not described in the upper layers that change it: what
+    // such a directory's attributes are, the specification leaves open; we have 0755 at the epoch.
+    for path in ["", "opt"].map(Path::new) {
+        ours.get_mut(path).unwrap().mtime = (0, 0);
+        theirs.get_mut(path).unwrap().mtime = (0, 0);
+    }
     let paths: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
     assert!(paths.len() > 1200, "only {} files", paths.len());
     let differing: Vec<String> = paths
@@ -295,7 +297,7 @@ fn hash(path: &Path) -> Vec<u8> {
         if n == 0 {
             return hash.finalize().to_vec();
         }
-        hash.write_all(&buffer[..n]).unwrap();
+        hash.update(&buffer[..n]);
     }
 }
 

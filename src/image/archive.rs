@@ -277,7 +277,7 @@ impl Archive {
         }
         let manifest: ImageManifest = parse(&path, &bytes)?;
         let mut found = Found { manifest: digest, ..Found::default() };
-        found.config = blob(&manifest.config().digest().to_string())?;
+        found.config = blob(manifest.config().digest().as_ref())?;
         for layer in manifest.layers() {
             let digest = layer.digest().to_string();
             found.layers.push((blob(&digest)?, Some(digest)));

@@ -275,3 +275,103 @@ impl<R: Read> Read for Sparse<'_, R> {
         Ok(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tar::{Builder, EntryType, Header};
+
+    fn entry(tar: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, link: &str, data: &[u8]) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(data.len() as u64);
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_link_name_literal(link).unwrap();
+        header.set_cksum();
+        tar.append(&header, data).unwrap();
+    }
+
+    type Row<'a> = (EntryType, &'a str, &'a str);
+
+    fn convert_all(entries: &[Row]) -> io::Result<Vec<u8>> {
+        let mut tar = Builder::new(Vec::new());
+        for (kind, path, link) in entries {
+            let data: &[u8] = if kind.is_file() { b"data" } else { b"" };
+            entry(&mut tar, *kind, path, link, data);
+        }
+        let file = convert(&tar.into_inner().unwrap()[..], scratch(), [0; 16])?;
+        let mut image = Vec::new();
+        io::Seek::rewind(&mut &file)?;
+        (&file).read_to_end(&mut image)?;
+        Ok(image)
+    }
+
+    /// An unnamed file.
+    fn scratch() -> File {
+        use std::os::unix::fs::OpenOptionsExt;
+        File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .open(std::env::temp_dir())
+            .unwrap()
+    }
+
+    #[test]
+    fn what_no_layer_may_hold_is_refused_by_name() {
+        use EntryType as T;
+        let table: [(&[Row], &str); 7] = [
+            (&[(T::Regular, "../x", "")], "../x: a path with .. is refused"),
+            (&[(T::Link, "a", "nowhere")], "a: a hard link to nowhere, which this layer does not hold"),
+            (&[(T::Directory, "d", ""), (T::Link, "a", "d")], "a: a hard link to the directory d"),
+            (&[(T::Regular, "f", ""), (T::Regular, "f/x", "")], "f/x: \"f\" on the way is not a directory"),
+            (&[(T::Regular, "d/.wh.", "")], "d/.wh.: a whiteout of nothing"),
+            (&[(T::Symlink, "s", "")], "s: a symbolic link of 0 bytes"),
+            (&[(T::Regular, ".", "")], ".: the root is not a directory"),
+        ];
+        for (entries, expected) in table {
+            assert_eq!(convert_all(entries).unwrap_err().to_string(), expected);
+        }
+        assert!(convert(&[7; 512][..], scratch(), [0; 16]).is_err());
+    }
+
+    #[test]
+    fn the_same_tar_makes_the_same_bytes() {
+        use EntryType as T;
+        let entries = [
+            (T::Regular, "/etc/file", ""),
+            (T::Link, "etc/again", "./etc/file"),
+            (T::Link, "etc/again", "etc/again"),
+            (T::Regular, "etc/.wh.gone", ""),
+            (T::Regular, "etc/.wh..wh..opq", ""),
+            (T::Fifo, "fifo", ""),
+            (T::Directory, "fifo", ""),
+        ];
+        let once = convert_all(&entries).unwrap();
+        assert_eq!(once.len() % 4096, 0);
+        assert_eq!(once, convert_all(&entries).unwrap());
+    }
+
+    #[test]
+    fn an_endless_name_takes_no_memory() {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(1 << 40);
+        header.set_cksum();
+        let endless = header.as_bytes().chain(io::repeat(b'a'));
+        let error = convert(endless, scratch(), [0; 16]).unwrap_err();
+        assert!(error.to_string().contains("a header of 1099511627776 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_sparse_file_has_its_zeros() {
+        let mut tar = Tarball::new(&b""[..]);
+        let mut zeros = Vec::new();
+        Sparse::new(&mut tar, &[], 10_000).read_to_end(&mut zeros).unwrap();
+        assert_eq!(zeros, vec![0; 10_000]);
+    }
+}

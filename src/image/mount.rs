@@ -82,14 +82,22 @@ fn mount_layer(file: &Path, target: &Path) -> io::Result<()> {
     if statfs(target)?.filesystem_type().0 as u32 == erofs::MAGIC {
         return Ok(());
     }
-    // From 6.12 on EROFS reads from the file itself; older kernels want a block device (ENOTBLK).
     let flags = MsFlags::MS_RDONLY;
-    if mount(Some(file), target, Some("erofs"), flags, None::<&str>).is_ok() {
+    // From 6.12 on EROFS can read from the file itself, where it is built so; before, it complains to the console.
+    if release() >= (6, 12) && mount(Some(file), target, Some("erofs"), flags, None::<&str>).is_ok() {
         return Ok(());
     }
     let (device, _open) = attach(file)?;
     mount(Some(&device), target, Some("erofs"), flags, None::<&str>)?;
     Ok(())
+}
+
+/// The first two numbers of the kernel's version.
+fn release() -> (u32, u32) {
+    let Ok(name) = nix::sys::utsname::uname() else { return (0, 0) };
+    let text = name.release().to_string_lossy();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// `struct loop_config` and `struct loop_info64` of linux/loop.h; nix has none of it.

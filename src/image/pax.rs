@@ -224,7 +224,7 @@ mod tests {
     fn attributes_come_in_both_spellings() {
         let mut data = Vec::new();
         data.extend_from_slice(b"27 SCHILY.xattr.user.a=x\ny\n");
-        data.extend_from_slice(b"36 LIBARCHIVE.xattr.user%2eb=aGVsbG8\n");
+        data.extend_from_slice(b"37 LIBARCHIVE.xattr.user%2eb=aGVsbG8\n");
         let pax = Pax::parse(&data).unwrap();
         assert_eq!(pax.xattrs.get(&b"user.a"[..]).unwrap(), b"x\ny");
         assert_eq!(pax.xattrs.get(&b"user.b"[..]).unwrap(), b"hello");
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn records_that_lie_are_refused() {
-        for data in [&b"99 path=a\n"[..], b"path=a\n", b"9 path=a\n", b"10 path=a!", b"0 \n"] {
+        for data in [&b"99 path=a\n"[..], b"path=a\n", b"8 path=a\n", b"10 path=a!", b"0 \n"] {
             assert!(Pax::parse(data).is_err(), "{}", String::from_utf8_lossy(data));
         }
     }

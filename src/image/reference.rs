@@ -172,7 +172,7 @@ mod tests {
             ("docker.io/nginx:1.27", "docker.io/library/nginx:1.27"),
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("UPPER/repo", "UPPER/repo:latest"),
-            ("a--b__c.d/e", "docker.io/a--b__c.d/e:latest"),
+            ("x/a--b__c.d", "docker.io/x/a--b__c.d:latest"),
         ];
         for (text, full) in table {
             let reference = Reference::parse(&text.replace("HEX", HEX));
@@ -194,7 +194,7 @@ mod tests {
             ("", "empty"),
             ("ROOT", "lower case"),
             (HEX, "image id"),
-            ("http://url", "repository"),
+            ("http://url", "registry"),
             ("FAILED_IMAGE", "lower case"),
             ("a:b c", "tag"),
             ("a:", "tag"),

@@ -53,7 +53,7 @@ pub struct Tarball<R> {
     source: R,
     /// Stored data of the present entry not read yet, and the padding after it.
     left: u64,
-    padding: u64,
+    padding: usize,
     /// Bytes consumed so far.
     position: u64,
 }
@@ -77,12 +77,18 @@ impl<R: Read> Tarball<R> {
         let mut long_path = None;
         let mut long_link = None;
         loop {
-            let rest = self.left + self.padding;
-            if rest > 0 {
-                skip(&mut self.source, rest)?;
-                self.position += rest;
+            if self.left > 0 {
+                skip(&mut self.source, self.left)?;
+                self.position += self.left;
+                self.left = 0;
             }
-            (self.left, self.padding) = (0, 0);
+            // Some writers (umoci 0.4) forget to close their archive: the last padding is missing.
+            let mut padding = [0; BLOCK];
+            let padding = padding.get_mut(..self.padding).unwrap_or_default();
+            if !self.fill(padding)? {
+                return Ok(None);
+            }
+            self.padding = 0;
             let Some(block) = self.header()? else { return Ok(None) };
             let header = Header::from_byte_slice(&block);
             let kind = header.entry_type().as_byte();
@@ -106,23 +112,15 @@ impl<R: Read> Tarball<R> {
 
     fn set_left(&mut self, size: u64) {
         self.left = size;
-        self.padding = size.wrapping_neg() % BLOCK as u64;
+        self.padding = (size.wrapping_neg() % BLOCK as u64) as usize;
     }
 
     /// The next header block; None at the end: a block of zeros, or the stream's end between entries.
     fn header(&mut self) -> io::Result<Option<[u8; BLOCK]>> {
         let mut block = [0; BLOCK];
-        let mut got = 0;
-        while let Some(space) = block.get_mut(got..).filter(|space| !space.is_empty()) {
-            match self.source.read(space) {
-                Ok(0) if got == 0 => return Ok(None),
-                Ok(0) => return Err(cut_short()),
-                Ok(n) => got += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if !self.fill(&mut block)? {
+            return Ok(None);
         }
-        self.position += BLOCK as u64;
         if block.iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
@@ -131,6 +129,22 @@ impl<R: Read> Tarball<R> {
             return Err(bad(format!("not a tar header at byte {}", self.position - BLOCK as u64)));
         }
         Ok(Some(block))
+    }
+
+    /// Fills the buffer; false where the stream ends right before it.
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let mut got = 0;
+        while let Some(space) = buffer.get_mut(got..).filter(|space| !space.is_empty()) {
+            match self.source.read(space) {
+                Ok(0) if got == 0 => return Ok(false),
+                Ok(0) => return Err(cut_short()),
+                Ok(n) => got += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.position += got as u64;
+        Ok(true)
     }
 
     /// The whole data of a header entry.
@@ -244,7 +258,7 @@ impl<R: Read> Tarball<R> {
         }
         let map = if pax.sparse_in_data() {
             let mut text = Vec::new();
-            let map = loop {
+            loop {
                 let mut block = [0; BLOCK];
                 self.read_exact(&mut block)?;
                 text.extend_from_slice(&block);
@@ -254,8 +268,7 @@ impl<R: Read> Tarball<R> {
                 if text.len() as u64 > HEADER_LIMIT {
                     return Err(bad("too many pieces in a sparse file"));
                 }
-            };
-            map
+            }
         } else {
             pax.sparse_map.clone()
         };

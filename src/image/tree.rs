@@ -100,9 +100,8 @@ impl Tree {
     /// lower layers have there was hidden before.
     pub fn make_dir(&mut self, parent: usize, name: &[u8]) -> Result<usize, String> {
         let old = self.child(parent, name);
-        match old.and_then(|old| self.nodes.get(old)) {
-            Some(Node::Dir(_)) => return Ok(old.unwrap_or(ROOT)),
-            Some(_) | None => {}
+        if let Some(old) = old.filter(|&old| self.dir(old).is_some()) {
+            return Ok(old);
         }
         let dir = Dir { opaque: old.is_some(), ..implied() };
         let node = self.add(Node::Dir(Box::new(dir)))?;
