@@ -110,12 +110,7 @@ fn clean(bundle: &Path, start: &Start) {
         let _ = cgroup::kill(leaf);
     }
     // All children: the intermediate process that libcontainer leaves as a zombie on failure, and the first process.
-    loop {
-        match waitpid(Pid::from_raw(-1), None) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => break,
-        }
-    }
+    while let Ok(_) | Err(Errno::EINTR) = waitpid(Pid::from_raw(-1), None) {}
     if let Some(leaf) = &leaf {
         let _ = cgroup::remove(leaf);
     }
