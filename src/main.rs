@@ -5,16 +5,15 @@ use std::process::exit;
 use podinit::{cli, helper, init};
 
 fn main() {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    // The kernel hands its unknown parameters to init as arguments; PID 1 has no others.
+    // As PID 1 the arguments are what the kernel did not know of its command line: not ours.
     if std::process::id() == 1 {
         init::board();
     }
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let code = match words.as_slice() {
-        ["run", ..] => init::run(&args[1..]),
-        [name, ..] if helper::NAMES.contains(name) => helper::run(name, &args[1..]),
-        _ => cli::run(&args),
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let code = match args.first().map(String::as_str) {
+        Some("run") => init::run(&args[1..]),
+        Some(name) if helper::NAMES.contains(&name) => helper::run(name, &args[1..]),
+        Some(_) | None => cli::run(&args),
     };
     exit(code);
 }

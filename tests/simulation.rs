@@ -84,7 +84,7 @@ fn the_histories_reach_the_corners() {
 /// From many states, every single fact can be learned, and the plan stays sane.
 #[test]
 fn any_fact_may_come_next() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let mut story = Story::new(seed);
         story.settle().unwrap();
         for _ in 0..fastrand::Rng::with_seed(seed).u32(5..50) {
@@ -115,14 +115,14 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
     let mut touched = std::collections::BTreeSet::new();
     for action in actions {
         let (uid, container) = model::subject(action);
-        if !touched.insert((uid.clone(), container.clone())) {
+        if !touched.insert((uid, container)) {
             return Err(format!("two actions on {uid}/{container}: {actions:?}"));
         }
-        let known = world.pods.get(&uid);
+        let known = world.pods.get(uid);
         if known.is_some() == matches!(action, Action::Admit(_)) {
             return Err(format!("{action:?} of a pod that is there, or not there"));
         }
-        let run = known.and_then(|pod| pod.run(&container));
+        let run = known.and_then(|pod| pod.run(container));
         let fits = match action {
             Action::Start { run: number, .. } => {
                 run.is_none_or(|run| !run.live() && run.cleaned && run.number + 1 == *number)

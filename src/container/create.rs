@@ -21,7 +21,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::handover::Start;
 use super::program::{self, Fault};
-use super::{cgroup, child, handover};
+use super::{cgroup, child, handover, workdir};
 use crate::pod::facts::StartError;
 
 /// Where libcontainer insists on finding cgroup2.
@@ -41,6 +41,7 @@ pub fn start(bundle: &Path, start: &Start) -> Result<i32, StartError> {
 }
 
 fn run(bundle: &Path, start: &Start) -> Result<i32, StartError> {
+    workdir::check(bundle).map_err(|error| failed("CreateContainerError", error.to_string()))?;
     let (hear, tell) =
         pipe2(OFlag::O_CLOEXEC).map_err(|error| failed("CreateContainerError", error.to_string()))?;
     let hear = File::from(hear);
@@ -48,14 +49,14 @@ fn run(bundle: &Path, start: &Start) -> Result<i32, StartError> {
     // From here on only the container's first process holds the writing end, until it runs its program.
     drop(tell);
     let mut container = built.map_err(|error| {
-        let message = said(&hear, false).unwrap_or_else(|| chain(&error));
-        failed("StartError", message)
+        let said = said(&hear, false);
+        failed("StartError", if said.is_empty() { chain(&error) } else { said })
     })?;
     let pid = container.pid().ok_or_else(|| failed("StartError", "libcontainer told no pid".into()))?;
     container.start().map_err(|error| failed("StartError", chain(&error)))?;
     match said(&hear, true) {
-        Some(message) => Err(failed("StartError", message)),
-        None => Ok(pid.as_raw()),
+        said if said.is_empty() => Ok(pid.as_raw()),
+        said => Err(failed("StartError", said)),
     }
 }
 
@@ -80,23 +81,23 @@ fn build(
         .build()
 }
 
-/// What the container's first process said of its own failure; None: nothing. `wait`: until it runs its program.
-fn said(mut hear: &File, wait: bool) -> Option<String> {
-    if !wait {
-        // What there is to say was said before libcontainer heard of it; a hanging child must not hold us up.
-        fcntl(hear, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
+/// What came down the pipe so far; `wait`: until the container's first process runs its program, or is gone.
+fn said(mut hear: &File, wait: bool) -> String {
+    // What there is to say was said before libcontainer heard of it; a hanging child must not hold us up.
+    if !wait && fcntl(hear, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_err() {
+        return String::new();
     }
     let mut text = Vec::new();
     let mut part = [0; 512];
     loop {
         match hear.read(&mut part) {
             Ok(0) => break,
-            Ok(count) => text.extend_from_slice(part.get(..count)?),
+            Ok(count) => text.extend_from_slice(&part[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }
-    (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Kills, reaps and removes what a failed start left.
@@ -152,8 +153,8 @@ struct Workload {
 
 impl Workload {
     fn say(&self, message: &str) {
-        // SAFETY: a plain write of bytes that outlive it; the descriptor is open in every child that gets here.
-        unsafe { libc::write(self.tell, message.as_ptr().cast(), message.len()) };
+        // SAFETY: a plain write of bytes that outlive it; the descriptor is open in every process that gets here.
+        unsafe { libc::write(self.tell, message.as_ptr().cast(), message.len().min(4096)) };
     }
 }
 

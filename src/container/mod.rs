@@ -14,6 +14,7 @@ pub mod program;
 pub mod rlimit;
 pub mod sandbox;
 pub mod user;
+pub mod workdir;
 
 pub use bundle::{Bind, Command, Files, Input, Limits};
 pub use handover::{Outcome, Start};

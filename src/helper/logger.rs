@@ -2,7 +2,6 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,14 +11,17 @@ use crate::logs::wire::{Order, Report, order, tell};
 use crate::logs::writer::Writer;
 
 /// Runs until PID 1 closes the socket, which is descriptor 3.
-pub fn run() -> ExitCode {
+pub fn run() -> i32 {
     // SAFETY: PID 1 starts this helper with its socket as descriptor 3, open for all of its life.
     let socket = unsafe { BorrowedFd::borrow_raw(3) };
+    // PID 1's own descriptors are not close-on-exec. A container's write end, kept here, would keep its end from being seen.
+    // SAFETY: nothing has been opened yet; only inherited descriptors are closed.
+    unsafe { libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, 0u32) };
     let scratch = match Scratch::new() {
         Ok(scratch) => scratch,
         Err(error) => {
             eprintln!("logger: make a pipe: {error}");
-            return ExitCode::FAILURE;
+            return 1;
         }
     };
     let mut writers: Vec<Writer> = Vec::new();
@@ -37,7 +39,7 @@ pub fn run() -> ExitCode {
         if asked {
             match order(socket) {
                 Ok(Order::Add(add, fds)) => writers.push(Writer::new(add, *fds, &scratch)),
-                Ok(Order::End) => return ExitCode::SUCCESS,
+                Ok(Order::End) => return 0,
                 Ok(Order::Nothing) => {}
                 Err(error) => eprintln!("logger: an order: {error}"),
             }

@@ -1,25 +1,27 @@
-//! What runs in children of PID 1, one file each. Words of `podinit <name>` that no operator types.
+//! What runs in children of PID 1, one file each.
 
+/// A process inside a running container.
 pub mod exec;
+/// Container output to CRI log files.
 pub mod logger;
+/// DHCP on every wired link.
 pub mod net;
+/// The operator's verbs on the serial console.
 pub mod prompt;
+/// One container's create and start.
 pub mod start;
 
-/// The first words by which PID 1 calls a helper.
-pub const NAMES: &[&str] = &["__start", "__exec", "__logger", "__net", "__prompt"];
+/// The first words by which PID 1 calls a helper; an operator types none of them.
+pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__start"];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
-        "__start" => start::run(args),
         "__exec" => exec::run(args),
-        "__logger" => {
-            logger::run();
-            0
-        }
+        "__logger" => logger::run(),
         "__net" => net::run(args),
         "__prompt" => prompt::run(args),
+        "__start" => start::run(args),
         _ => 2,
     }
 }

@@ -51,6 +51,8 @@ struct Port {
     client: Client,
     wire: Option<Wire>,
     lease: Option<Lease>,
+    /// The lease has been logged since the cable came.
+    told: bool,
 }
 
 fn start(args: &[String]) -> Result<Net, String> {
@@ -124,6 +126,7 @@ impl Net {
                 link: Link { carrier: false, ..link.clone() },
                 wire: None,
                 lease: None,
+                told: false,
             });
             if !link.up
                 && let Err(error) = link::set_up(&self.asks, link.index)
@@ -137,6 +140,7 @@ impl Net {
                 Network::Dhcp if before && !now => {
                     info!("net: {}: no carrier", port.link.name);
                     port.client.down();
+                    port.told = false;
                     port.wire = None;
                 }
                 Network::Fixed(fixed) if new || (now && !before) => port.fix(&self.asks, fixed),
@@ -189,7 +193,8 @@ impl Port {
                     .as_ref()
                     .is_some_and(|old| old.address == lease.address && old.routes == lease.routes);
                 self.lease = Some(lease.clone());
-                if !same {
+                if !same || !self.told {
+                    self.told = true;
                     info!("net: {}: {}", self.link.name, describe(lease));
                 }
                 self.apply(asks, lease)

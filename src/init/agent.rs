@@ -17,7 +17,6 @@ use crate::machine::Machine;
 use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
-use crate::pod::spec::Problem;
 use crate::pod::{Desired, Fact, World, plan};
 use crate::senses::{News, Senses};
 
@@ -161,18 +160,10 @@ impl Agent {
         let listing = self.dir.list();
         self.desired.pods = listing.pods;
         if listing.problems != self.world.problems {
-            self.tell(&listing.problems);
             self.learn(Fact::Listed { problems: listing.problems });
         }
         self.listed = Some(now);
         Some(now + self.config.file_check)
-    }
-
-    /// New problems, once each.
-    fn tell(&self, problems: &[Problem]) {
-        for problem in problems.iter().filter(|problem| !self.world.problems.contains(problem)) {
-            if problem.refused { error!("manifest {problem}") } else { warn!("manifest {problem}") }
-        }
     }
 
     /// Files a fact: told, learned, and written down before anything is done about it.

@@ -63,6 +63,16 @@ impl Writer {
             writer.note(None);
         }
         writer.recover(scratch);
+        // What lay in a stage without a note: the container may stay silent for long.
+        for (stream, _) in Stream::ALL.iter().enumerate() {
+            if writer
+                .streams
+                .get(stream)
+                .is_some_and(|lane| fill(lane.stage.0.as_fd()).is_ok_and(|held| held > 0))
+            {
+                writer.turn(stream, scratch);
+            }
+        }
         writer
     }
 

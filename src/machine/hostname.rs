@@ -20,8 +20,13 @@ pub fn set(configured: Option<&str>) -> String {
     let hosts =
         format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n");
     provide("/etc/hosts", &hosts);
-    // Filled by `podinit net`; there already, so that it can be bound into containers.
-    provide("/etc/resolv.conf", "");
+    // `podinit net` fills what the link points to, in memory: a lease need not wear out a card. An image's own file stays.
+    if fs::symlink_metadata("/etc/resolv.conf").is_err()
+        && let Err(error) = std::os::unix::fs::symlink("/run/podinit/resolv.conf", "/etc/resolv.conf")
+    {
+        warn!("machine: cannot link /etc/resolv.conf: {error}");
+    }
+    provide("/run/podinit/resolv.conf", "");
     name
 }
 
@@ -43,7 +48,8 @@ fn provide(path: &str, text: &str) {
     if Path::new(path).exists() {
         return;
     }
-    if let Err(error) = fs::create_dir_all("/etc").and_then(|()| fs::write(path, text)) {
+    let parent = Path::new(path).parent().unwrap_or(Path::new("/"));
+    if let Err(error) = fs::create_dir_all(parent).and_then(|()| fs::write(path, text)) {
         warn!("machine: cannot write {path}: {error}");
     }
 }

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::reboot::{RebootMode, reboot, set_cad_enabled};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getpid, sync};
 
 use super::partition;
@@ -41,9 +42,11 @@ pub fn force() {
     signal(Signal::SIGKILL);
 }
 
-/// Whether no process is left but PID 1 and the kernel's threads.
+/// Whether no process is left but PID 1 and the kernel's threads: each has an ancestor that is PID 1's child, and zombies
+/// count until they are reaped. (kill(-1, 0) finds the kernel's threads, and so always somebody.)
 pub fn alone() -> bool {
-    matches!(kill(Pid::from_raw(-1), None), Err(Errno::ESRCH))
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    matches!(waitid(Id::All, flags), Err(Errno::ECHILD))
 }
 
 /// Syncs, unmounts everything, and ends the machine. Returns only where the kernel refuses: then PID 1 must go on, since

@@ -181,7 +181,7 @@ fn host_ports(report: &mut Report<'_>, spec: &k8s::PodSpec) {
     for (index, container) in spec.containers.iter().enumerate() {
         for (item, port) in container.ports.iter().flatten().enumerate() {
             let path = Path::of("spec.containers").item(index).key("ports").item(item);
-            let Some(number) = port.host_port.filter(|number| *number > 0) else { continue };
+            let Some(number) = port.host_port.filter(|number| (1..=65535).contains(number)) else { continue };
             let key = (port.protocol.clone(), port.host_ip.clone().unwrap_or_default(), number);
             if let Some(first) = seen.insert(key, path.clone()) {
                 let field = if report.root().find(&path.key("hostPort")).is_some() {

@@ -192,14 +192,12 @@ const TABLE: &[Row] = &[
     ),
     row(
         "spec.containers[].restartPolicy",
-        Refuse("a container's own restart policy is not supported yet: use the pod's"),
+        Refuse("is a container's own restart policy, which is not supported yet: use the pod's"),
         &[""],
     ),
     row(
         "spec.initContainers[].restartPolicy",
-        Refuse(
-            "an init container that keeps running (sidecar) is not supported yet: make it a regular container",
-        ),
+        Refuse("makes the init container a sidecar, which is not supported yet: make it a regular container"),
         &[""],
     ),
     row("spec.containers[].restartPolicyRules", Refuse(NOT_YET), &["[]"]),

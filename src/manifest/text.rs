@@ -7,6 +7,9 @@ use super::{json, yaml};
 /// The largest file that is read: as the kubelet has it.
 pub const LARGEST: usize = 10 << 20;
 
+/// How many documents a file may have: beyond any use, and short of keeping PID 1 busy for seconds.
+const MOST: usize = 1000;
+
 /// One document: its tree, or why there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
@@ -35,7 +38,12 @@ pub fn documents(bytes: &[u8]) -> Result<Vec<Piece>, Fault> {
         );
         return Err(Fault { line: line_at(text.as_bytes(), at), message });
     }
-    Ok(split(text).into_iter().flat_map(|(line, part)| piece(part, line)).collect())
+    let parts = split(text);
+    if let Some((line, _)) = parts.get(MOST) {
+        let message = format!("more than {MOST} documents: write several files");
+        return Err(Fault { line: *line, message });
+    }
+    Ok(parts.into_iter().flat_map(|(line, part)| piece(part, line)).collect())
 }
 
 fn piece(text: &str, line: u32) -> Vec<Piece> {
@@ -160,6 +168,8 @@ mod tests {
         assert_eq!(refused(b"a: 1\nb: \xff").line, 2);
         assert_eq!(refused(b"a: 1\n\nb: \0").line, 3);
         assert!(refused(b"a: \x1b[1m").message.contains("U+001B"));
+        assert_eq!(refused("---\na: 1\n".repeat(1001).as_bytes()).line, 2002);
+        assert!(documents("---\na: 1\n".repeat(1000).as_bytes()).is_ok());
         assert!(refused(&vec![b' '; LARGEST + 1]).message.contains("larger than"));
     }
 

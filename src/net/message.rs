@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, OptionCode};
+use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 use dhcproto::{Decodable, Encodable};
 
 use super::dhcp::Lease;
@@ -62,13 +62,20 @@ fn message(
     ours: Ipv4Addr,
     options: impl IntoIterator<Item = DhcpOption>,
 ) -> Vec<u8> {
-    let none = Ipv4Addr::UNSPECIFIED;
-    let mut message = Message::new_with_id(header.xid, ours, none, none, none, &header.mac);
-    message.set_secs(header.secs);
-    if ours.is_unspecified() {
-        // We cannot answer ARP yet, and not every server and switch reaches us all the same.
-        message.set_flags(Flags::default().set_broadcast());
-    }
+    // We cannot answer ARP before we have an address, and not every server and switch reaches us all the same.
+    let flags: u16 = if ours.is_unspecified() { 0x8000 } else { 0 };
+    let mut fixed = vec![1, 1, 6, 0];
+    fixed.extend(header.xid.to_be_bytes());
+    fixed.extend(header.secs.to_be_bytes());
+    fixed.extend(flags.to_be_bytes());
+    fixed.extend(ours.octets());
+    fixed.extend([0; 12]);
+    fixed.extend(header.mac);
+    fixed.resize(236, 0);
+    fixed.extend([99, 130, 83, 99, 255]);
+    // dhcproto's constructors ask the kernel for random numbers even where the id is given, and a board without a clock
+    // or a network has none yet: the client would hang in its first second. Its reader does not.
+    let Ok(mut message) = Message::from_bytes(&fixed) else { return Vec::new() };
     let all = message.opts_mut();
     all.insert(DhcpOption::MessageType(kind));
     all.insert(DhcpOption::ClientIdentifier([&[1][..], &header.mac].concat()));
@@ -300,6 +307,7 @@ mod tests {
         let message = Message::from_bytes(&bytes).unwrap();
         assert!(message.flags().broadcast());
         assert!(message.opts().has_msg_type(MessageType::Request));
+        assert_eq!((message.xid(), message.chaddr()), (7, &header().mac[..]));
         let renewal = Message::from_bytes(&renew(&header(), [10, 0, 2, 15].into())).unwrap();
         assert_eq!(renewal.ciaddr(), Ipv4Addr::new(10, 0, 2, 15));
         assert!(!renewal.flags().broadcast() && !renewal.opts().contains(OptionCode::RequestedIpAddress));

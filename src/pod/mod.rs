@@ -8,6 +8,8 @@ pub mod line;
 pub mod plan;
 pub mod resources;
 pub mod restart;
+#[cfg(test)]
+mod sample;
 pub mod spec;
 pub mod status;
 

@@ -3,6 +3,8 @@
 mod admit;
 mod end;
 mod live;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -136,15 +136,13 @@ pub fn raise(container: &mut RealContainer, finish: Tick, now: Tick, cap: Durati
 }
 
 /// Whom an action concerns: uid and container.
-pub fn subject(action: &Action) -> (String, String) {
+pub fn subject(action: &Action) -> (&str, &str) {
     match action {
-        Action::Admit(pod) => (pod.uid.clone(), String::new()),
-        Action::Dismiss { uid, .. } | Action::SetUp { uid } | Action::TearDown { uid } => {
-            (uid.clone(), String::new())
-        }
+        Action::Admit(pod) => (&pod.uid, ""),
+        Action::Dismiss { uid, .. } | Action::SetUp { uid } | Action::TearDown { uid } => (uid, ""),
         Action::Find { uid, container }
         | Action::Start { uid, container, .. }
         | Action::Signal { uid, container, .. }
-        | Action::Clean { uid, container, .. } => (uid.clone(), container.clone()),
+        | Action::Clean { uid, container, .. } => (uid, container),
     }
 }

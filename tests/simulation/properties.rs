@@ -10,8 +10,11 @@ use crate::model::{End, RealContainer, RealPod, RealRun, Reality, clash, ports, 
 
 type Verdict = Result<(), String>;
 
-/// The properties of each action at the moment it is carried out.
-pub const OF_ACTIONS: &[(&str, fn(&View, &Action) -> Verdict)] = &[
+/// One property of an action, stated of the moment before it is carried out.
+type Property = fn(&View, &Action) -> Verdict;
+
+/// All of them.
+pub const OF_ACTIONS: &[(&str, Property)] = &[
     ("never_two_live_runs", never_two_live_runs),
     ("no_main_before_its_inits_succeeded", no_main_before_its_inits_succeeded),
     ("restart_only_as_the_policy_says", restart_only_as_the_policy_says),
@@ -38,11 +41,11 @@ pub struct View<'a> {
 
 impl View<'_> {
     fn pod(&self, action: &Action) -> Option<&RealPod> {
-        self.reality.pods.get(&subject(action).0)
+        self.reality.pods.get(subject(action).0)
     }
 
     fn container(&self, action: &Action) -> Option<&RealContainer> {
-        self.pod(action)?.containers.get(&subject(action).1)
+        self.pod(action)?.containers.get(subject(action).1)
     }
 
     fn deadline(&self, pod: &RealPod) -> Option<Tick> {
@@ -282,7 +285,8 @@ pub fn nothing_waits_without_a_reason(view: &View) -> Verdict {
         let others = || view.reality.pods.values();
         let waits_for_name = others().any(|other| other.spec.full_name() == pod.full_name());
         let waits_for_port = others().any(|other| holds(other) && clash(&other.ports(), &ports(pod)));
-        check(waits_for_name || waits_for_port, || format!("{} waits for nothing", pod.uid))?;
+        let admitted = view.reality.pods.contains_key(&pod.uid);
+        check(admitted || waits_for_name || waits_for_port, || format!("{} waits for nothing", pod.uid))?;
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ impl Story {
     /// The whole of it: chaos, then peace, then the end.
     pub fn tell(&mut self) -> Outcome {
         self.settle()?;
-        for _ in 0..self.rng.u32(10..60) {
+        for _ in 0..self.rng.u32(8..40) {
             self.step()?;
         }
         self.calm();
@@ -70,8 +70,11 @@ impl Story {
             self.rest("never rests")?;
             properties::rests_at_what_is_wanted(&self.view())
                 .map_err(|why| format!("rests_at_what_is_wanted: {why}"))?;
-            self.desired.ending = true;
-            self.desired.ending_grace = pick(&mut self.rng, &[None, Some(Duration::from_secs(20))]);
+            if self.rng.bool() {
+                self.edit();
+                self.settle()?;
+            }
+            self.end(&[None, Some(20)]);
             self.settle()?;
         }
         self.rest("never ends")?;
@@ -506,21 +509,21 @@ impl Story {
             38 => self.folded = self.log.len(),
             _ => {
                 if self.rng.bool() {
-                    let shorter = self
-                        .world
-                        .pods
-                        .values()
-                        .any(|pod| pod.dismissed.is_some() && pod.runs().any(|(_, run)| run.live()));
-                    self.desired.ending = true;
-                    self.desired.ending_grace =
-                        pick(&mut self.rng, &[None, Some(3), Some(30)]).map(Duration::from_secs);
-                    if shorter && self.desired.ending_grace.is_some() {
-                        self.corners.insert("shortened by the end");
-                    }
+                    self.end(&[None, Some(3), Some(30)]);
                 }
             }
         }
         Ok(())
+    }
+
+    fn end(&mut self, graces: &[Option<u64>]) {
+        let mut dismissed = self.reality.pods.values().filter(|pod| pod.dismissed.is_some());
+        let leaving = dismissed.any(RealPod::live);
+        self.desired.ending = true;
+        self.desired.ending_grace = pick(&mut self.rng, graces).map(Duration::from_secs);
+        if leaving && self.desired.ending_grace.is_some() {
+            self.corners.insert("shortened by the end");
+        }
     }
 
     fn add(&mut self, name: &str) {

@@ -99,7 +99,10 @@ fn host_port(report: &mut Report<'_>, port: &k8s::ContainerPort, host_network: b
     let field = path.key("hostPort");
     let number = port.host_port.unwrap_or_default();
     if !(0..=65535).contains(&number) {
-        report.refuse(&field, format!("{number} is not a port: use 1 to 65535"));
+        // One that was filled in from the containerPort has its refusal there.
+        if number != port.container_port {
+            report.refuse(&field, format!("{number} is not a port: use 1 to 65535"));
+        }
     } else if host_network && number != port.container_port {
         let message = format!(
             "{number} differs from containerPort {} on the host's network: write the same",
@@ -214,7 +217,7 @@ fn amount(
     let text = &amounts.get(name)?.0;
     let path = path.entry(name);
     let amount = super::amount(report, text, &path)?;
-    if name == "memory" && amount.fraction() {
+    if name == "memory" && amount.fraction() && amount.whole() < 1 << 20 {
         report.warn(
             &path,
             format!("{text} is a fraction of a byte: M is a million bytes, Mi 1048576, m a thousandth"),

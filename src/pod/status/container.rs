@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1 as k8s;
 
 use super::Now;
 use crate::clock::Tick;
-use crate::pod::facts::{ContainerFacts, Exit, Image, PodFacts, Run, Sandbox, StartError};
+use crate::pod::facts::{ContainerFacts, Exit, Image, PodFacts, Run, Sandbox};
 use crate::pod::resources::container_id;
-use crate::pod::restart;
+use crate::pod::restart::again;
 use crate::pod::spec::{Container, PullPolicy};
 
 /// An image that could not be had is told as just failed for so long, and as backing off from then on.
@@ -23,7 +23,7 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
     let untouched = ContainerFacts::default();
     let facts = pod.containers.get(&container.name).unwrap_or(&untouched);
     let init = pod.spec.init.iter().any(|other| other.name == container.name);
-    let view = View { pod, container, facts, now };
+    let view = View { pod, container, init, facts, now };
     let (state, last) = view.states();
     let running = state.running.is_some();
     let completed = state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
@@ -38,7 +38,7 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
         last_state: last.map(|ended| k8s::ContainerState { terminated: Some(ended), ..Default::default() }),
         name: container.name.clone(),
         ready: if init { completed } else { running },
-        restart_count: facts.run.as_ref().map_or(0, |run| i32::try_from(run.number).unwrap_or(i32::MAX)),
+        restart_count: i32::try_from(facts.restarts).unwrap_or(i32::MAX),
         started: Some(running),
         state: Some(state),
         ..Default::default()
@@ -47,18 +47,14 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
 
 /// Whether the run got as far as to have a process, or an end that counts as one.
 fn began(run: &Run) -> bool {
-    run.started.is_some() || run.exited.is_some() || run.failed.as_ref().is_some_and(|(_, why)| ends(why))
-}
-
-/// Whether this failure counts as an end with exit code 128, by which the restart policy goes.
-fn ends(why: &StartError) -> bool {
-    !why.ours && why.reason == "StartError"
+    run.started.is_some() || run.code().is_some()
 }
 
 /// One container with all that its state depends on.
 struct View<'a> {
     pod: &'a PodFacts,
     container: &'a Container,
+    init: bool,
     facts: &'a ContainerFacts,
     now: &'a Now<'a>,
 }
@@ -126,7 +122,7 @@ impl View<'_> {
     fn ended(&self, run: &Run) -> Option<k8s::ContainerStateTerminated> {
         let (finished, exit_code, signal, reason, message) = match (&run.exited, &run.failed) {
             (Some((at, exit)), _) => (*at, exit.code, exit.signal, reason(exit), &exit.message),
-            (None, Some((at, why))) if ends(why) => (*at, NOT_STARTED, None, "StartError", &why.message),
+            (None, Some((at, why))) if why.counts() => (*at, NOT_STARTED, None, "StartError", &why.message),
             (None, _) => return None,
         };
         Some(k8s::ContainerStateTerminated {
@@ -145,8 +141,7 @@ impl View<'_> {
         if self.pod.dismissed.is_some() {
             return None;
         }
-        let init = self.pod.spec.init.iter().any(|other| other.name == self.container.name);
-        restart::again(self.pod.spec.restart, init, self.facts, self.now.restart_cap)
+        again(self.pod.spec.restart, self.init, self.facts, self.now.restart_cap)
     }
 
     /// The kubelet's message for a container that runs again, but not yet.
@@ -166,7 +161,7 @@ impl View<'_> {
 pub fn end(run: &Run) -> Option<Tick> {
     match (&run.exited, &run.failed) {
         (Some((at, _)), _) => Some(*at),
-        (None, Some((at, why))) if ends(why) => Some(*at),
+        (None, Some((at, why))) if why.counts() => Some(*at),
         (None, _) => None,
     }
 }

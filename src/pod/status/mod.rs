@@ -25,16 +25,17 @@ pub struct Node {
     pub restart_cap: Option<Duration>,
 }
 
+/// Our own annotation: the manifest that a pod came from, as `Pod::origin`.
+pub const MANIFEST: &str = "podinit.dev/manifest";
+
 /// The object as `kubectl get pod -o json` would show it: metadata, spec and status.
 pub fn object(facts: &PodFacts, now: Tick, wall: &Wall, node: &Node) -> k8s::Pod {
     let mut object = facts.spec.object.clone();
     let admitted = wall.time(facts.admitted);
     object.metadata.creation_timestamp = Some(Time(admitted));
-    object
-        .metadata
-        .annotations
-        .get_or_insert_default()
-        .insert("kubernetes.io/config.seen".to_owned(), admitted.to_string());
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    annotations.insert("kubernetes.io/config.seen".to_owned(), admitted.to_string());
+    annotations.insert(MANIFEST.to_owned(), facts.spec.origin.clone());
     if let Some((at, _)) = &facts.dismissed {
         // Kubernetes' deletion timestamp is the end of the grace period, not its beginning.
         object.metadata.deletion_timestamp = Some(Time(wall.time(*at + facts.spec.grace)));

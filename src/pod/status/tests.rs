@@ -93,7 +93,7 @@ pub(crate) fn ran(number: u32, starting: u64, exited: Option<(u64, i32)>) -> Run
 
 /// A container whose image is there, with this newest run.
 pub(crate) fn with(run: Run) -> ContainerFacts {
-    ContainerFacts { image: found(), run: Some(run), ..ContainerFacts::default() }
+    ContainerFacts { image: found(), restarts: run.number, run: Some(run), ..ContainerFacts::default() }
 }
 
 fn found() -> Image {
@@ -143,11 +143,14 @@ fn a_container_is_told_as_the_kubelet_tells_it() {
     let again = |number, step, code| {
         let mut facts = with(ran(number, 15, Some((20, code))));
         facts.step = step;
+        facts.stepped = Some(Tick::seconds(15));
         facts
     };
     let restarted = ContainerFacts { last: Some(ran(0, 12, Some((14, 3)))), ..with(ran(1, 15, None)) };
     let starting = ContainerFacts { last: Some(ran(0, 12, Some((14, 3)))), ..with(run(1, 15)) };
     let mut not_started = failed("StartError", false);
+    (not_started.step, not_started.stepped) = (1, Some(Tick::seconds(15)));
+    not_started.restarts = 2;
     not_started.run = not_started.run.map(|run| Run { number: 2, ..run });
     let backoff = |span: &str| {
         format!(
@@ -164,10 +167,10 @@ fn a_container_is_told_as_the_kubelet_tells_it() {
         ("failed", Never, again(0, 0, 2), "terminated Error 2".into(), "", 0),
         ("out of memory", Never, oom, "terminated OOMKilled 137".into(), "", 0),
         ("restarts at once", Always, again(0, 0, 2), "terminated Error 2".into(), "", 0),
-        ("10 s", Always, again(1, 0, 2), backoff("10s"), "terminated Error 2", 1),
-        ("40 s, though it succeeded", Always, again(3, 2, 0), backoff("40s"), "terminated Completed 0", 3),
-        ("160 s", Always, again(5, 4, 2), backoff("2m40s"), "terminated Error 2", 5),
-        ("cap", Always, again(9, 8, 2), backoff("5m0s"), "terminated Error 2", 9),
+        ("10 s", Always, again(1, 1, 2), backoff("10s"), "terminated Error 2", 1),
+        ("40 s, though it succeeded", Always, again(3, 3, 0), backoff("40s"), "terminated Completed 0", 3),
+        ("160 s", Always, again(5, 5, 2), backoff("2m40s"), "terminated Error 2", 5),
+        ("cap", Always, again(9, 9, 2), backoff("5m0s"), "terminated Error 2", 9),
         (
             "image lost",
             Always,
@@ -201,7 +204,6 @@ fn a_container_is_told_as_the_kubelet_tells_it() {
             "",
             0,
         ),
-        ("run", Always, failed("RunContainerError", false), "waiting RunContainerError: why".into(), "", 0),
         ("ours", Always, failed("StartError", true), "waiting ContainerCreating: why".into(), "", 0),
         ("start", Never, failed("StartError", false), "terminated StartError 128".into(), "", 0),
         ("start, again", Always, not_started, backoff("10s"), "terminated StartError 128", 2),

@@ -1,0 +1,197 @@
+//! The same config.json run by crun: whatever differs stands in a table with its reason.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use podinit::container::user::User;
+
+use super::Test;
+use super::machine::run;
+
+pub const TESTS: &[Test] = &[("as_crun_does_but_for_what_is_explained", compare)];
+
+/// What a process may find out about itself: a name, its command, and which of its words are worth comparing.
+const PROBES: &[(&str, &[&str], fn(&str) -> BTreeMap<String, String>)] = &[
+    ("status", &["cat", "/proc/self/status"], status),
+    ("limits", &["cat", "/proc/self/limits"], whole_lines),
+    ("mounts", &["cat", "/proc/self/mountinfo"], mounts),
+    ("fds", &["ls", "/proc/self/fd"], whole_lines),
+    ("namespaces", &["sh", "-c", "for n in /proc/self/ns/*; do echo $n $(readlink $n); done"], namespaces),
+    ("dev", &["ls", "-l", "/dev"], nodes),
+    ("env", &["env"], whole_lines),
+    ("id", &["id"], whole_lines),
+    ("cwd", &["pwd"], whole_lines),
+];
+
+/// (probe, key, why ours is not crun's).
+const EXPLAINED: &[(&str, &str, &str)] = &[
+    (
+        "status",
+        "SigIgn",
+        "crun passes on what its caller ignores (the C library's own two signals included), we do not",
+    ),
+    (
+        "mounts",
+        "/proc/bus options",
+        "libcontainer keeps nosuid, nodev and noexec of /proc on its read-only parts",
+    ),
+    ("mounts", "/proc/fs options", "the same"),
+    ("mounts", "/proc/irq options", "the same"),
+    ("mounts", "/proc/sys options", "the same"),
+    ("mounts", "/proc/sysrq-trigger options", "the same"),
+    ("mounts", "/proc/interrupts kind", "masked by the container's own /dev/null (crun: by the machine's)"),
+    ("mounts", "/proc/interrupts options", "what is written to it is lost, as in any null device"),
+    ("mounts", "/proc/kcore kind", "the same"),
+    ("mounts", "/proc/kcore options", "the same"),
+    ("mounts", "/proc/keys kind", "the same"),
+    ("mounts", "/proc/keys options", "the same"),
+    ("mounts", "/proc/latency_stats kind", "the same"),
+    ("mounts", "/proc/latency_stats options", "the same"),
+    ("mounts", "/proc/sched_debug kind", "the same"),
+    ("mounts", "/proc/sched_debug options", "the same"),
+    ("mounts", "/proc/timer_list kind", "the same"),
+    ("mounts", "/proc/timer_list options", "the same"),
+    ("dev", "core -> /proc/kcore", "libcontainer links it only where there is a /proc/kcore"),
+    ("dev", "null", "crun gives its stdin (its caller's /dev/null, here) to the user; ours stays root's"),
+];
+
+fn compare() {
+    let mut differences = Vec::new();
+    for (user, uid) in [("root", 0), ("web", 33)] {
+        for (name, command, read) in PROBES {
+            let one = |id: String| {
+                let mut one = run(&id, command);
+                one.cwd = "/tmp".into();
+                if uid != 0 {
+                    one.user = User { uid, gid: 34, groups: vec![34, 70], home: "/srv".into() };
+                }
+                one
+            };
+            let ours = one(format!("{name}-{user}"));
+            let ended = ours.to_end();
+            assert_eq!(ended.code, 0, "{name}: {ended:?}");
+            let theirs = crun(&format!("{name}-{user}"), &one(format!("{name}-{user}-crun")));
+            let (ours, theirs) = (read(&ended.stdout), read(&theirs));
+            assert!(!ours.is_empty(), "{name}: nothing to compare in {}", ended.stdout);
+            for key in ours.keys().chain(theirs.keys().filter(|key| !ours.contains_key(*key))) {
+                if ours.get(key) != theirs.get(key) {
+                    differences.push((*name, key.clone(), ours.get(key).cloned(), theirs.get(key).cloned()));
+                }
+            }
+        }
+    }
+    let known =
+        |name: &str, key: &str| EXPLAINED.iter().any(|(probe, line, _)| *probe == name && *line == key);
+    differences.retain(|(name, key, ..)| !known(name, key));
+    assert!(differences.is_empty(), "unexplained: {differences:#?}");
+}
+
+/// Runs the bundle with crun, on the config.json that the start helper would get.
+fn crun(id: &str, one: &super::machine::Run) -> String {
+    let bundle = one.bundle();
+    fs::create_dir_all(&bundle).expect("make bundle");
+    fs::write(bundle.join("config.json"), serde_json::to_vec(&one.spec()).expect("json")).expect("write");
+    let root = super::machine::dir().join("crun");
+    let done = Command::new("crun")
+        .args(["--cgroup-manager", "cgroupfs", "--root"])
+        .arg(&root)
+        .args(["run", "--bundle"])
+        .arg(&bundle)
+        .arg(id)
+        .output()
+        .expect("run crun (package crun)");
+    assert!(done.status.success(), "crun {id}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// Each line as its own key.
+fn whole_lines(text: &str) -> BTreeMap<String, String> {
+    text.lines().map(|line| (line.to_owned(), String::new())).collect()
+}
+
+/// /proc/self/status without what changes by itself: pids, memory, times.
+fn status(text: &str) -> BTreeMap<String, String> {
+    const KEPT: &[&str] = &[
+        "Name",
+        "Umask",
+        "Uid",
+        "Gid",
+        "Groups",
+        "NStgid",
+        "NSpid",
+        "NSpgid",
+        "NSsid",
+        "SigPnd",
+        "ShdPnd",
+        "SigBlk",
+        "SigIgn",
+        "SigCgt",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "Seccomp_filters",
+        "Threads",
+        "CoreDumping",
+        "THP_enabled",
+    ];
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    pairs
+        .filter(|(name, _)| KEPT.contains(name))
+        .map(|(name, value)| (name.into(), value.trim().into()))
+        .collect()
+}
+
+/// mountinfo: for each target its options (sorted), kind, and whether it takes part in propagation.
+fn mounts(text: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for line in text.lines() {
+        let (before, after) = line.split_once(" - ").expect("a separator");
+        let fields: Vec<&str> = before.split(' ').collect();
+        let after: Vec<&str> = after.split(' ').collect();
+        let mut options: Vec<&str> = fields[5].split(',').collect();
+        options.sort_unstable();
+        let target = fields[4];
+        found.insert(format!("{target} options"), options.join(","));
+        found.insert(format!("{target} kind"), after[0].into());
+        let peers: Vec<&str> = fields[6..].iter().map(|peer| peer.split(':').next().unwrap_or("")).collect();
+        found.insert(format!("{target} propagation"), peers.join(","));
+        *found.entry(format!("{target} count")).or_default() += "I";
+    }
+    found
+}
+
+/// Which namespaces are the pod's (by number), the machine's, or the container's own.
+fn namespaces(text: &str) -> BTreeMap<String, String> {
+    let words = text.lines().filter_map(|line| line.split_once(' '));
+    words
+        .map(|(path, link)| {
+            let name = path.rsplit('/').next().unwrap_or("");
+            let host = fs::read_link(format!("/proc/self/ns/{name}")).expect("our own namespace");
+            let own = ["mnt", "pid", "pid_for_children", "cgroup"].contains(&name);
+            let value = match host.to_string_lossy() == link {
+                true => "the machine's",
+                false if own => "its own",
+                false => link,
+            };
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+}
+
+/// ls -l without times: mode, owner, numbers, name.
+fn nodes(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().filter(|line| !line.starts_with("total"));
+    lines
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let name = line.split(":").last().and_then(|end| end.get(3..)).unwrap_or(line);
+            let numbers = if line.starts_with('c') { words[4..6].join("") } else { String::new() };
+            (name.to_owned(), format!("{} {} {} {numbers}", words[0], words[2], words[3]))
+        })
+        .collect()
+}
