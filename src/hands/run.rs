@@ -144,10 +144,9 @@ impl Hands {
         if !paths.bundle.exists() && !paths.scratch.exists() {
             return;
         }
-        let state = self.config.run.join("state").join(&paths.id);
         let steps = [
             mount::unmount_rootfs(&paths.rootfs, &paths.scratch),
-            remove_tree(&state),
+            handover::forget(&self.config.run.join("state"), &paths.id),
             remove_tree(&paths.bundle),
             remove_tree(&paths.scratch),
         ];

@@ -60,7 +60,8 @@ fn descriptors() {
     let files: Vec<File> = (0..4)
         .map(|number| {
             let path = dir().join(format!("file-{number}"));
-            let mut file = File::options().create(true).read(true).write(true).open(path).expect("open");
+            let mut file =
+                File::options().create(true).truncate(true).read(true).write(true).open(path).expect("open");
             // SAFETY: a plain fcntl: ours are not close-on-exec, so that `spawn` has something to do.
             unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) };
             write!(file, "{number}").expect("write");
