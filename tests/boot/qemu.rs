@@ -210,15 +210,10 @@ impl Board {
     /// Gives qemu's monitor a command.
     pub fn monitor(&self, command: &str) {
         let mut socket = UnixStream::connect(self.setup.dir.join("monitor")).expect("qemu's monitor");
+        // A command that comes before the first prompt is lost; the prompt after it says that it has been done.
+        prompt(&mut socket);
         writeln!(socket, "{command}").expect("qemu's monitor listens");
-        // The prompt after the command says that it has been done.
-        let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-        while !seen.windows(6).any(|part| part == b"(qemu)") || !seen.ends_with(b"(qemu) ") {
-            match socket.read(&mut buffer) {
-                Ok(0) | Err(_) => break,
-                Ok(length) => seen.extend_from_slice(&buffer[..length]),
-            }
-        }
+        prompt(&mut socket);
     }
 
     /// Waits until the board has switched itself off; qemu's exit status.
@@ -268,6 +263,17 @@ impl Drop for Board {
         }
         if !self.setup.dir.as_os_str().is_empty() {
             let _ = fs::remove_dir_all(&self.setup.dir);
+        }
+    }
+}
+
+/// Reads qemu's monitor up to its next prompt, or its end.
+fn prompt(monitor: &mut UnixStream) {
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    while !seen.ends_with(b"(qemu) ") {
+        match monitor.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => seen.extend_from_slice(&buffer[..length]),
         }
     }
 }
