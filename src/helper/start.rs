@@ -40,7 +40,8 @@ fn started(bundle: &Path) -> Result<i32, StartError> {
     create::start(bundle, &start)
 }
 
-/// A panic is a report too, and never a line in the container's output. The process aborts after the hook.
+/// A panic is a report too, and never a line in the container's output. Then the process aborts, also in a build that
+/// would unwind: a child that libcontainer made is a copy of this very stack.
 fn tell_panics(bundle: PathBuf) {
     SELF.store(std::process::id(), Ordering::Relaxed);
     std::panic::set_hook(Box::new(move |panic| {
@@ -49,5 +50,6 @@ fn tell_panics(bundle: PathBuf) {
             let error = StartError { reason: "CreateContainerError".into(), message, ours: true };
             let _ = handover::report(&bundle, &Err(error));
         }
+        std::process::abort();
     }));
 }
