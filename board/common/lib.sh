@@ -30,10 +30,13 @@ need() {
   DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >&2 </dev/null
 }
 
-# need_cargo: Rust's own toolchain builds for x86-64; Debian 12's packaged cargo is too old.
+# need_cargo: Rust 1.95 or newer: rustup's where it is installed, else Debian's (cargo-web; plain cargo is too old).
 need_cargo() {
+  local version
   [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
-  command -v cargo >/dev/null || die "cargo is missing: install Rust 1.95 or newer with rustup (see rustup.rs), then run this again"
+  need cargo:cargo-web
+  version=$(cargo --version | sed 's/^cargo 1\.\([0-9]*\).*/\1/')
+  [ "$version" -ge 95 ] || die "cargo 1.$version is too old: install Rust 1.95 or newer with rustup, or Debian's cargo-web"
 }
 
 # as_root COMMAND...: files made or read by it belong to root, without being root.
