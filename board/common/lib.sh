@@ -34,7 +34,7 @@ need() {
 need_cargo() {
   local version
   [ -x "$HOME/.cargo/bin/cargo" ] && PATH="$HOME/.cargo/bin:$PATH"
-  need cargo:cargo-web
+  need cargo:cargo-web /etc/ssl/certs/ca-certificates.crt:ca-certificates
   version=$(cargo --version | sed 's/^cargo 1\.\([0-9]*\).*/\1/')
   [ "$version" -ge 95 ] || die "cargo 1.$version is too old: install Rust 1.95 or newer with rustup, or Debian's cargo-web"
 }
