@@ -87,7 +87,7 @@ pub struct Exec {
     pub command: Vec<String>,
 }
 
-const VERBS: &str = "get, describe, logs, exec, image, poweroff, reboot, halt, version, help";
+const VERBS: &str = "get, describe, logs, exec, image, run, poweroff, reboot, halt, version, help";
 
 /// Arguments without the program's name; an error says what is wrong and what would do.
 pub fn parse(args: &[String]) -> Result<Verb, String> {
