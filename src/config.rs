@@ -106,6 +106,11 @@ impl Config {
         flags::run(args)
     }
 
+    /// The help text of `podinit run`.
+    pub fn run_help() -> String {
+        flags::help()
+    }
+
     /// The arguments of `podinit net`, the helper that gives the wired interfaces their addresses; None: it is not wanted.
     pub fn net_args(&self) -> Option<Vec<String>> {
         if self.network == Network::None {

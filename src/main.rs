@@ -9,7 +9,9 @@ fn main() {
     if std::process::id() == 1 {
         init::board();
     }
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    // What is not UTF-8 names nothing that there is, and is refused where it stands.
+    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let args: Vec<String> = args.collect();
     let code = match args.first().map(String::as_str) {
         Some("run") => init::run(&args[1..]),
         Some(name) if helper::NAMES.contains(&name) => helper::run(name, &args[1..]),

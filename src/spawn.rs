@@ -95,6 +95,8 @@ impl Plan {
             if !((!enter || self.enter()) && self.arrange() && clean_signals()) {
                 libc::_exit(127);
             }
+            // Ctrl-C on the terminal of `podinit run` is for podinit alone, not for its logger or a start under way.
+            libc::setsid();
             libc::execve(c"/proc/self/exe".as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
             libc::_exit(127)
         }

@@ -48,13 +48,16 @@ fn main() -> ExitCode {
         filters.peek().is_none() || filters.any(|filter| name.contains(filter.as_str()))
     };
     let myself = std::env::current_exe().expect("our own path");
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0, 0);
     for (name, _) in all().filter(|(name, _)| wanted(name)) {
         let done = Command::new(&myself).args(["--inner", name]).status().expect("run ourselves");
         println!("test {name} ... {}", if done.success() { "ok" } else { "FAILED" });
-        failed += u8::from(!done.success());
+        passed += u32::from(done.success());
+        failed += u32::from(!done.success());
     }
-    ExitCode::from(failed.min(1))
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("\ntest result: {word}. {passed} passed; {failed} failed");
+    ExitCode::from(u8::from(failed > 0))
 }
 
 fn code(code: i32) -> ExitCode {

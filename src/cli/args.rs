@@ -1,5 +1,6 @@
 //! Arguments to a verb. As with kubectl, flags may stand anywhere before `--`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -86,7 +87,7 @@ pub struct Exec {
     pub command: Vec<String>,
 }
 
-const VERBS: &str = "get, describe, logs, exec, image, poweroff, reboot, halt, version, help";
+const VERBS: &str = "get, describe, logs, exec, image, run, poweroff, reboot, halt, version, help";
 
 /// Arguments without the program's name; an error says what is wrong and what would do.
 pub fn parse(args: &[String]) -> Result<Verb, String> {
@@ -112,6 +113,30 @@ pub fn parse(args: &[String]) -> Result<Verb, String> {
         _ => return Err(format!("unknown command \"{verb}\"; podinit knows {VERBS}")),
     };
     parsed.map_err(|why| format!("{why}\nSee 'podinit {verb} --help' for usage."))
+}
+
+/// Takes `--socket PATH` out, which may stand anywhere before `--`.
+pub fn socket(args: &[String]) -> Result<(Option<PathBuf>, Vec<String>), String> {
+    let ours = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+    let (before, after) = args.split_at(ours);
+    let (mut socket, mut rest) = (None, Vec::new());
+    let mut words = before.iter();
+    while let Some(word) = words.next() {
+        let path = match word.strip_prefix("--socket") {
+            Some("") => words.next().map(String::as_str).unwrap_or_default(),
+            Some(value) if value.starts_with('=') => value.trim_start_matches('='),
+            Some(_) | None => {
+                rest.push(word.clone());
+                continue;
+            }
+        };
+        if path.is_empty() {
+            return Err("flag needs an argument: --socket".to_owned());
+        }
+        socket = Some(PathBuf::from(path));
+    }
+    rest.extend_from_slice(after);
+    Ok((socket, rest))
 }
 
 /// What the verbs' flags say, whichever of them a verb has.
@@ -452,6 +477,16 @@ mod tests {
         }
         assert_eq!(parse(&words("fault killLogger")), Ok(Verb::Fault(Fault::KillLogger)));
         assert_eq!(parse(&words("exec --help")), Ok(Verb::Help(Some("exec".into()))));
+    }
+
+    #[test]
+    fn the_socket_stands_anywhere_before_the_command() {
+        for line in ["--socket /s get pods", "get --socket=/s pods", "get pods --socket /s"] {
+            assert_eq!(socket(&words(line)), Ok((Some(PathBuf::from("/s")), words("get pods"))), "{line}");
+        }
+        let line = words("exec web -- ls --socket /s");
+        assert_eq!(socket(&line), Ok((None, line.clone())));
+        assert!(socket(&words("get pods --socket")).is_err() && socket(&words("--socket=")).is_err());
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Help texts.
 
+use crate::config::Config;
+
 /// The help of one verb, or of all together.
 pub fn text(verb: Option<&str>) -> String {
     let topic = match verb {
+        Some("run") => return Config::run_help(),
         Some("log") => "logs",
         Some("shutdown") => "poweroff",
         Some(verb) => verb,
@@ -36,7 +39,7 @@ Serve:
   run                     be the pods' parent on an ordinary Linux, without the machine's duties
 
 Everywhere: -n NAMESPACE (default: default), -A for all namespaces. A pod is named as listed, or as in its
-manifest. PODINIT_SOCKET names another socket than /run/podinit/podinit.sock.
+manifest. --socket PATH (or PODINIT_SOCKET) names another socket than /run/podinit/podinit.sock.
 'podinit COMMAND --help' tells more.
 ";
 
@@ -105,7 +108,7 @@ Ends with the command's exit code.
         "\
 Usage: podinit fault panic|segv|abort|killLogger
 
-Harms PID 1, for tests; refused unless the machine was booted with podinit.faults=1.
+Harms PID 1, for tests; refused unless the machine was booted with podinit.faults=1, or --faults given to 'podinit run'.
 ",
     ),
 ];
@@ -116,9 +119,9 @@ mod tests {
 
     #[test]
     fn every_verb_is_helped() {
-        for verb in
-            ["get", "describe", "logs", "exec", "version", "poweroff", "reboot", "halt", "fault", "log"]
-        {
+        for verb in [
+            "get", "describe", "logs", "exec", "version", "poweroff", "reboot", "halt", "fault", "log", "run",
+        ] {
             assert!(text(Some(verb)).starts_with("Usage: podinit"), "{verb}");
         }
         assert!(ALL.lines().all(|line| line.len() <= 110));

@@ -57,7 +57,11 @@ pub fn run(args: &[String]) -> i32 {
 
 /// As `run`, in a world of the caller's making.
 pub fn run_in(args: &[String], world: &mut World<'_>) -> i32 {
-    let result = match args::parse(args) {
+    let parsed = args::socket(args).and_then(|(socket, rest)| {
+        world.socket = socket.unwrap_or_else(|| world.socket.clone());
+        args::parse(&rest)
+    });
+    let result = match parsed {
         Ok(verb) => obey(verb, world),
         Err(usage) => Err(Failure { text: format!("error: {usage}"), code: 2 }),
     };

@@ -1,9 +1,11 @@
 //! The kernel's command line (`podinit.<key>=<value>`) and the flags of `podinit run`, named as the kubelet's.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
+use sha2::{Digest, Sha256};
 
 use super::{Config, Data, file, value};
 
@@ -18,16 +20,68 @@ pub fn cmdline(config: &mut Config, text: &str, warnings: &mut Vec<String>) {
     }
 }
 
+/// `podinit run`'s flags: name, what its value is (empty: a switch), what it does.
+const FLAGS: &[(&str, &str, &str)] = &[
+    ("pod-manifest-path", "DIR", "the pods' manifests; default /etc/kubernetes/manifests"),
+    ("config", "FILE", "KubeletConfiguration and MachineConfiguration documents; flags are over it"),
+    ("hostname-override", "NAME", "the node's name, the suffix of the pods' names; default the host's"),
+    ("root-dir", "DIR", "images and volumes; default /var/lib/podinit"),
+    ("run-dir", "DIR", "socket, facts, bundles, of this podinit alone; default /run/podinit"),
+    ("pod-logs-dir", "DIR", "the containers' logs; default /var/log/pods"),
+    ("container-logs-dir", "DIR", "links to them by container; default /var/log/containers, and with"),
+    ("", "", "--pod-logs-dir RUN-DIR/containers"),
+    ("cgroup-root", "PATH", "the cgroup of all pods; default /podinit, and with --run-dir one of its own"),
+    ("file-check-frequency", "SPAN", "how often manifests are listed beside inotify; default 20s"),
+    ("v", "LEVEL", "0 to 10: from 4 on debug, from 6 on trace"),
+    ("faults", "", "allow 'podinit fault', by which tests harm podinit"),
+];
+
+/// The help text of `podinit run`.
+pub fn help() -> String {
+    let line = |(name, value, what): &(&str, &str, &str)| {
+        let flag = match (*name, *value) {
+            ("", _) => String::new(),
+            (name, "") => format!("--{name}"),
+            (name, value) => format!("--{name} {value}"),
+        };
+        format!("  {flag:<29}{what}\n")
+    };
+    let flags: String = FLAGS.iter().map(line).collect();
+    format!("{HELP}{flags}{SIGNALS}")
+}
+
+const HELP: &str = "\
+Usage: podinit run [--pod-manifest-path DIR] [FLAGS]
+
+Runs the static pods of a directory on this Linux, as root, as their processes' parent, without a machine's duties.
+Its mounts are in a mount namespace of its own, its cgroups below one of its own.
+
+";
+
+const SIGNALS: &str = "
+Ctrl-C or SIGTERM ends all pods in order, then podinit; a second one cuts their grace short. SIGHUP lists the
+manifests. The other commands ask it by PODINIT_SOCKET=RUN-DIR/podinit.sock or --socket; images come into its store
+by 'podinit image --store ROOT-DIR/images import ARCHIVE'.
+";
+
 /// Reads `podinit run`'s flags.
 pub fn run(args: &[String]) -> Result<(Config, Vec<String>), String> {
     let mut flags = Vec::new();
-    let mut config = Config::default();
+    let mut config = Config { node_name: host_name(), ..Config::default() };
     let mut warnings = Vec::new();
     let mut parser = lexopt::Parser::from_args(args.iter().map(OsString::from));
     while let Some(arg) = parser.next().map_err(|error| error.to_string())? {
         let lexopt::Arg::Long(name) = arg else { return Err(arg.unexpected().to_string()) };
         let name = name.to_owned();
-        let text = parser.value().map_err(|error| error.to_string())?;
+        let text = match FLAGS.iter().find(|(known, _, _)| *known == name) {
+            None => {
+                let known: Vec<_> =
+                    FLAGS.iter().map(|(name, _, _)| *name).filter(|name| !name.is_empty()).collect();
+                return Err(format!("--{name}: unknown; known are {}", known.join(", ")));
+            }
+            Some((_, "", _)) => parser.optional_value().unwrap_or_else(|| "true".into()),
+            Some(_) => parser.value().map_err(|error| error.to_string())?,
+        };
         let text = text.into_string().map_err(|text| format!("--{name}: {text:?} is not UTF-8"))?;
         flags.push((name, text));
     }
@@ -39,7 +93,39 @@ pub fn run(args: &[String]) -> Result<(Config, Vec<String>), String> {
     for (name, text) in &flags {
         flag(&mut config, name, text).map_err(|why| format!("--{name}: {why}"))?;
     }
+    let given = |name: &str| flags.iter().any(|(known, _)| known == name);
+    if !given("container-logs-dir") && config.pod_logs != Config::default().pod_logs {
+        config.container_logs = config.run.join("containers");
+    }
+    if !given("cgroup-root") {
+        config.cgroup_parent = own_cgroup(&config.run);
+    }
     Ok((config, warnings))
+}
+
+/// The host's name as a node's; what no node may be called is `podinit`.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.and_then(|name| value::name(&name).ok()).unwrap_or_else(|| Config::default().node_name)
+}
+
+/// A cgroup that no podinit with another run directory has, and no kubelet.
+fn own_cgroup(run: &Path) -> String {
+    if run == Config::default().run {
+        return "/podinit".into();
+    }
+    let digest = Sha256::digest(run.as_os_str().as_bytes());
+    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("/podinit-{hex}")
+}
+
+/// A cgroup below the root, where everybody's are.
+fn cgroup(text: &str) -> Result<String, String> {
+    let parts: Vec<_> = text.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() || parts.iter().any(|part| matches!(*part, "." | "..")) {
+        return Err(format!("{text:?} is no cgroup of our own, name one like /podinit"));
+    }
+    Ok(format!("/{}", parts.join("/")))
 }
 
 fn word_of(config: &mut Config, key: &str, text: &str) -> Result<(), String> {
@@ -69,17 +155,11 @@ fn flag(config: &mut Config, name: &str, text: &str) -> Result<(), String> {
         "run-dir" => config.run = path(text)?,
         "pod-logs-dir" => config.pod_logs = path(text)?,
         "container-logs-dir" => config.container_logs = path(text)?,
-        "cgroup-root" => config.cgroup = path(text)?,
+        "cgroup-root" => config.cgroup_parent = cgroup(text)?,
         "file-check-frequency" => config.file_check = value::duration(text)?,
         "v" => config.log = verbosity(text)?,
-        "faults" => config.faults = text == "true",
-        _ => {
-            return Err(
-                "unknown; known are pod-manifest-path, config, hostname-override, root-dir, run-dir, \
-                        pod-logs-dir, container-logs-dir, cgroup-root, file-check-frequency, v"
-                    .into(),
-            );
-        }
+        "faults" => config.faults = text.parse().map_err(|_| format!("{text:?}: true or false would do"))?,
+        _ => return Err("unknown".into()),
     }
     Ok(())
 }
@@ -139,11 +219,42 @@ mod tests {
             (vec!["--root-dir"], "missing argument"),
             (vec!["--config=/no/such/file"], "--config: /no/such/file: No such file"),
             (vec!["web"], "unexpected argument \"web\""),
+            (vec!["--faults=perhaps"], "--faults: \"perhaps\": true or false"),
+            (vec!["--cgroup-root=/"], "--cgroup-root: \"/\" is no cgroup of our own"),
+            (vec!["--cgroup-root=/a/../b"], "is no cgroup of our own"),
         ];
         for (args, part) in table {
             let error = flags(&args).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn every_run_directory_has_its_own_cgroup() {
+        let parent = |args: &[&str]| flags(args).unwrap().cgroup_parent;
+        assert_eq!(parent(&[]), "/podinit");
+        assert_eq!(parent(&["--cgroup-root=a/b/"]), "/a/b");
+        let (one, other) = (parent(&["--run-dir=/tmp/a-b"]), parent(&["--run-dir=/tmp/a/b"]));
+        assert!(one.starts_with("/podinit-") && one.len() == 21, "{one}");
+        assert_ne!(one, other);
+        assert_eq!(one, parent(&["--run-dir=/tmp/./a-b"]));
+    }
+
+    #[test]
+    fn links_to_logs_stay_out_of_the_hosts_directory() {
+        let config = flags(&["--pod-logs-dir=/x/logs", "--run-dir=/x/run"]).unwrap();
+        assert_eq!(config.container_logs, PathBuf::from("/x/run/containers"));
+        assert_eq!(flags(&[]).unwrap().container_logs, PathBuf::from("/var/log/containers"));
+        let config = flags(&["--pod-logs-dir=/x/logs", "--container-logs-dir=/y"]).unwrap();
+        assert_eq!(config.container_logs, PathBuf::from("/y"));
+    }
+
+    #[test]
+    fn the_help_fits_and_a_switch_takes_no_word() {
+        assert!(help().lines().all(|line| line.len() <= 120), "{}", help());
+        assert!(FLAGS.iter().all(|(name, _, _)| help().contains(&format!("--{name}"))));
+        assert!(flags(&["--faults"]).unwrap().faults && !flags(&["--faults=false"]).unwrap().faults);
+        assert!(flags(&["--faults", "true"]).is_err());
     }
 
     #[test]

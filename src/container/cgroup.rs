@@ -23,14 +23,21 @@ pub struct Controllers {
     pub missing: Vec<String>,
 }
 
-/// Makes `kubepods`, `kubepods/burstable` and `kubepods/besteffort` below the cgroup2 root and enables every
-/// controller that it has down to them. A controller that cannot be enabled is missing, not an error.
-pub fn prepare(root: &Path) -> io::Result<Controllers> {
+/// Makes `kubepods`, `kubepods/burstable` and `kubepods/besteffort` below `parent` (made too; empty: the root) of the
+/// cgroup2 root and enables every controller that it has down to them. A controller that cannot be enabled is missing,
+/// not an error.
+pub fn prepare(root: &Path, parent: &str) -> io::Result<Controllers> {
     let offered = read(&root.join("cgroup.controllers"))?;
     let mut available: BTreeSet<String> = offered.split_whitespace().map(str::to_owned).collect();
     available = enable(root, &available);
+    let mut own = root.to_owned();
+    for part in parent.split('/').filter(|part| !part.is_empty()) {
+        own.push(part);
+        make(&own)?;
+        available = enable(&own, &available);
+    }
     for name in TREE {
-        let path = root.join(name);
+        let path = own.join(name);
         make(&path)?;
         available = enable(&path, &available);
     }
@@ -180,11 +187,14 @@ mod tests {
     fn the_tree_is_made_and_missing_controllers_are_told() {
         let root = folder("prepare");
         fs::write(root.join("cgroup.controllers"), "cpu memory io\n").expect("write");
-        let found = prepare(&root).expect("prepare");
+        let found = prepare(&root, "").expect("prepare");
         assert_eq!(found.missing, ["pids"]);
         assert_eq!(found.available.iter().collect::<Vec<_>>(), ["cpu", "io", "memory"]);
         assert!(root.join("kubepods/besteffort").is_dir() && root.join("kubepods/burstable").is_dir());
-        assert_eq!(prepare(&root).expect("twice"), found);
+        assert_eq!(prepare(&root, "").expect("twice"), found);
+        assert_eq!(prepare(&root, "/own/er").expect("below"), found);
+        assert!(root.join("own/er/kubepods/besteffort").is_dir());
+        assert!(root.join("own/cgroup.subtree_control").exists(), "no controllers for our own parent");
 
         let pod = root.join("kubepods/burstable/podx");
         let values = [("cpu.weight", "39"), ("pids.max", "10"), ("memory.max", "4096")];
@@ -195,7 +205,7 @@ mod tests {
         assert!(!pod.join("pids.max").exists(), "a limit of a missing controller was written");
 
         fs::remove_dir_all(&root).expect("remove");
-        assert!(prepare(&root).expect_err("no root").to_string().contains("cgroup.controllers"));
+        assert!(prepare(&root, "").expect_err("no root").to_string().contains("cgroup.controllers"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod paths;
 mod reaper;
 mod run;
 mod sandbox;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,8 +36,7 @@ pub struct Hands {
 impl Hands {
     /// Prepares the cgroup tree. A missing controller is one warning here, and no limit later.
     pub fn new(config: &Config, duties: &'static [&'static str]) -> io::Result<Self> {
-        let root = paths::cgroup(config, &config.cgroup_parent);
-        let controllers = cgroup::prepare(&root)?;
+        let controllers = cgroup::prepare(&config.cgroup, &config.cgroup_parent)?;
         if !controllers.missing.is_empty() {
             warn!(
                 "cgroup: no {} controller here: such limits have no effect",
@@ -131,18 +131,5 @@ impl Hands {
         }
         four.extend(six);
         four
-    }
-
-    /// A first life: whatever an earlier one left here is killed and removed.
-    pub fn sweep(&mut self) {
-        let root = paths::cgroup(&self.config, &self.config.cgroup_parent);
-        for name in ["kubepods", "podinit"] {
-            let group = root.join(name);
-            if group.exists()
-                && let Err(why) = cgroup::kill(&group)
-            {
-                warn!("cgroup {}: cannot kill what is left in it: {why}", group.display());
-            }
-        }
     }
 }

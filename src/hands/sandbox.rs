@@ -71,7 +71,7 @@ impl Hands {
     }
 
     /// Drops the links in the container log directory that point into `logs`.
-    fn unlink_logs(&self, logs: &Path) -> io::Result<()> {
+    pub(super) fn unlink_logs(&self, logs: &Path) -> io::Result<()> {
         for entry in fs::read_dir(&self.config.container_logs)? {
             let path = entry?.path();
             if fs::read_link(&path).is_ok_and(|target| target.starts_with(logs)) {

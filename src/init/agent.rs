@@ -1,12 +1,14 @@
 //! The loop: wait, look, learn, plan, act; one action, then look again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use log::{error, info, warn};
 use nix::poll::PollFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::clock::Tick;
 use crate::config::Config;
@@ -53,7 +55,7 @@ impl Agent {
     ) -> io::Result<Self> {
         let mut dir = Dir::new(config.manifests.clone(), config.node_name.clone());
         let mut hands = Hands::new(&config, duties)?;
-        let (ledger, world) = remembered(&config, &mut hands);
+        let (ledger, world) = remembered(&config, &mut hands, &mut dir);
         dir.remember(world.pods.values().filter(|pod| pod.dismissed.is_none()).map(|pod| pod.spec.clone()));
         let senses = Senses::open(&config.manifests)?;
         let socket = config.run.join("podinit.sock");
@@ -103,11 +105,14 @@ impl Agent {
         if news.children {
             self.reap();
         }
-        if news.terminate {
+        if self.machine.is_none() {
+            if news.terminate || news.interrupt {
+                self.signalled();
+            }
+        } else if news.terminate {
             self.end(Power::Poweroff);
-        }
-        if news.interrupt {
-            // Ctrl-Alt-Del on a board, Ctrl-C elsewhere.
+        } else if news.interrupt {
+            // Ctrl-Alt-Del.
             self.end(Power::Reboot);
         }
         if news.manifests || news.hangup {
@@ -194,11 +199,35 @@ impl Agent {
     /// From now on nothing is wanted. A second wish may turn a reboot into a power off, never undo it.
     pub(super) fn end(&mut self, power: Power) {
         if self.ending.is_none() {
-            info!("podinit: ending: {}", format!("{power:?}").to_lowercase());
+            match self.machine {
+                Some(_) => info!("podinit: ending: {}", format!("{power:?}").to_lowercase()),
+                None => {
+                    info!("podinit: ending: pods get their grace, a second signal (Ctrl-C) cuts it short")
+                }
+            }
         }
         let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
         self.ending = Some((power, since));
         self.desired.ending = true;
+    }
+
+    /// SIGTERM or SIGINT off a board: the first ends in order, a second one hurries.
+    fn signalled(&mut self) {
+        if self.ending.is_some() && self.desired.ending_grace != Some(Duration::ZERO) {
+            info!("podinit: ending at once: what still runs is killed");
+            self.desired.ending_grace = Some(Duration::ZERO);
+        }
+        self.end(Power::Poweroff);
+    }
+
+    /// The end of `podinit run`: nothing of it stays. Whether all pods had ended.
+    pub fn leave(&mut self) -> bool {
+        for pid in std::mem::take(&mut self.sessions).into_keys() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        self.operator = None;
+        self.hands.leave(&self.world);
+        self.world.pods.is_empty()
     }
 
     fn polled(&self) -> Vec<(RawFd, PollFlags)> {
@@ -227,7 +256,7 @@ impl Agent {
 }
 
 /// The ledger and the world of a former life, or new ones. Without a ledger pods run all the same.
-fn remembered(config: &Config, hands: &mut Hands) -> (Option<Ledger>, World) {
+fn remembered(config: &Config, hands: &mut Hands, dir: &mut Dir) -> (Option<Ledger>, World) {
     if let Some(deaths) = fatal::resumed() {
         warn!("podinit: re-executed after death {deaths}");
         if deaths < fatal::SUSPECT {
@@ -239,7 +268,11 @@ fn remembered(config: &Config, hands: &mut Hands) -> (Option<Ledger>, World) {
             error!("podinit: {deaths} deaths in a row: the ledger is not trusted, starting over");
         }
     }
-    hands.sweep();
+    let listing = dir.list();
+    // What a refused manifest wants is not known.
+    let certain = !listing.problems.iter().any(|problem| problem.refused);
+    let wanted: BTreeSet<_> = listing.pods.iter().map(|pod| pod.uid.clone()).collect();
+    hands.sweep(certain.then_some(&wanted));
     let ledger = Ledger::create(&config.run).map_err(|why| error!("ledger: {why}")).ok();
     (ledger, World::default())
 }

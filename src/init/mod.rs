@@ -4,11 +4,12 @@ mod agent;
 mod end;
 mod orders;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, TryLockError};
+use std::os::fd::IntoRawFd;
 use std::path::Path;
 
 use log::{error, info, warn};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -37,6 +38,10 @@ pub fn board() -> ! {
 
 /// `podinit run`: the same on a developer's Linux, as a child subreaper, until a signal ends it. Returns the exit code.
 pub fn run(args: &[String]) -> i32 {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{}", Config::run_help());
+        return 0;
+    }
     let config = match Config::run(args) {
         Ok((config, warnings)) => {
             console::terminal(config.log);
@@ -44,7 +49,7 @@ pub fn run(args: &[String]) -> i32 {
             config
         }
         Err(why) => {
-            eprintln!("podinit run: {why}");
+            eprintln!("podinit run: {why}\nSee 'podinit run --help' for usage.");
             return 2;
         }
     };
@@ -52,12 +57,26 @@ pub fn run(args: &[String]) -> i32 {
         eprintln!("podinit run: must be root: it makes namespaces, mounts and cgroups");
         return 1;
     }
+    if let Err(why) = begin(&config) {
+        eprintln!("podinit run: {why}");
+        return 1;
+    }
+    let socket = config.run.join("podinit.sock");
+    info!(
+        "podinit: {} ({}) runs the pods of {} on node {}, PODINIT_SOCKET={}",
+        env!("CARGO_PKG_VERSION"),
+        env!("PODINIT_REVISION"),
+        config.manifests.display(),
+        config.node_name,
+        socket.display()
+    );
     fatal::arm();
-    let begun = begin(&config).and_then(|()| Agent::new(config, None, RUN));
-    match begun {
+    match Agent::new(config, None, RUN) {
         Ok(mut agent) => {
             agent.live();
-            0
+            let all = agent.leave();
+            info!("podinit: ended");
+            i32::from(!all)
         }
         Err(why) => {
             error!("podinit: cannot begin: {why}");
@@ -67,34 +86,61 @@ pub fn run(args: &[String]) -> i32 {
 }
 
 /// What stands in for the machine's duties off a board: orphans come to us, and our mounts stay ours.
-fn begin(config: &Config) -> io::Result<()> {
-    nix::sys::prctl::set_child_subreaper(true)?;
-    if fatal::resumed().is_none() {
-        unshare(CloneFlags::CLONE_NEWNS)?;
-        let none: Option<&str> = None;
-        // Slave: what the host mounts later is seen here, what we mount is not seen there.
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
-        own_cgroups(&config.cgroup)?;
+fn begin(config: &Config) -> Result<(), String> {
+    nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a subreaper: {why}"))?;
+    // A later life has its predecessor's namespace and lock, and never gives up.
+    let again = fatal::resumed().is_some();
+    if !again && !config.manifests.is_dir() {
+        let shown = config.manifests.display();
+        return Err(format!("{shown} is no directory: --pod-manifest-path names one with manifests"));
     }
     for folder in [&config.root, &config.run, &config.pod_logs, &config.container_logs] {
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(folder).map_err(|why| format!("cannot make {}: {why}", folder.display()))?;
+    }
+    if !again {
+        lock(&config.run)?;
+        own_mounts()?;
+        own_cgroups(&config.cgroup)?;
     }
     Ok(())
 }
 
+/// One podinit a run directory. The lock goes with this process, whatever ends it, and passes a re-execution.
+fn lock(run: &Path) -> Result<(), String> {
+    let shown = run.display();
+    let folder = File::open(run).map_err(|why| format!("cannot open {shown}: {why}"))?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(format!("another podinit runs in {shown}: give this one another --run-dir"));
+        }
+        Err(TryLockError::Error(why)) => return Err(format!("cannot lock {shown}: {why}")),
+    }
+    fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty()))
+        .map_err(|why| format!("cannot keep {shown}: {why}"))?;
+    let _ = folder.into_raw_fd();
+    Ok(())
+}
+
+/// A mount namespace of our own.
+fn own_mounts() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|why| format!("cannot have a mount namespace: {why}"))?;
+    let none: Option<&str> = None;
+    // Slave: what the host mounts later is seen here, what we mount is not seen there.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
+        .map_err(|why| format!("cannot keep our mounts from the host's: {why}"))
+}
+
 /// libcontainer wants cgroup2 at exactly this path. Where the host has it elsewhere, it is mounted there for us alone.
-fn own_cgroups(path: &Path) -> io::Result<()> {
+fn own_cgroups(path: &Path) -> Result<(), String> {
     if path.join("cgroup.controllers").exists() {
         return Ok(());
     }
     let none: Option<&str> = None;
-    mount(
-        Some("cgroup2"),
-        path,
-        Some("cgroup2"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
-        none,
-    )?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("cgroup2"), path, Some("cgroup2"), flags, none).map_err(|why| {
+        format!("cannot mount cgroup2 at {}, and podinit does not do without: {why}", path.display())
+    })?;
     info!("cgroup: the host's cgroup2 is mounted at {} for podinit alone", path.display());
     Ok(())
 }

@@ -79,7 +79,8 @@ impl Agent {
     /// What a test asks for. The answer goes out first.
     fn fault(&mut self, id: ConnectionId, what: Fault) -> Option<Answer> {
         if !self.config.faults {
-            let message = "faults are off: podinit.faults=1 on the kernel command line allows them";
+            let message = "faults are off: podinit.faults=1 on the kernel command line allows them, \
+                           off a board 'podinit run --faults'";
             return Some(Answer::refused(Reason::Forbidden, message));
         }
         self.reply(id, &Answer::Done {});

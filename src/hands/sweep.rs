@@ -1,0 +1,184 @@
+//! What a former life left is found and removed; and at the end of `podinit run` what this one made.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::{info, warn};
+use nix::mount::{MntFlags, umount2};
+
+use super::{Hands, paths, remove_tree};
+use crate::clock::Tick;
+use crate::container::cgroup;
+use crate::pod::World;
+
+/// How long killed processes may take to be gone.
+const DEATH: Duration = Duration::from_secs(10);
+
+impl Hands {
+    /// A first life: whatever an earlier one left here is killed and removed. `wanted`: the uids of pods whose volumes
+    /// and logs stay; None: they are not known for certain, and all stay.
+    pub fn sweep(&mut self, wanted: Option<&BTreeSet<String>>) {
+        self.kill_all();
+        match cgroup::prepare(&self.config.cgroup, &self.config.cgroup_parent) {
+            Ok(found) => self.controllers = found.available,
+            Err(why) => warn!("{why}"),
+        }
+        let (sandboxes, data) = (self.config.run.join("pods"), self.config.root.join("pods"));
+        let left = names(&sandboxes);
+        if !left.is_empty() {
+            info!("podinit: removing {} pods that a former podinit left", left.len());
+        }
+        for uid in &left {
+            let here = [sandboxes.join(uid), data.join(uid)];
+            if !here.iter().all(|path| detached(path)) {
+                warn!("pod {uid}: what is mounted there cannot be unmounted, so it stays");
+                continue;
+            }
+            if wanted.is_some_and(|wanted| !wanted.contains(uid)) {
+                told(&data.join(uid), remove_tree(&data.join(uid)));
+                self.remove_logs(uid);
+            }
+            told(&sandboxes.join(uid), remove_tree(&sandboxes.join(uid)));
+        }
+        // Off a board the data directory may be shared with another podinit, whose pods are not ours to touch.
+        let all = if self.config.cgroup_parent.is_empty() { names(&data) } else { left };
+        for scratch in all.iter().map(|uid| data.join(uid).join("containers")) {
+            if detached(&scratch) {
+                told(&scratch, remove_tree(&scratch));
+            }
+        }
+        for folder in ["state", "logs"].map(|name| self.config.run.join(name)) {
+            told(&folder, remove_tree(&folder));
+        }
+    }
+
+    /// The end of `podinit run`: helpers, cgroups, mounts and files in the run directory go.
+    pub fn leave(&mut self, world: &World) {
+        self.resume(world.clone());
+        self.kill_all();
+        if !self.config.cgroup_parent.is_empty() {
+            let own = paths::cgroup(&self.config, &self.config.cgroup_parent);
+            // Ours alone, unless somebody made something in it.
+            told(&own, fs::remove_dir(&own));
+        }
+        let run = &self.config.run;
+        if !detached(run) {
+            warn!("{}: what is mounted there cannot be unmounted, so it stays", run.display());
+            return;
+        }
+        for folder in ["pods", "layers", "state", "logs"].map(|name| run.join(name)) {
+            told(&folder, remove_tree(&folder));
+        }
+        for file in ["world.json", "world.json.new", "facts.jsonl", "podinit.sock"].map(|name| run.join(name))
+        {
+            told(&file, fs::remove_file(&file));
+        }
+        // Only where nobody else has something in it.
+        let _ = fs::remove_dir(run.join("containers"));
+    }
+
+    /// Kills everything in our cgroups and removes them.
+    fn kill_all(&self) {
+        let root = paths::cgroup(&self.config, &self.config.cgroup_parent);
+        let until = Tick::now() + DEATH;
+        for group in ["kubepods", "podinit"].map(|name| root.join(name)) {
+            loop {
+                match cgroup::kill(&group).and_then(|()| cgroup::remove(&group)) {
+                    Ok(()) => break,
+                    Err(why) if Tick::now() >= until => {
+                        warn!("cgroup {}: {why}", group.display());
+                        break;
+                    }
+                    // Nothing tells when the last process of a whole tree is gone; before the first pod short naps do.
+                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                }
+            }
+        }
+    }
+
+    fn remove_logs(&self, uid: &str) {
+        for name in names(&self.config.pod_logs).iter().filter(|name| name.ends_with(&format!("_{uid}"))) {
+            let logs = self.config.pod_logs.join(name);
+            told(&logs, self.unlink_logs(&logs));
+            told(&logs, remove_tree(&logs));
+        }
+    }
+}
+
+/// Says what could not be done; that there was nothing to do is fine.
+fn told(path: &Path, done: io::Result<()>) {
+    match done {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => {
+            warn!("{}: cannot remove: {why}", path.display())
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// What is in a directory; nothing where there is none.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Detaches all that is mounted at or below the path, the last first; whether nothing is left there.
+fn detached(path: &Path) -> bool {
+    let path = match fs::canonicalize(path) {
+        Ok(path) => path,
+        Err(why) => return why.kind() == io::ErrorKind::NotFound,
+    };
+    for mount in mounts(&path).iter().rev() {
+        // Told by what is left.
+        let _ = umount2(mount, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
+    mounts(&path).is_empty()
+}
+
+/// The mount points at or below the path, in the order in which they were made.
+fn mounts(path: &Path) -> Vec<PathBuf> {
+    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let lines = text.split(|byte| *byte == b'\n');
+    let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    points.map(unescaped).filter(|point| point.starts_with(path)).collect()
+}
+
+/// A mount point as /proc/self/mountinfo has it: space, tab, newline and backslash are `\ooo`.
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            Some(_) | None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_read_as_they_are() {
+        for (text, path) in
+            [("/a\\040b", "/a b"), ("/plain", "/plain"), ("/a\\134x\\", "/a\\x\\"), ("/1234", "/1234")]
+        {
+            assert_eq!(unescaped(text.as_bytes()), PathBuf::from(path), "{text}");
+        }
+        assert!(mounts(Path::new("/")).contains(&PathBuf::from("/proc")));
+        assert!(mounts(Path::new("/proc/no-such-place")).is_empty());
+    }
+}
