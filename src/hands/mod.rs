@@ -52,6 +52,18 @@ impl Hands {
         })
     }
 
+    /// Hands that have prepared nothing.
+    #[cfg(test)]
+    fn idle(config: &Config) -> Self {
+        Hands {
+            config: config.clone(),
+            store: Store::open(config.root.join("images")),
+            controllers: BTreeSet::new(),
+            helpers: helpers::Helpers::new(&[]),
+            orphans: BTreeMap::new(),
+        }
+    }
+
     /// Does one thing. Trouble is a fact too.
     pub fn carry_out(&mut self, action: &Action, world: &World) -> Vec<Fact> {
         match action {

@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 use crate::clock::Tick;
 use crate::config::Config;
 use crate::fatal;
-use crate::hands::Hands;
+use crate::hands::{Ended, Hands};
 use crate::ledger::Ledger;
 use crate::machine::Machine;
 use crate::manifest::Dir;
@@ -81,6 +81,11 @@ impl Agent {
 
     /// Lives until an end is wanted and everything of the pods is gone. Tells which end.
     pub fn live(&mut self) -> Power {
+        // What ended between two lives rings no more.
+        for (pid, ended) in self.hands.missed(&self.world) {
+            self.child(pid, ended);
+        }
+        self.reap();
         loop {
             let wake_at = self.turn();
             if let Some((power, since)) = self.ending {
@@ -174,20 +179,27 @@ impl Agent {
         }
         self.world.learn(fact.clone(), now);
         if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {
-            error!("ledger: {why}: a re-execution would start from nothing");
-            self.ledger = None;
+            error!("ledger: {why}: until there is room a re-execution would start from nothing");
         }
     }
 
+    /// Learns of every child that has ended, each before it is reaped.
     pub(super) fn reap(&mut self) {
-        for (pid, ended) in self.hands.reap() {
-            if let Some(connection) = self.sessions.remove(&pid) {
-                self.answer_session(connection, ended.code);
-                continue;
+        while let Some((pid, ended)) = self.hands.met() {
+            self.child(pid, ended);
+            if !self.hands.bury(pid) {
+                error!("podinit: child {pid} ended and cannot be reaped");
+                break;
             }
-            for fact in self.hands.ended(pid, ended, &self.world) {
-                self.learn(fact);
-            }
+        }
+    }
+
+    fn child(&mut self, pid: i32, ended: Ended) {
+        if let Some(connection) = self.sessions.remove(&pid) {
+            return self.answer_session(connection, ended.code);
+        }
+        for fact in self.hands.ended(pid, ended, &self.world) {
+            self.learn(fact);
         }
     }
 

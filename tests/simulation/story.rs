@@ -545,6 +545,17 @@ impl Story {
         }
     }
 
+    /// Where the manifest gives a uid, an edit keeps it.
+    fn edit_in_place(&mut self) {
+        if let Some(old) = self.any_desired() {
+            let new = pods::edited(&old, self.log.len());
+            if self.reality.pods.get(&old.uid).is_some_and(RealPod::live) {
+                self.corners.insert("edited under its uid while it ran");
+            }
+            self.want(new);
+        }
+    }
+
     fn rename(&mut self) {
         if let Some(old) = self.any_desired() {
             self.desired.pods.retain(|pod| pod.uid != old.uid);
