@@ -19,6 +19,7 @@ use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
 use crate::pod::{Action, Container, Fact, World};
 
+pub use exec::Session;
 pub use reaper::Ended;
 
 /// What the hands hold beside the world: descriptors and caches, nothing that a decision needs.

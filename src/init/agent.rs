@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 use crate::clock::Tick;
 use crate::config::Config;
 use crate::fatal;
-use crate::hands::{Ended, Hands};
+use crate::hands::{Ended, Hands, Session};
 use crate::ledger::Ledger;
 use crate::machine::Machine;
 use crate::manifest::Dir;
@@ -33,8 +33,8 @@ pub struct Agent {
     pub(super) machine: Option<Machine>,
     /// None where the socket could not be made: pods run all the same.
     pub(super) operator: Option<Listener>,
-    /// Exec helpers' pids, and who waits for their ends.
-    pub(super) sessions: BTreeMap<i32, ConnectionId>,
+    /// By their helpers' pids: the commands in containers, and who waits for their ends; None: who waited has left.
+    pub(super) sessions: BTreeMap<i32, (Session, Option<ConnectionId>)>,
     /// How the machine is to end, and since when.
     pub(super) ending: Option<(Power, Tick)>,
     desired: Desired,
@@ -195,8 +195,11 @@ impl Agent {
     }
 
     fn child(&mut self, pid: i32, ended: Ended) {
-        if let Some(connection) = self.sessions.remove(&pid) {
-            return self.answer_session(connection, ended.code);
+        if let Some((session, connection)) = self.sessions.remove(&pid) {
+            return match connection {
+                Some(connection) => self.answer_session(connection, ended.code),
+                None => session.close(),
+            };
         }
         for fact in self.hands.ended(pid, ended, &self.world) {
             self.learn(fact);

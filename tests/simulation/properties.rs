@@ -234,7 +234,7 @@ fn admitted_only_if_wanted(view: &View, action: &Action) -> Verdict {
 }
 
 fn dismissed_only_if_unwanted(view: &View, action: &Action) -> Verdict {
-    let Action::Dismiss { uid, .. } = action else { return Ok(()) };
+    let Action::Dismiss { .. } = action else { return Ok(()) };
     check(view.pod(action).is_some_and(|pod| !wanted(view, pod)), || "wanted".into())?;
     check(view.pod(action).is_some_and(|pod| pod.dismissed.is_none()), || "twice, or unknown".into())
 }

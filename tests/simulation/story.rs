@@ -488,7 +488,8 @@ impl Story {
                 let name = pick(&mut self.rng, &["a", "b", "c"]);
                 self.add(name);
             }
-            4..9 => self.edit(),
+            4..8 => self.edit(),
+            8 => self.edit_in_place(),
             9..12 => self.rename(),
             12..16 => {
                 if !self.desired.pods.is_empty() {
