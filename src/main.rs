@@ -9,9 +9,14 @@ fn main() {
     if std::process::id() == 1 {
         init::board();
     }
-    // What is not UTF-8 names nothing that there is, and is refused where it stands.
-    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
-    let args: Vec<String> = args.collect();
+    let words = std::env::args_os().skip(1).map(std::ffi::OsString::into_string);
+    let args: Vec<String> = match words.collect() {
+        Ok(args) => args,
+        Err(word) => {
+            eprintln!("podinit: argument {word:?} is not UTF-8");
+            exit(2);
+        }
+    };
     let code = match args.first().map(String::as_str) {
         Some("run") => init::run(&args[1..]),
         Some(name) if helper::NAMES.contains(&name) => helper::run(name, &args[1..]),

@@ -1,19 +1,20 @@
 //! The only poll(2): signals, the manifest directory, sockets. News say where to look; they carry no content.
 
+mod watch;
+
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inotify::{EventMask, Inotify, WatchMask};
 use nix::poll::{PollFd, PollFlags};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::low_level::pipe;
 
 use crate::clock::Tick;
+use watch::Watch;
 
 /// Where there is something to look at.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,8 +39,7 @@ pub struct Senses {
     terminate: Arc<AtomicBool>,
     interrupt: Arc<AtomicBool>,
     hangup: Arc<AtomicBool>,
-    folder: PathBuf,
-    manifests: Option<Inotify>,
+    manifests: Watch,
 }
 
 impl Senses {
@@ -59,23 +59,18 @@ impl Senses {
         pipe::register(SIGCHLD, writer.try_clone()?)?;
         // Caught and forgotten: an ignored SIGPIPE would be inherited, a default one would kill us.
         signal_hook::flag::register(SIGPIPE, flag())?;
-        let mut senses =
-            Senses { signals, terminate, interrupt, hangup, folder: folder.to_owned(), manifests: None };
-        senses.watch();
-        Ok(senses)
+        Ok(Senses { signals, terminate, interrupt, hangup, manifests: Watch::new(folder) })
     }
 
-    /// Watches the manifest directory if it is not watched yet; it may be made later.
+    /// Watches the manifest directory that is there now. To be called before each listing.
     pub fn watch(&mut self) {
-        if self.manifests.is_none() {
-            self.manifests = watch(&self.folder).ok();
-        }
+        self.manifests.renew();
     }
 
     /// Sleeps until there is news or `wake_at` has come. `others` are polled for the caller.
     pub fn wait(&mut self, wake_at: Option<Tick>, others: &[(RawFd, PollFlags)]) -> News {
         let mut news = News::default();
-        let watched = self.manifests.as_ref().map(AsRawFd::as_raw_fd);
+        let watched = self.manifests.fd();
         {
             let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             let rest = watched.iter().map(|&fd| (fd, PollFlags::POLLIN)).chain(others.iter().copied());
@@ -94,7 +89,7 @@ impl Senses {
         news.terminate = self.terminate.swap(false, Ordering::SeqCst);
         news.interrupt = self.interrupt.swap(false, Ordering::SeqCst);
         news.hangup = self.hangup.swap(false, Ordering::SeqCst);
-        news.manifests = news.manifests && self.changed();
+        news.manifests = news.manifests && self.manifests.changed();
         news
     }
 
@@ -107,51 +102,6 @@ impl Senses {
         }
         any
     }
-
-    /// Whether what inotify told of is worth a listing. A file that is just being made is not: its close is.
-    fn changed(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        let mut any = false;
-        let mut lost = false;
-        let Some(manifests) = &mut self.manifests else { return false };
-        while let Ok(events) = manifests.read_events(&mut buffer) {
-            let mut seen = false;
-            for event in events {
-                seen = true;
-                lost |=
-                    event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
-                any |= !event.mask.contains(EventMask::CREATE)
-                    || event.name.is_some_and(|name| is_whole(&self.folder.join(name)));
-            }
-            if !seen {
-                break;
-            }
-        }
-        if lost {
-            self.manifests = None;
-            self.watch();
-        }
-        any || lost
-    }
-}
-
-/// A link that appears is complete at once; a regular file is written and closed after its creation.
-fn is_whole(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|meta| meta.is_symlink() || meta.nlink() > 1)
-}
-
-fn watch(folder: &Path) -> io::Result<Inotify> {
-    let inotify = Inotify::init()?;
-    let mask = WatchMask::CREATE
-        | WatchMask::CLOSE_WRITE
-        | WatchMask::MOVE
-        | WatchMask::DELETE
-        | WatchMask::ATTRIB
-        | WatchMask::DELETE_SELF
-        | WatchMask::MOVE_SELF
-        | WatchMask::ONLYDIR;
-    inotify.watches().add(folder, mask)?;
-    Ok(inotify)
 }
 
 /// How long poll may sleep. Rounded up to the nanosecond by its own unit, so that it never wakes early.

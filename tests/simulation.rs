@@ -75,6 +75,7 @@ fn the_histories_reach_the_corners() {
         "returned",
         "re-executed",
         "started while killed",
+        "edited under its uid while it ran",
     ];
     let missing: Vec<_> =
         wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();

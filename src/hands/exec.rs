@@ -2,18 +2,23 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::Hands;
 use super::paths::{self, RunPaths};
+use crate::clock::Tick;
 use crate::config::Config;
-use crate::container::enter::Request;
+use crate::container::cgroup;
+use crate::container::enter::{self, Request};
 use crate::pod::World;
 use crate::spawn::spawn;
 
 impl Hands {
-    /// Runs a command in a running container; returns the exec helper's pid. `target`: the pod's uid and the
+    /// Runs a command in a running container; returns the exec helper. `target`: the pod's uid and the
     /// container's name. `fds`: stdin, stdout and stderr, or with `tty` the socket over which the terminal's master is
     /// to come back.
     pub fn exec(
@@ -23,13 +28,39 @@ impl Hands {
         command: &[String],
         tty: bool,
         fds: &[i32],
-    ) -> Result<i32, String> {
+    ) -> Result<Session, String> {
         let (uid, name) = target;
         let pod = world.pods.get(uid).ok_or("the pod is gone")?;
         let run = pod.run(name).ok_or("the container is gone")?;
+        if run.exited.is_some() {
+            return Err("the container has ended".into());
+        }
         let (_, pid) = run.started.ok_or("the container has not started")?;
         let paths = paths::run(&self.config, &pod.spec, name, run.number);
         enter(&self.config, &paths, pid, command, tty, fds).map_err(|why| format!("exec: {why}"))
+    }
+}
+
+/// A command in a container, as long as its helper lives.
+pub struct Session {
+    pub helper: i32,
+    /// Where its processes are.
+    cgroup: PathBuf,
+}
+
+impl Session {
+    /// Nobody wants it any more: the helper goes, and what it began.
+    pub fn kill(&self) {
+        // The helper first, so that it begins nothing new; gone already is what is wanted.
+        let _ = kill(Pid::from_raw(self.helper), Signal::SIGKILL);
+        let _ = cgroup::kill(&self.cgroup);
+    }
+
+    /// After the kill, when the helper has ended: its cgroup is removed. A process that still dies there keeps it until
+    /// the run is cleaned.
+    pub fn close(&self) {
+        let _ = cgroup::kill(&self.cgroup);
+        let _ = cgroup::remove(&self.cgroup);
     }
 }
 
@@ -41,15 +72,20 @@ fn enter(
     command: &[String],
     tty: bool,
     fds: &[i32],
-) -> io::Result<i32> {
+) -> io::Result<Session> {
     let spec = Spec::load(paths.bundle.join("config.json")).map_err(io::Error::other)?;
     let process =
         spec.process().clone().ok_or_else(|| io::Error::other("the container's spec has no process"))?;
-    let cgroup = paths::cgroup(config, &paths.cgroup);
-    let request = Request { pid, cgroup, process, args: command.to_vec(), tty };
-    let file = paths.bundle.join("exec.json");
+    let group = paths::cgroup(config, &paths.cgroup);
+    let request = Request { pid, cgroup: group.clone(), process, args: command.to_vec(), tty };
+    // A name of its own: two commands at once must not run each other's. The helper removes it when it has read it.
+    let file = paths.bundle.join(format!("exec-{}.json", Tick::now().0));
     let first = if tty { 3 } else { 0 };
     let fds: Vec<_> = fds.iter().zip(first..).map(|(ours, theirs)| (*ours, theirs)).collect();
     fs::write(&file, serde_json::to_vec(&request)?)?;
-    spawn(&["__exec", &file.display().to_string()], &fds, None)
+    let spawned = spawn(&["__exec", &file.display().to_string()], &fds, None);
+    if spawned.is_err() {
+        let _ = fs::remove_file(&file);
+    }
+    spawned.map(|helper| Session { helper, cgroup: enter::cgroup(&group, helper.unsigned_abs()) })
 }

@@ -20,6 +20,7 @@ use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
 use crate::pod::{Action, Container, Fact, World};
 
+pub use exec::Session;
 pub use reaper::Ended;
 
 /// What the hands hold beside the world: descriptors and caches, nothing that a decision needs.
@@ -50,6 +51,18 @@ impl Hands {
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
         })
+    }
+
+    /// Hands that have prepared nothing.
+    #[cfg(test)]
+    fn idle(config: &Config) -> Self {
+        Hands {
+            config: config.clone(),
+            store: Store::open(config.root.join("images")),
+            controllers: BTreeSet::new(),
+            helpers: helpers::Helpers::new(&[]),
+            orphans: BTreeMap::new(),
+        }
     }
 
     /// Does one thing. Trouble is a fact too.

@@ -72,7 +72,11 @@ impl Hands {
 
     /// Drops the links in the container log directory that point into `logs`.
     pub(super) fn unlink_logs(&self, logs: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(&self.config.container_logs)? {
+        let entries = match fs::read_dir(&self.config.container_logs) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
             let path = entry?.path();
             if fs::read_link(&path).is_ok_and(|target| target.starts_with(logs)) {
                 fs::remove_file(&path)?;
@@ -125,4 +129,29 @@ fn values(pod: &Pod, pids: Option<u64>) -> BTreeMap<String, String> {
         ("pids.max", number(pids)),
     ];
     files.into_iter().filter_map(|(file, value)| Some((file.to_owned(), value?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Tick;
+    use crate::config::Config;
+    use crate::pod::sample;
+    use crate::pod::spec::RestartPolicy;
+
+    #[test]
+    fn a_pod_that_was_never_set_up_is_torn_down_where_no_log_directory_was_made() {
+        let folder = std::env::temp_dir().join(format!("podinit-sandbox-{}", std::process::id()));
+        let below = |name: &str| folder.join(name);
+        let config = Config {
+            run: below("run"),
+            root: below("root"),
+            pod_logs: below("pods"),
+            container_logs: below("containers"),
+            cgroup: below("cgroup"),
+            ..Config::default()
+        };
+        let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
+        assert_eq!(Hands::idle(&config).tear_down(&pod), Fact::TornDown { uid: "u1".into() });
+    }
 }

@@ -21,7 +21,7 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-/// From a file, or from an open descriptor by its number, read to its end.
+/// From a file, which is then removed, or from an open descriptor by its number, read to its end.
 fn request(place: &str) -> io::Result<Request> {
     let text = match place.parse::<u32>() {
         Ok(number) => {
@@ -30,7 +30,12 @@ fn request(place: &str) -> io::Result<Request> {
             File::open(format!("/proc/self/fd/{number}"))?.read_to_end(&mut text)?;
             text
         }
-        Err(_) => fs::read(place)?,
+        Err(_) => {
+            let text = fs::read(place)?;
+            // It is for us alone, and each command leaves one.
+            fs::remove_file(place)?;
+            text
+        }
     };
     Ok(serde_json::from_slice(&text)?)
 }

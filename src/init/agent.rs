@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::clock::Tick;
 use crate::config::Config;
 use crate::fatal;
-use crate::hands::Hands;
+use crate::hands::{Ended, Hands, Session};
 use crate::ledger::Ledger;
 use crate::machine::Machine;
 use crate::manifest::Dir;
@@ -35,8 +35,8 @@ pub struct Agent {
     pub(super) machine: Option<Machine>,
     /// None where the socket could not be made: pods run all the same.
     pub(super) operator: Option<Listener>,
-    /// Exec helpers' pids, and who waits for their ends.
-    pub(super) sessions: BTreeMap<i32, ConnectionId>,
+    /// By their helpers' pids: the commands in containers, and who waits for their ends; None: who waited has left.
+    pub(super) sessions: BTreeMap<i32, (Session, Option<ConnectionId>)>,
     /// How the machine is to end, and since when.
     pub(super) ending: Option<(Power, Tick)>,
     desired: Desired,
@@ -83,6 +83,11 @@ impl Agent {
 
     /// Lives until an end is wanted and everything of the pods is gone. Tells which end.
     pub fn live(&mut self) -> Power {
+        // What ended between two lives rings no more.
+        for (pid, ended) in self.hands.missed(&self.world) {
+            self.child(pid, ended);
+        }
+        self.reap();
         loop {
             let wake_at = self.turn();
             if let Some((power, since)) = self.ending {
@@ -179,20 +184,30 @@ impl Agent {
         }
         self.world.learn(fact.clone(), now);
         if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {
-            error!("ledger: {why}: a re-execution would start from nothing");
-            self.ledger = None;
+            error!("ledger: {why}: until there is room a re-execution would start from nothing");
         }
     }
 
+    /// Learns of every child that has ended, each before it is reaped.
     pub(super) fn reap(&mut self) {
-        for (pid, ended) in self.hands.reap() {
-            if let Some(connection) = self.sessions.remove(&pid) {
-                self.answer_session(connection, ended.code);
-                continue;
+        while let Some((pid, ended)) = self.hands.met() {
+            self.child(pid, ended);
+            if !self.hands.bury(pid) {
+                error!("podinit: child {pid} ended and cannot be reaped");
+                break;
             }
-            for fact in self.hands.ended(pid, ended, &self.world) {
-                self.learn(fact);
-            }
+        }
+    }
+
+    fn child(&mut self, pid: i32, ended: Ended) {
+        if let Some((session, connection)) = self.sessions.remove(&pid) {
+            return match connection {
+                Some(connection) => self.answer_session(connection, ended.code),
+                None => session.close(),
+            };
+        }
+        for fact in self.hands.ended(pid, ended, &self.world) {
+            self.learn(fact);
         }
     }
 

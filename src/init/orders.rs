@@ -25,13 +25,12 @@ impl Agent {
             }
         }
         // Whoever hangs up on a command does not want it any more.
-        self.sessions.retain(|pid, session| {
-            let left = gone.contains(session);
-            if left {
-                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        for (session, connection) in self.sessions.values_mut() {
+            if connection.is_some_and(|connection| gone.contains(&connection)) {
+                session.kill();
+                *connection = None;
             }
-            !left
-        });
+        }
     }
 
     pub(super) fn answer_session(&mut self, id: ConnectionId, code: i32) {
@@ -61,8 +60,8 @@ impl Agent {
                 let begun =
                     self.hands.exec(&self.world, (&target.uid, &target.container), command, *tty, &fds);
                 match begun {
-                    Ok(pid) => {
-                        self.sessions.insert(pid, id);
+                    Ok(session) => {
+                        self.sessions.insert(session.helper, (session, Some(id)));
                         None
                     }
                     Err(why) => Some(Answer::refused(Reason::InternalError, why)),

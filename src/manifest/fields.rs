@@ -156,7 +156,11 @@ const TABLE: &[Row] = &[
     row("spec.containers[].command", Whole, &[]),
     row("spec.containers[].args", Whole, &[]),
     row("spec.containers[].workingDir", Yes, &[]),
-    row("spec.containers[].tty", Yes, &[]),
+    row(
+        "spec.containers[].tty",
+        Refuse("is not supported yet: remove it; podinit exec -it gives a command in the container a terminal"),
+        &["false"],
+    ),
     row("spec.containers[].terminationMessagePath", Yes, &[]),
     row("spec.containers[].terminationMessagePolicy", Yes, &[]),
     row(

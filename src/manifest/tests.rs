@@ -28,7 +28,7 @@ spec:
     image: nginx
     args: ['-g', 'daemon off;']
     workingDir: /srv
-    tty: true
+    tty: false
     ports: [{containerPort: 80}]
     env:
     - {name: A, value: 'x$(B)'}
@@ -112,7 +112,7 @@ fn a_manifest_becomes_a_pod() {
             memory_request: Some(64 << 20),
             memory_limit: Some(64 << 20),
         },
-        tty: true,
+        tty: false,
         termination_path: "/out".into(),
         fallback_to_logs: true,
     };
@@ -190,7 +190,7 @@ fn the_uid_is_that_of_what_runs() {
     assert_eq!(uid(&WEB.replace("name: web\n", "name: web\n  uid: my-own\n")), "my-own");
 }
 
-const PINNED: &str = "1f73b8d67a1b313543154c7e16fb49c5";
+const PINNED: &str = "9549aba08bd135e693545f6549636400";
 
 #[test]
 fn documents_bear_their_number_and_the_last_of_a_name_counts() {
@@ -296,4 +296,12 @@ fn no_text_makes_it_panic() {
             assert!(!problem.message.is_empty() && problem.file == "f");
         }
     }
+}
+
+/// A re-executed PID 1 compares what it reads from the manifests with what its ledger holds.
+#[test]
+fn a_pod_survives_its_way_through_the_ledger() {
+    let pod = one(WEB);
+    let back: Pod = serde_json::from_slice(&serde_json::to_vec(&pod).unwrap()).unwrap();
+    assert_eq!(back, pod);
 }

@@ -9,7 +9,7 @@ pub mod plan;
 pub mod resources;
 pub mod restart;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod spec;
 pub mod status;
 

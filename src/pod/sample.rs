@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::spec::{Container, Pod, PullPolicy, Resources, RestartPolicy};
 
 /// `default/web-board1`, uid `u1`, grace 30 s, with these containers.
-pub(super) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) -> Arc<Pod> {
+pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) -> Arc<Pod> {
     let all = |names: &[&str]| names.iter().map(|name| container(name)).collect();
     Arc::new(Pod {
         uid: "u1".into(),

@@ -52,6 +52,15 @@ pub fn changed(pod: &Pod, name: &str, uid: &str) -> Arc<Pod> {
     Arc::new(Pod { name: name.into(), uid: uid.into(), ..pod.clone() })
 }
 
+/// The same uid, another content: an edit of a manifest that gives its uid.
+pub fn edited(pod: &Pod, generation: usize) -> Arc<Pod> {
+    let mut pod = pod.clone();
+    for container in &mut pod.containers {
+        container.args = vec![format!("{generation}")];
+    }
+    Arc::new(pod)
+}
+
 pub fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
     of[rng.usize(0..of.len())]
 }

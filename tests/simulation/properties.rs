@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use podinit::clock::Tick;
+use podinit::pod::Pod;
 use podinit::pod::plan::{Action, Plan};
 use podinit::pod::spec::{Container, Desired, PullPolicy, RestartPolicy};
 
@@ -233,13 +234,15 @@ fn admitted_only_if_wanted(view: &View, action: &Action) -> Verdict {
 }
 
 fn dismissed_only_if_unwanted(view: &View, action: &Action) -> Verdict {
-    let Action::Dismiss { uid, .. } = action else { return Ok(()) };
-    check(!wanted(view, uid), || "wanted".into())?;
+    let Action::Dismiss { .. } = action else { return Ok(()) };
+    check(view.pod(action).is_some_and(|pod| !wanted(view, pod)), || "wanted".into())?;
     check(view.pod(action).is_some_and(|pod| pod.dismissed.is_none()), || "twice, or unknown".into())
 }
 
-fn wanted(view: &View, uid: &str) -> bool {
-    !view.desired.ending && view.desired.pods.iter().any(|pod| pod.uid == uid)
+/// As it is: an edit that keeps the uid wants another pod.
+fn wanted(view: &View, pod: &RealPod) -> bool {
+    let same = |wanted: &Pod| wanted.uid == pod.spec.uid && wanted.containers == pod.spec.containers;
+    !view.desired.ending && view.desired.pods.iter().any(|wanted| same(wanted))
 }
 
 fn cleaned_once_and_before_the_next_start(view: &View, action: &Action) -> Verdict {
@@ -294,7 +297,7 @@ pub fn nothing_waits_without_a_reason(view: &View) -> Verdict {
 /// What the plan will have to do for this pod without further news, and when.
 fn dues(view: &View, pod: &RealPod) -> Vec<(Tick, String)> {
     let name = |what: &str| format!("{what} {}", pod.spec.uid);
-    if !wanted(view, &pod.spec.uid) && pod.dismissed.is_none() {
+    if !wanted(view, pod) && pod.dismissed.is_none() {
         return vec![(Tick(0), name("dismiss"))];
     }
     let mut dues = Vec::new();
@@ -347,7 +350,7 @@ fn start_due(pod: &RealPod, name: &str) -> Option<Tick> {
 pub fn rests_at_what_is_wanted(view: &View) -> Verdict {
     nothing_waits_without_a_reason(view)?;
     for (uid, pod) in &view.reality.pods {
-        check(pod.dismissed.is_none() && wanted(view, uid), || format!("{uid} is still there"))?;
+        check(pod.dismissed.is_none() && wanted(view, pod), || format!("{uid} is still there"))?;
         check(pod.set_up, || format!("{uid} is not set up"))?;
         if over(pod) {
             continue;

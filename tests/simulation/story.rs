@@ -488,7 +488,8 @@ impl Story {
                 let name = pick(&mut self.rng, &["a", "b", "c"]);
                 self.add(name);
             }
-            4..9 => self.edit(),
+            4..8 => self.edit(),
+            8 => self.edit_in_place(),
             9..12 => self.rename(),
             12..16 => {
                 if !self.desired.pods.is_empty() {
@@ -541,6 +542,17 @@ impl Story {
             } else {
                 pods::random(&mut self.rng, &name, &uid)
             };
+            self.want(new);
+        }
+    }
+
+    /// Where the manifest gives a uid, an edit keeps it.
+    fn edit_in_place(&mut self) {
+        if let Some(old) = self.any_desired() {
+            let new = pods::edited(&old, self.log.len());
+            if self.reality.pods.get(&old.uid).is_some_and(RealPod::live) {
+                self.corners.insert("edited under its uid while it ran");
+            }
             self.want(new);
         }
     }

@@ -9,7 +9,8 @@ use crate::pod::spec::{Desired, Pod};
 /// What is wanted, as a lookup.
 pub(super) struct Wanted<'a> {
     ending: bool,
-    uids: BTreeSet<&'a str>,
+    /// By uid.
+    pods: BTreeMap<&'a str, &'a Pod>,
     /// (namespace, name).
     names: BTreeSet<(&'a str, &'a str)>,
 }
@@ -17,7 +18,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
     Wanted {
         ending: desired.ending,
-        uids: desired.pods.iter().map(|pod| pod.uid.as_str()).collect(),
+        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect(),
         names: desired.pods.iter().map(|pod| name(pod)).collect(),
     }
 }
@@ -26,10 +27,13 @@ impl Wanted<'_> {
     /// Why this admitted pod is not wanted, if it is not.
     pub(super) fn unwanted(&self, uid: &str, pod: &PodFacts) -> Option<Dismissal> {
         if self.ending {
-            Some(Dismissal::Ending)
-        } else if self.uids.contains(uid) {
-            None
-        } else if self.names.contains(&name(&pod.spec)) {
+            return Some(Dismissal::Ending);
+        }
+        if let Some(wanted) = self.pods.get(uid) {
+            // A manifest that gives its uid keeps it when it is edited: only its content tells.
+            return (!same(wanted, &pod.spec)).then_some(Dismissal::Replaced);
+        }
+        if self.names.contains(&name(&pod.spec)) {
             Some(Dismissal::Replaced)
         } else {
             Some(Dismissal::Removed)
@@ -56,6 +60,12 @@ pub(super) fn admit(turn: &mut Turn, world: &World) {
         ports.take(pod);
         turn.plan.actions.push(Action::Admit(pod.clone()));
     }
+}
+
+/// Whether they say the same. The file that says it may have another name by now.
+fn same(one: &Pod, other: &Pod) -> bool {
+    // A listing that changes nothing keeps its allocations, so this is nearly always all there is to do.
+    std::ptr::eq(one, other) || *one == Pod { origin: one.origin.clone(), ..other.clone() }
 }
 
 fn name(pod: &Pod) -> (&str, &str) {

@@ -253,3 +253,24 @@ fn a_start_that_hangs_is_killed_after_two_minutes() {
     assert_eq!(case.due(1), (vec![], Some(Tick::seconds(121))));
     assert_eq!(case.due(121).0, ["kill c"]);
 }
+
+#[test]
+fn an_edit_under_a_given_uid_had_no_effect() {
+    let pod = sample::pod(Always, &[], &["c"]);
+    let mut case = Case::new(pod.clone());
+    case.run(1, "c", 0, None);
+    // The file got another name, and its pod was read anew: it is the same.
+    case.desired.pods = vec![Arc::new(Pod { origin: "new.yaml".into(), ..Pod::clone(&pod) })];
+    assert_eq!(case.due(2), (vec![], None));
+    let mut edited = Pod::clone(&pod);
+    edited.containers[0].args = vec!["-v".into()];
+    case.desired.pods = vec![Arc::new(edited)];
+    let replaced = Action::Dismiss { uid: UID.into(), why: Dismissal::Replaced };
+    assert_eq!(plan(&case.desired, &case.world, Tick::seconds(2)).actions, [replaced]);
+    case.learn(2, Fact::Dismissed { uid: UID.into(), why: Dismissal::Replaced });
+    assert_eq!(case.due(2).0, ["stop c"]);
+    case.learn(2, Fact::TornDown { uid: UID.into() });
+    assert_eq!(case.due(2).0, ["admit u1"]);
+    case.learn(2, Fact::Admitted { pod: case.desired.pods[0].clone() });
+    assert_eq!(case.due(2).0, ["set up u1"]);
+}
