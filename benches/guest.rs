@@ -183,7 +183,9 @@ fn start(rounds: usize) -> io::Result<()> {
             }
             if way == "podinit" {
                 fs::remove_file(format!("{MANIFESTS}/round.yaml"))?;
-                wait("the pod's end", || fs::read_dir("/run/podinit/pods").is_ok_and(|pods| pods.count() == 1))?;
+                wait("the pod's end", || {
+                    fs::read_dir("/run/podinit/pods").is_ok_and(|pods| pods.count() == 1)
+                })?;
             }
             reap();
             sleep(Duration::from_millis(200));
@@ -270,14 +272,17 @@ fn at_rest() -> io::Result<()> {
         // Until what the starts left behind is quiet as well.
         sleep(Duration::from_secs(5));
         for (name, bytes) in podinits()? {
+            say(&format!("own {pods} {name} {}", bytes.own));
             say(&format!("memory {pods} {name} {}", bytes.pss));
         }
         if pods == 10 {
             let before = podinits()?;
             sleep(Duration::from_secs(60));
             for (name, after) in podinits()? {
-                let before = before.get(&name).map_or(0, |before| before.switches);
-                say(&format!("wakes {pods} {name} {}", after.switches - before));
+                let none = Usage::default();
+                let before = before.get(&name).unwrap_or(&none);
+                say(&format!("wakes {pods} {name} {}", after.woken - before.woken));
+                say(&format!("preempted {pods} {name} {}", after.preempted - before.preempted));
             }
         }
     }
@@ -286,9 +291,14 @@ fn at_rest() -> io::Result<()> {
 
 #[derive(Default)]
 struct Usage {
-    /// KiB.
+    /// KiB; a page that several processes map counts for each by its share.
     pss: u64,
-    switches: u64,
+    /// KiB that no file is behind.
+    own: u64,
+    /// Times that it had slept.
+    woken: u64,
+    /// Times that another process took the processor from it.
+    preempted: u64,
 }
 
 /// Every process of PID 1's program, by its duty.
@@ -306,9 +316,11 @@ fn podinits() -> io::Result<BTreeMap<String, Usage>> {
         let name = words.split('\0').nth(1).filter(|word| word.starts_with("__")).unwrap_or("__init");
         let usage = found.entry(name.trim_start_matches('_').to_owned()).or_default();
         let status = fs::read_to_string(path.join("status"))?;
-        usage.pss += number(&fs::read_to_string(path.join("smaps_rollup"))?, "Pss:");
-        usage.switches += number(&status, "voluntary_ctxt_switches:");
-        usage.switches += number(&status, "nonvoluntary_ctxt_switches:");
+        let memory = fs::read_to_string(path.join("smaps_rollup"))?;
+        usage.pss += number(&memory, "Pss:");
+        usage.own += number(&memory, "Pss_Anon:");
+        usage.woken += number(&status, "voluntary_ctxt_switches:");
+        usage.preempted += number(&status, "nonvoluntary_ctxt_switches:");
     }
     Ok(found)
 }
