@@ -152,6 +152,15 @@ fn enable(path: &Path, wanted: &BTreeSet<String>) -> BTreeSet<String> {
     let file = path.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&file).unwrap_or_default();
     let enabled: BTreeSet<&str> = enabled.split_whitespace().collect();
+    let absent: Vec<String> = wanted
+        .iter()
+        .filter(|name| !enabled.contains(name.as_str()))
+        .map(|name| format!("+{name}"))
+        .collect();
+    // At once, since the kernel goes over the whole tree for each write; one by one only to learn which it refuses.
+    if absent.is_empty() || fs::write(&file, absent.join(" ")).is_ok() {
+        return wanted.clone();
+    }
     let works =
         |name: &&String| enabled.contains(name.as_str()) || fs::write(&file, format!("+{name}")).is_ok();
     wanted.iter().filter(works).cloned().collect()

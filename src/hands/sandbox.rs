@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::{Hands, paths, remove_tree};
 use crate::container::{cgroup, sandbox};
 use crate::pod::facts::PodFacts;
@@ -112,9 +114,11 @@ pub(super) fn memory_total() -> u64 {
     kib.unwrap_or(0u64) * 1024
 }
 
-/// How many processors the machine has; at least 1.
+/// How many processors the machine has; at least 1. Not the standard library's count: that one reads our cgroup's quota
+/// and the whole table of mounts, which grows with every pod.
 pub(super) fn cpus() -> u64 {
-    std::thread::available_parallelism().map_or(1, |number| number.get() as u64)
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    online.and_then(|number| u64::try_from(number).ok()).unwrap_or(1).max(1)
 }
 
 /// The cgroup2 files of the pod's group and their values.
