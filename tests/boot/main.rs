@@ -2,6 +2,10 @@
 //!
 //! A scenario is a test like those below: `board(NAME)` with its manifests, `boot()`, then what a person would do and see.
 
+mod logs;
+mod manifests;
+mod operator;
+mod pods;
 mod qemu;
 
 use qemu::board;

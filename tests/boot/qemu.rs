@@ -25,6 +25,7 @@ pub struct Setup {
     board: &'static str,
     dir: PathBuf,
     append: String,
+    config: bool,
     manifests: bool,
     data: bool,
 }
@@ -35,7 +36,7 @@ pub fn board(board: &'static str) -> Setup {
     let name = format!("boot-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(dir.join("manifests")).expect("a folder for the test");
-    Setup { board, dir, append: String::new(), manifests: false, data: false }
+    Setup { board, dir, append: String::new(), config: false, manifests: false, data: false }
 }
 
 impl Setup {
@@ -49,6 +50,13 @@ impl Setup {
     /// Boots these pods instead of the demo's.
     pub fn pods(self, text: &str) -> Setup {
         self.manifest("demo.yaml", text)
+    }
+
+    /// Gives the board this text as its configuration file.
+    pub fn config(mut self, text: &str) -> Setup {
+        fs::write(self.dir.join("config.yaml"), text).expect("a configuration");
+        self.config = true;
+        self
     }
 
     /// Adds kernel arguments.
@@ -91,6 +99,9 @@ impl Board {
         command.arg("--monitor").arg(setup.dir.join("monitor"));
         if setup.manifests {
             command.arg("--manifests").arg(setup.dir.join("manifests"));
+        }
+        if setup.config {
+            command.arg("--config").arg(setup.dir.join("config.yaml"));
         }
         // A board with a card always has one, and no test shall meet another's.
         if setup.data || setup.board == "raspberrypi" {
@@ -232,11 +243,12 @@ impl Board {
     /// Pulls the plug, without a word to the board, and switches it on again with the same disk.
     pub fn boot_again(mut self) -> Board {
         self.pull();
-        let Setup { board, dir, append, manifests, data } = &mut self.setup;
+        let Setup { board, dir, append, config, manifests, data } = &mut self.setup;
         let setup = Setup {
             board,
             dir: std::mem::take(dir),
             append: std::mem::take(append),
+            config: *config,
             manifests: *manifests,
             data: *data,
         };
