@@ -226,7 +226,8 @@ mod tests {
         let (uid, container) = (|| "u1".to_owned(), || "c".to_owned());
         let pod: Arc<_> = sample::pod(RestartPolicy::Always, &[], &["c"]);
         world.learn(Fact::Admitted { pod }, Tick::seconds(1));
-        let fact = Fact::Starting { uid: uid(), container: container(), run: 0, helper, stdout: 6, stderr: 7 };
+        let fact =
+            Fact::Starting { uid: uid(), container: container(), run: 0, helper, stdout: 6, stderr: 7 };
         world.learn(fact, Tick::seconds(2));
         if let Some(pid) = started {
             world.learn(Fact::Started { uid: uid(), container: container(), run: 0, pid }, Tick::seconds(3));

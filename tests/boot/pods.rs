@@ -81,7 +81,8 @@ pub fn status<'a>(
     container: &str,
 ) -> &'a k8s_openapi::api::core::v1::ContainerStatus {
     let status = named(pods, pod).status.as_ref().expect("a status");
-    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let all =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     all.into_iter().find(|status| status.name == container).expect("the container is listed")
 }
 
@@ -179,15 +180,17 @@ fn containers_of_a_pod_share_what_they_should_and_leave_nothing() {
          -name '*{uid}*'; busybox find var/log/containers -name 'share*'; ls sys/fs/cgroup/podinit | busybox grep -v '[.]'"
     );
     let before = ctl(board, &traces);
-    let [mounts, cgroup, logs] = [" /run/podinit/pods/", "kubepods/besteffort/pod", "var/log/pods/default_share"]
-        .map(|text| before.contains(text));
+    let [mounts, cgroup, logs] =
+        [" /run/podinit/pods/", "kubepods/besteffort/pod", "var/log/pods/default_share"]
+            .map(|text| before.contains(text));
     assert!(mounts && cgroup && logs, "the traces are looked for where they are:\n{before}");
     let mark = board.mark();
     ctl(board, "rm /host/etc/kubernetes/manifests/share.yaml");
     board.wait_from(mark, "share-podinit: gone");
     assert_eq!(ctl(board, &traces), "");
     assert_eq!(ctl(board, "cat /host/var/shared/x"), "yes");
-    let runs = "cd /host/run/podinit; ls pods | busybox wc -l; ls state | busybox wc -l; ls logs | busybox wc -l";
+    let runs =
+        "cd /host/run/podinit; ls pods | busybox wc -l; ls state | busybox wc -l; ls logs | busybox wc -l";
     assert_eq!(ctl(board, runs), "1\n1\n1", "only ctl is left");
 }
 
@@ -263,9 +266,12 @@ fn restarts_follow_the_policy() {
             "{message}"
         );
     }
-    for (name, reason, code) in
-        [("succeeding", "Completed", 0), ("done", "Completed", 0), ("broken", "Error", 7), ("eating", "OOMKilled", 137)]
-    {
+    for (name, reason, code) in [
+        ("succeeding", "Completed", 0),
+        ("done", "Completed", 0),
+        ("broken", "Error", 7),
+        ("eating", "OOMKilled", 137),
+    ] {
         let status = status(&pods, name, "main");
         assert_eq!(status.restart_count, 0, "{name}");
         let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -273,7 +279,10 @@ fn restarts_follow_the_policy() {
         assert_eq!((ended.reason.as_deref(), ended.exit_code), (Some(reason), code), "{name}");
     }
     let init = status(&pods, "halted", "init");
-    assert_eq!(init.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|end| end.exit_code), Some(5));
+    assert_eq!(
+        init.state.as_ref().and_then(|state| state.terminated.as_ref()).map(|end| end.exit_code),
+        Some(5)
+    );
     assert_eq!(status(&pods, "patient", "init").restart_count, 1);
     let shown = board.console();
     assert!(!shown.contains("halted-podinit/main: started"), "started behind a failed init container");
@@ -281,7 +290,8 @@ fn restarts_follow_the_policy() {
     for (name, words) in
         [("halted", "Init:Error"), ("eating", "OOMKilled"), ("done", "Completed"), ("broken", "Error")]
     {
-        let line = table.lines().find(|line| line.starts_with(&format!("{name}-podinit "))).unwrap_or_default();
+        let line =
+            table.lines().find(|line| line.starts_with(&format!("{name}-podinit "))).unwrap_or_default();
         assert!(line.contains(words), "{name}: {table}");
     }
 }
