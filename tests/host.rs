@@ -352,7 +352,8 @@ fn what_it_cannot_do_is_said_before_anything_is_done() {
 
     // Where another user can reach it, whoever owns the checkout.
     let copy = here.home.join("podinit");
-    fs::copy(PODINIT, &copy).unwrap();
+    // By another process: what a thread beside this one forks meanwhile would keep our copy open for writing.
+    said(&Command::new("cp").arg(PODINIT).arg(&copy).output().unwrap());
     let (exit, text) =
         told(Command::new(&copy).args(["run", "--pod-manifest-path=/tmp"]).uid(65534).gid(65534));
     assert!(exit == Some(1) && text.contains("must be root"), "{text}");
