@@ -95,7 +95,8 @@ sources() {
 private_apt() {
   local dir=$PWD/build/apt
   export APT_CONFIG=$dir/apt.conf
-  [ -e "$dir/.updated" ] && return 0
+  # Its paths are absolute: a checkout that was moved or copied needs another.
+  [ -e "$dir/.updated" ] && grep -qxF "Dir \"$dir/\";" "$dir/apt.conf" && return 0
   mkdir -p "$dir"/{state/lists/partial,cache/archives/partial,etc/apt.conf.d,etc/preferences.d}
   : >"$dir/state/status"
   APT_CONFIG='' sources >"$dir/etc/sources.list"

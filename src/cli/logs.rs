@@ -49,9 +49,14 @@ pub fn logs(logs: &Logs, world: &mut World<'_>) -> Result<(), Failure> {
         let quiet = !wait(&mut news)?;
         // Asked before the log is read: what was written until the container's end is then there.
         let ended = quiet && !matches!(place(&request, world), Ok((_, same, true)) if same == run);
-        tail.read(|line| printer.line(line, world.out)).map_err(|why| failed(&path, &why))?;
+        let read = tail.read(|line| printer.line(line, world.out));
+        // Removed with its pod, after what was open has been read to its end.
+        let gone = read.as_ref().is_err_and(|why| why.kind() == std::io::ErrorKind::NotFound);
+        if !gone {
+            read.map_err(|why| failed(&path, &why))?;
+        }
         world.out.flush()?;
-        if ended {
+        if ended || gone {
             return printer.end(world.out).map_err(Failure::from);
         }
     }

@@ -31,7 +31,7 @@ impl Hands {
         let (sandboxes, data) = (self.config.run.join("pods"), self.config.root.join("pods"));
         let left = names(&sandboxes);
         if !left.is_empty() {
-            info!("podinit: removing {} pods that a former podinit left", left.len());
+            info!("podinit: removing what a former podinit left of these pods: {}", left.join(", "));
         }
         for uid in &left {
             let here = [sandboxes.join(uid), data.join(uid)];
