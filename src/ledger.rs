@@ -42,10 +42,7 @@ impl Ledger {
             // The last line may be cut: its writer died in it, so nothing has acted upon it yet.
             let Some(line) = line.strip_suffix(b"\n") else { break };
             let (now, fact) = serde_json::from_slice::<(Tick, Fact)>(line).map_err(|why| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{}:{}: {why}", path.display(), index + 1),
-                )
+                io::Error::new(io::ErrorKind::InvalidData, format!("{}:{}: {why}", path.display(), index + 1))
             })?;
             world.learn(fact, now);
         }
@@ -219,7 +216,8 @@ mod tests {
 
         // A death between the snapshot and the emptying of the facts, at any distance.
         for from in [0, 1, facts.len() / 2, facts.len() - 3] {
-            let lines: Vec<_> = facts[from..].iter().map(|fact| serde_json::to_vec(fact).expect("a line")).collect();
+            let lines: Vec<_> =
+                facts[from..].iter().map(|fact| serde_json::to_vec(fact).expect("a line")).collect();
             fs::write(folder.join(FACTS), [lines.join(&b'\n'), vec![b'\n']].concat()).expect("facts");
             fs::write(folder.join(WORLD), serde_json::to_vec(&world).expect("a world")).expect("a snapshot");
             assert_eq!(Ledger::resume(&folder).expect("resumed").1, world, "from {from}");

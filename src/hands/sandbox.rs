@@ -60,7 +60,8 @@ impl Hands {
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
             ("volumes", volume::tear_down(&pod.uid, &self.config.root, &self.config.run)),
             ("namespaces", sandbox::tear_down(&paths.sandbox)),
-            ("links", self.unlink_logs(&paths.logs)),
+            // A pod that was never set up may leave us without the directory of links.
+            ("links", self.unlink_logs(&paths.logs).or_else(absent)),
             ("logs", remove_tree(&paths.logs)),
             ("data", remove_tree(&paths.data)),
             ("sandbox", remove_tree(&paths.sandbox)),
@@ -72,11 +73,7 @@ impl Hands {
 
     /// Drops the links in the container log directory that point into `logs`.
     fn unlink_logs(&self, logs: &Path) -> io::Result<()> {
-        let entries = match fs::read_dir(&self.config.container_logs) {
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        for entry in entries {
+        for entry in fs::read_dir(&self.config.container_logs)? {
             let path = entry?.path();
             if fs::read_link(&path).is_ok_and(|target| target.starts_with(logs)) {
                 fs::remove_file(&path)?;
@@ -84,6 +81,11 @@ impl Hands {
         }
         Ok(())
     }
+}
+
+/// What is not there needs no removal.
+fn absent(why: io::Error) -> io::Result<()> {
+    if why.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(why) }
 }
 
 /// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` as the containers see them; a hosts file in the kubelet's words.

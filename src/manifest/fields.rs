@@ -158,7 +158,9 @@ const TABLE: &[Row] = &[
     row("spec.containers[].workingDir", Yes, &[]),
     row(
         "spec.containers[].tty",
-        Refuse("is not supported yet: remove it; podinit exec -it gives a command in the container a terminal"),
+        Refuse(
+            "is not supported yet: remove it; podinit exec -it gives a command in the container a terminal",
+        ),
         &["false"],
     ),
     row("spec.containers[].terminationMessagePath", Yes, &[]),
