@@ -6,7 +6,6 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -37,12 +36,11 @@ pub fn resumed() -> Option<u32> {
 /// From here on a panic or a fatal signal re-executes this binary with the same arguments.
 pub fn arm() {
     let deaths = resumed().unwrap_or(0) + 1;
-    // As bytes: the kernel hands on any word of its command line, and the calls for text panic at one that is none.
-    let argv = std::env::args_os().filter_map(|word| CString::new(word.into_vec()).ok()).collect();
-    let envp = std::env::vars_os()
+    let argv = std::env::args().filter_map(|word| CString::new(word).ok()).collect();
+    let envp = std::env::vars()
         .filter(|(name, _)| name != RESUME)
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .chain([format!("{RESUME}={deaths}").into_bytes()])
+        .map(|(name, value)| format!("{name}={value}"))
+        .chain([format!("{RESUME}={deaths}")])
         .filter_map(|word| CString::new(word).ok())
         .collect();
     let image = IMAGE.get_or_init(|| Image { argv, envp });

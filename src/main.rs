@@ -9,14 +9,7 @@ fn main() {
     if std::process::id() == 1 {
         init::board();
     }
-    let words = std::env::args_os().skip(1).map(std::ffi::OsString::into_string);
-    let args: Vec<String> = match words.collect() {
-        Ok(args) => args,
-        Err(word) => {
-            eprintln!("podinit: argument {word:?} is not UTF-8");
-            exit(2);
-        }
-    };
+    let args: Vec<String> = std::env::args().skip(1).collect();
     let code = match args.first().map(String::as_str) {
         Some("run") => init::run(&args[1..]),
         Some(name) if helper::NAMES.contains(&name) => helper::run(name, &args[1..]),

@@ -79,7 +79,7 @@ impl Hands {
             }
             Action::Start { uid, container, run } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
-                    hands.start(pod, container, *run)
+                    hands.start(pod, container, *run, &world.streams)
                 })
             }
             Action::Signal { uid, container, run, kill } => {

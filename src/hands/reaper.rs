@@ -59,10 +59,11 @@ impl Hands {
     /// For a new life: the children of the world that are none of ours any more, because the former life reaped them
     /// and died before it noted that down. Start helpers are met first.
     pub fn missed(&self, world: &World) -> Vec<(i32, Ended)> {
+        let ours = world.helpers.values().copied();
         let live = || runs(world).filter(|(_, _, run)| run.live());
         let helpers = live().filter_map(|(_, _, run)| run.helper);
         let firsts = live().filter_map(|(_, _, run)| run.started.map(|(_, pid)| pid));
-        let gone = helpers.chain(firsts).filter(|pid| child(*pid) == Child::Unknown);
+        let gone = ours.chain(helpers).chain(firsts).filter(|pid| !is_child(*pid));
         gone.map(|pid| (pid, UNSEEN)).collect()
     }
 
@@ -103,7 +104,7 @@ impl Hands {
                 let started = Fact::Started { uid, container: name, run: run.number, pid: first };
                 // An orphan of this number may have been another process, long ago: the kernel is asked.
                 let orphan = self.orphans.remove(&first);
-                let gone = (child(first) == Child::Unknown).then(|| orphan.unwrap_or(UNSEEN));
+                let gone = (!is_child(first)).then(|| orphan.unwrap_or(UNSEEN));
                 let exited = gone.map(|ended| self.exited(pod, container, run.number, ended));
                 return [started].into_iter().chain(exited).collect();
             }
@@ -125,6 +126,11 @@ impl Hands {
         let exit = self.exit(&pod.spec, container, number, ended.code, ended.signal);
         Fact::Exited { uid: pod.spec.uid.clone(), container: container.name.clone(), run: number, exit }
     }
+}
+
+/// Whether it is a child of ours, running or ended, and not reaped yet.
+pub(super) fn is_child(pid: i32) -> bool {
+    child(pid) != Child::Unknown
 }
 
 /// What the kernel knows of this child.
@@ -181,6 +187,7 @@ mod tests {
     use crate::pod::spec::RestartPolicy;
 
     /// Runs a shell line as a child of ours and waits until it is a zombie.
+    #[allow(clippy::zombie_processes)]
     fn zombie(line: &str) -> i32 {
         let child = Command::new("/bin/sh").args(["-c", line]).spawn().expect("a shell");
         let pid = child.id() as i32;

@@ -1,5 +1,6 @@
 //! One run of a container: its image, its start, signals, and the clean-up.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::{Read, Seek, SeekFrom};
@@ -46,11 +47,24 @@ impl Hands {
         vec![fact]
     }
 
-    pub(super) fn start(&mut self, pod: &PodFacts, container: &Container, number: u32) -> Vec<Fact> {
+    pub(super) fn start(
+        &mut self,
+        pod: &PodFacts,
+        container: &Container,
+        number: u32,
+        streams: &BTreeMap<String, Stream>,
+    ) -> Vec<Fact> {
         let paths = paths::run(&self.config, &pod.spec, &container.name, number);
         // An earlier life may have died between an action and its fact: nothing of it may stand in the way.
         self.scrub(&paths);
-        match self.try_start(&pod.spec, container, number, &paths) {
+        let started = if streams.contains_key(&paths.id) {
+            // A pod that came back under its uid, or a start that a death of ours cut off: two streams of one name
+            // would close each other's pipes. The next run has another name.
+            Err(ours(io::Error::other("the output of a former run of this number is not all in its log yet")))
+        } else {
+            self.try_start(&pod.spec, container, number, &paths)
+        };
+        match started {
             Ok(facts) => facts,
             Err(why) => {
                 self.scrub(&paths);
@@ -283,7 +297,7 @@ impl Hands {
 /// The limits of a container in OCI's numbers. Static pods get no swap, and an OOM kill takes the whole container.
 fn limits(pod: &Pod, container: &Container, memory_total: u64) -> Limits {
     let values = resources::container_limits(container);
-    let mut unified = std::collections::BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
+    let mut unified = BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
     if values.memory.is_some() {
         unified.insert("memory.swap.max".to_owned(), "0".to_owned());
     }
@@ -363,4 +377,34 @@ fn create_error(why: impl std::fmt::Display) -> StartError {
 /// No process, no pipe: the machine is short of something, and the container is not to blame.
 fn ours(why: io::Error) -> StartError {
     StartError { reason: "RunContainerError".into(), message: why.to_string(), ours: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Tick;
+    use crate::config::Config;
+    use crate::pod::sample;
+    use crate::pod::spec::RestartPolicy;
+
+    #[test]
+    fn a_uid_that_came_back_closed_the_pipes_of_its_former_run() {
+        let folder = std::env::temp_dir().join(format!("podinit-run-{}", std::process::id()));
+        let below = |name: &str| folder.join(name);
+        let config =
+            Config { run: below("run"), root: below("root"), cgroup: below("cgroup"), ..Config::default() };
+        let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
+        let id = paths::run(&config, &pod.spec, "c", 0).id;
+        let streams = BTreeMap::from([(id, Stream { log: "0.log".into(), fds: vec![] })]);
+        let told =
+            |run| match Hands::idle(&config).start(&pod, &pod.spec.containers[0], run, &streams).remove(0) {
+                Fact::StartFailed { why, .. } => (why.ours, why.message),
+                other => panic!("{other:?}"),
+            };
+        let (ours, message) = told(0);
+        assert!(ours && message.contains("former run"), "{message}");
+        // The next one fails only for want of an image.
+        let (ours, message) = told(1);
+        assert!(!ours && message.contains("store"), "{message}");
+    }
 }

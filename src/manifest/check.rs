@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_hostname_is_cut_as_the_kubelet_cuts_it() {
         let node = yaml::read("a: 1", 1).unwrap().unwrap();
-        let mut report = Report::new("f", &node);
+        let mut report = Report::new("f", &node, 0);
         let eight = "1234567.";
         let table = [
             ("test.pod.hostname".to_owned(), "test.pod.hostname".to_owned()),

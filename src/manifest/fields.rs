@@ -421,7 +421,7 @@ spec:
 status: {}
 ";
         let node = yaml::read(text, 1).unwrap().unwrap();
-        let mut report = Report::new("f", &node);
+        let mut report = Report::new("f", &node, 0);
         check(&mut report, &HashSet::new());
         assert_eq!(report.into_problems(), []);
     }

@@ -81,7 +81,7 @@ fn read(text: &[u8], file: &str, path: &str, node: &str) -> Read {
         let origin = if index == 0 { file.into() } else { format!("{file}#{}", index + 1) };
         let document = match piece.read {
             Ok(root) => {
-                let mut report = Report::new(file, &root);
+                let mut report = Report::new(file, &root, read.problems.len());
                 let pod = document(&mut report, &origin, path, node);
                 let line = root.line_of(&Path::of("metadata.name"));
                 let taken = pod.map(|pod| Taken { pod: Arc::new(pod), file: file.into(), line });

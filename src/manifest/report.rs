@@ -3,20 +3,30 @@
 use super::tree::{Node, Path};
 use crate::pod::spec::Problem;
 
-/// How many findings of one document are told: a hostile one could have hundreds of thousands.
-const MOST: usize = 100;
+/// How many findings of one file are told, and of each document at least one: a hostile file could have hundreds of
+/// thousands, and each costs PID 1 its time.
+pub const MOST: usize = 100;
 
 /// The findings of one document.
 pub struct Report<'d> {
     file: &'d str,
     root: &'d Node,
     found: Vec<(Path, Problem)>,
+    /// How many may be told.
+    room: usize,
     refused: bool,
 }
 
 impl<'d> Report<'d> {
-    pub fn new(file: &'d str, root: &'d Node) -> Self {
-        Report { file, root, found: Vec::new(), refused: false }
+    /// `told`: how many findings the file has already.
+    pub fn new(file: &'d str, root: &'d Node, told: usize) -> Self {
+        let room = MOST.saturating_sub(told).max(1);
+        Report { file, root, found: Vec::new(), room, refused: false }
+    }
+
+    /// Whether no further finding will be told, so that its words need not be made.
+    pub fn full(&self) -> bool {
+        self.found.len() >= self.room
     }
 
     pub fn root(&self) -> &'d Node {
@@ -25,6 +35,10 @@ impl<'d> Report<'d> {
 
     /// The document cannot be taken. What follows from a refusal already made is not told again.
     pub fn refuse(&mut self, path: &Path, message: impl Into<String>) {
+        if self.full() {
+            self.refused = true;
+            return;
+        }
         let told = |(earlier, problem): &(Path, Problem)| problem.refused && path.within(earlier);
         if !self.found.iter().any(told) {
             self.add(path, message.into(), true);
@@ -33,7 +47,7 @@ impl<'d> Report<'d> {
 
     /// The document is taken, but its author should know.
     pub fn warn(&mut self, path: &Path, message: impl Into<String>) {
-        if !self.found.iter().any(|(earlier, _)| earlier == path) {
+        if !self.full() && !self.found.iter().any(|(earlier, _)| earlier == path) {
             self.add(path, message.into(), false);
         }
     }
@@ -56,13 +70,9 @@ impl<'d> Report<'d> {
 
     fn add(&mut self, path: &Path, message: String, refused: bool) {
         self.refused |= refused;
-        if self.found.len() >= MOST {
-            return;
-        }
-        let message = match self.found.len() + 1 {
-            MOST => format!("{message} (and what follows is not told: mend these first)"),
-            _ => message,
-        };
+        let last = self.found.len() + 1 == self.room;
+        let more = if last { " (and what follows is not told: mend these first)" } else { "" };
+        let message = format!("{message}{more}");
         let line = self.root.line_of(path);
         let problem = Problem { file: self.file.into(), line, field: path.to_string(), message, refused };
         self.found.push((path.clone(), problem));

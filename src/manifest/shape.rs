@@ -355,6 +355,10 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
 impl Entries<'_, '_, '_> {
     fn unknown(&self, entry: &Entry, fields: &[&str]) {
         let path = self.shape.trail.path().entry(&entry.key);
+        if self.shape.findings.borrow().report.full() {
+            self.shape.findings.borrow_mut().unknown.insert(path);
+            return;
+        }
         let cure = match nearest(&entry.key, fields) {
             Some(field) => format!("did you mean {field}?"),
             None => "it has no effect".into(),
@@ -406,7 +410,7 @@ mod tests {
 
     fn problems(text: &str) -> Vec<String> {
         let node = yaml::read(text, 1).unwrap().unwrap();
-        let mut report = Report::new("f", &node);
+        let mut report = Report::new("f", &node, 0);
         let _: (Option<Pod>, _) = shape(&mut report);
         report.into_problems().iter().map(ToString::to_string).collect()
     }
@@ -484,7 +488,7 @@ mod tests {
     fn all_are_found_at_once_and_what_is_right_is_kept() {
         let text = "metadata:\n name: a\n labels: {a: , b: 1}\nspec:\n hostNetwork: 1\n restartPolcy: Never\n containers:\n - name: x\n   image: 5\n   resources: {limits: {cpu: 0.5, memory: 64Mi}}\n   evn: []\n   foobarbaz: 1\n";
         let node = yaml::read(text, 1).unwrap().unwrap();
-        let mut report = Report::new("f", &node);
+        let mut report = Report::new("f", &node, 0);
         let (pod, unknown) = shape::<Pod>(&mut report);
         let found: Vec<String> = report.into_problems().iter().map(ToString::to_string).collect();
         assert_eq!(

@@ -305,3 +305,13 @@ fn a_pod_survives_its_way_through_the_ledger() {
     let back: Pod = serde_json::from_slice(&serde_json::to_vec(&pod).unwrap()).unwrap();
     assert_eq!(back, pod);
 }
+
+/// One was told a hundred thousand findings of such a file, and PID 1 was busy for most of a minute.
+#[test]
+fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
+    let wrong: String = (0..50).map(|n| format!("wrong{n}: 1, ")).collect();
+    let bad = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{{wrong}}}\n---\n");
+    let read = read(bad.repeat(50).as_bytes(), "f", "/f", "n");
+    assert_eq!(read.documents.iter().filter(|document| document.taken.is_some()).count(), 0);
+    assert_eq!(read.problems.len(), report::MOST + 48);
+}
