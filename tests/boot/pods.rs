@@ -325,7 +325,7 @@ fn limits_hold_and_the_grace_ends() {
     let id = status(&all, "limited", "gentle").container_id.clone().expect("an id");
     let id = id.rsplit('/').next().expect("an id");
     let files = "cat cpu.max cpu.weight memory.max memory.swap.max memory.oom.group pids.max";
-    assert_eq!(ctl(board, &format!("cd {group}/{id}; {files}")), "50000 100000\n10\n67108864\n0\n1\nmax");
+    assert_eq!(ctl(board, &format!("cd {group}/{id}; {files}")), "50000 100000\n35\n67108864\n0\n1\nmax");
     let forks = inside(board, "limited -c gentle", "for i in $(busybox seq 60); do sleep 5 & done 2>&1");
     assert!(forks.contains("fork"), "{forks}");
 
