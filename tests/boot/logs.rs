@@ -29,7 +29,10 @@ fn logs_are_the_kubelets_and_a_killed_logger_loses_nothing() {
         .config(config)
         .append("podinit.faults=1")
         .manifest("again.yaml", AGAIN)
-        .manifest("tick.yaml", &one("tick", "Always", "n=0; while :; do echo tick $n; n=$((n + 1)); sleep 1; done"))
+        .manifest(
+            "tick.yaml",
+            &one("tick", "Always", "n=0; while :; do echo tick $n; n=$((n + 1)); sleep 1; done"),
+        )
         .manifest(".writer", &one("writer", "Always", WRITER))
         .boot();
     let board = &mut board;
@@ -44,11 +47,13 @@ fn logs_are_the_kubelets_and_a_killed_logger_loses_nothing() {
     let id = status(&all, "again", "main").container_id.clone().expect("an id");
     let id = id.rsplit('/').next().expect("an id").to_owned();
     let folder = format!("/var/log/pods/default_again-podinit_{uid}/main");
-    assert_eq!(ctl(board, &format!("ls /host{folder}")), "0.log\n1.log");
-    let link = ctl(board, &format!("busybox readlink /host/var/log/containers/again-podinit_default_main-{id}.log"));
+    assert_eq!(ctl(board, &format!("ls -1 /host{folder}")), "0.log\n1.log");
+    let link =
+        ctl(board, &format!("busybox readlink /host/var/log/containers/again-podinit_default_main-{id}.log"));
     assert_eq!(link, format!("{folder}/1.log"));
     let records = ctl(board, &format!("cat /host{folder}/0.log"));
-    let mut tags: Vec<_> = records.lines().filter_map(|line| line.split_once(' ')).map(|(_, rest)| rest).collect();
+    let mut tags: Vec<_> =
+        records.lines().filter_map(|line| line.split_once(' ')).map(|(_, rest)| rest).collect();
     tags.sort_unstable();
     assert_eq!(tags, ["stderr F trouble", "stdout F run 0", "stdout F whole", "stdout P half"], "{records}");
     assert_eq!(ctl(board, &format!("busybox stat -c %a /host{folder}/0.log")), "640");
@@ -65,7 +70,9 @@ fn logs_are_the_kubelets_and_a_killed_logger_loses_nothing() {
     assert!(!has(&since, "tick 0") && has(&board.ask("logs tick --since=1h"), "tick 0"), "{since}");
     let (follow, _) = board.say("logs -f tick --tail=0");
     board.wait_from(follow, "tick 5");
+    let interrupted = board.mark();
     board.keys("\x03");
+    board.wait_from(interrupted, "podinit> ");
     assert!(board.ask("logs nobody").contains("not found"));
 
     // A logger that dies at many moments, under a container that writes all the time.
@@ -84,9 +91,15 @@ fn logs_are_the_kubelets_and_a_killed_logger_loses_nothing() {
     let seen = ctl(board, &format!("busybox chroot /host /init logs writer | {check}"));
     assert_eq!(seen, "1 1 0", "enough lines, the end once, and none lost or doubled");
     let files = "cd /host/var/log/pods/default_writer*/main";
-    let read = "for f in $(ls -v 0.log.* ); do case $f in *.gz) busybox zcat $f;; *) cat $f;; esac; done; cat 0.log";
+    let read =
+        "for f in $(ls -v 0.log.* ); do case $f in *.gz) busybox zcat $f;; *) cat $f;; esac; done; cat 0.log";
     let strip = "busybox sed -nE 's/^[0-9]{4}-[0-9-]+T[0-9:.]+(Z|[+-][0-9:]+) stdout [FP] //p'";
-    let whole = ctl(board, &format!("{files}; ({read}) | {strip} | busybox tr -d '\\n' | busybox sed 's/line /\\nline /g; s/end /\\nend /' | busybox sed 1d | {check}"));
+    let whole = ctl(
+        board,
+        &format!(
+            "{files}; ({read}) | {strip} | busybox tr -d '\\n' | busybox sed 's/line /\\nline /g; s/end /\\nend /' | busybox sed 1d | {check}"
+        ),
+    );
     assert_eq!(whole, "1 1 0", "the files hold the same");
     let large = "ls | busybox wc -l; busybox find . -size +100k";
     let rotated = ctl(board, &format!("{files}; {large}"));

@@ -45,10 +45,13 @@ fn manifests_come_change_break_and_go() {
     let first = uid(board, "web");
 
     // Touched, or only a comment more: nothing happens.
-    let mark = there(board, "touch web.yaml; (echo \"# comment\"; cat .web1) >.t; mv .t web.yaml; cp .last last.yaml");
+    let mark = there(
+        board,
+        "touch web.yaml; (echo \"# comment\"; cat .web1) >.t; mv .t web.yaml; cp .last last.yaml",
+    );
     board.wait_from(mark, "last-podinit/main: started");
     assert_eq!(uid(board, "web"), first);
-    assert!(!board.console()[mark..].contains("web-podinit"), "a comment touched the pod");
+    assert!(!board.console()[mark..].contains("default/web-podinit"), "a comment touched the pod");
 
     // Changed: replaced, as soon as the old one is gone.
     let mark = there(board, "cp .web2 .t; mv .t web.yaml");
