@@ -12,7 +12,7 @@ spec:
   - name: main
     image: podinit.dev/demo:1
     command: [sh, -c]
-    args: ['n=$(cat /d/n || echo 0); echo run $n; echo $((n + 1)) >/d/n; echo trouble >&2; busybox printf whole\\\\nhalf; [ $n = 0 ] && exit 1; sleep 1000']
+    args: ['n=0; [ -e /d/n ] && n=$(cat /d/n); echo run $n; echo $((n + 1)) >/d/n; echo trouble >&2; busybox printf whole\\\\nhalf; [ $n = 0 ] && exit 1; sleep 1000']
     volumeMounts: [{name: d, mountPath: /d}]
   volumes: [{name: d, emptyDir: {}}]
 ";

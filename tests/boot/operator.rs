@@ -84,6 +84,9 @@ fn the_operator_is_answered_truthfully() {
     let (mark, _) = board.wait_from(mark, "exit code 3");
     board.wait_from(mark, "podinit> ");
 
+    let signals = crate::pods::inside(board, "web", "busybox grep -E 'SigBlk|SigIgn' /proc/1/status");
+    assert_eq!(signals.matches("0000000000000000").count(), 2, "{signals}");
+
     // The pid that the console told is that of the container's first process.
     let command = format!("busybox tr '\\0' ' ' </host/proc/{pid}/cmdline");
     assert_eq!(crate::pods::ctl(board, &command), "sleep 1000");

@@ -176,8 +176,6 @@ fn containers_of_a_pod_share_what_they_should_and_leave_nothing() {
     let written = inside(board, "share -c b", "echo no >/ro/x || echo refused; echo yes >/rw/x; cat /ro/x");
     assert!(written.contains("Read-only file system\nrefused\nyes"), "{written}");
     assert_eq!(ctl(board, "cat /host/var/shared/x"), "yes");
-    let signals = ctl(board, "busybox grep -E 'SigBlk|SigIgn' /proc/1/status");
-    assert_eq!(signals.matches("0000000000000000").count(), 2, "{signals}");
 
     let uid = pods(board, |_| true);
     let uid = named(&uid, "share").metadata.uid.clone().expect("a uid");
