@@ -8,6 +8,7 @@
 use std::ffi::CString;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
@@ -17,15 +18,22 @@ pub const RESUME: &str = "PODINIT_RESUME";
 /// Deaths in a row after which the facts themselves are suspected and not read again.
 pub const SUSPECT: u32 = 5;
 
+/// A life that lasted so long was a good one: the deaths before it are forgiven.
+const STABLE: Duration = Duration::from_secs(60);
+
 /// Everything that execve(2) needs, made ahead: a signal handler may not allocate.
 struct Image {
     argv: Vec<CString>,
     envp: Vec<CString>,
+    /// The same, but the next death is the first in its row.
+    forgiven: Vec<CString>,
 }
 
 static IMAGE: OnceLock<Image> = OnceLock::new();
 static ARGV: AtomicPtr<*const libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
 static ENVP: AtomicPtr<*const libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
+static FORGIVEN: AtomicPtr<*const libc::c_char> = AtomicPtr::new(std::ptr::null_mut());
+static BORN: OnceLock<Instant> = OnceLock::new();
 static DYING: AtomicBool = AtomicBool::new(false);
 
 /// How this process came to be: None at a first start, else how many deaths in a row it follows.
@@ -37,15 +45,11 @@ pub fn resumed() -> Option<u32> {
 pub fn arm() {
     let deaths = resumed().unwrap_or(0) + 1;
     let argv = std::env::args().filter_map(|word| CString::new(word).ok()).collect();
-    let envp = std::env::vars()
-        .filter(|(name, _)| name != RESUME)
-        .map(|(name, value)| format!("{name}={value}"))
-        .chain([format!("{RESUME}={deaths}")])
-        .filter_map(|word| CString::new(word).ok())
-        .collect();
-    let image = IMAGE.get_or_init(|| Image { argv, envp });
+    let image = IMAGE.get_or_init(|| Image { argv, envp: environment(deaths), forgiven: environment(1) });
     ARGV.store(leak(&image.argv), Ordering::SeqCst);
     ENVP.store(leak(&image.envp), Ordering::SeqCst);
+    FORGIVEN.store(leak(&image.forgiven), Ordering::SeqCst);
+    BORN.get_or_init(Instant::now);
     std::panic::set_hook(Box::new(|panic| {
         // One write, no lock that the dying code may hold.
         let place = panic.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
@@ -65,6 +69,32 @@ pub fn arm() {
         // SAFETY: the handler only calls async-signal-safe functions.
         let _ = unsafe { sigaction(signal, &action) };
     }
+}
+
+/// Forgives the former deaths once this life has lasted for a minute. To be called at each turn, before its work: no
+/// timer is needed, since only a turn can die.
+pub fn grow_old() {
+    if BORN.get().is_some_and(|born| born.elapsed() >= STABLE) {
+        forgive();
+    }
+}
+
+/// The next death counts as the first: a minute was lived, or a test asked for the death.
+pub fn forgive() {
+    let forgiven = FORGIVEN.load(Ordering::SeqCst);
+    if !forgiven.is_null() {
+        ENVP.store(forgiven, Ordering::SeqCst);
+    }
+}
+
+/// Our environment for a life that follows this many deaths.
+fn environment(deaths: u32) -> Vec<CString> {
+    std::env::vars()
+        .filter(|(name, _)| name != RESUME)
+        .map(|(name, value)| format!("{name}={value}"))
+        .chain([format!("{RESUME}={deaths}")])
+        .filter_map(|word| CString::new(word).ok())
+        .collect()
 }
 
 /// Re-executes this binary now: an upgrade, or the end of a life. Returns only when execve fails.

@@ -15,6 +15,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, close};
 
 use super::Hands;
+use super::reaper::is_child;
 use crate::clock::Tick;
 use crate::logs::{self, Report};
 use crate::pod::facts::Stream;
@@ -110,11 +111,13 @@ impl Hands {
         (facts, wake_at)
     }
 
-    /// A later life: the former one's helpers hold sockets whose other ends died with it.
+    /// A later life: the logger's socket died with the former one, so there must be a new logger. The other helpers
+    /// live on, as the containers do.
     pub fn resume(&mut self, mut world: World) -> World {
-        for (_, pid) in std::mem::take(&mut world.helpers) {
+        if let Some(pid) = world.helpers.remove("logger") {
             let pid = Pid::from_raw(pid);
-            if kill(pid, Signal::SIGKILL).is_ok() {
+            // Only a child of ours: one that was reaped already may have left its number to somebody else.
+            if is_child(pid.as_raw()) && kill(pid, Signal::SIGKILL).is_ok() {
                 let _ = waitpid(pid, None);
             }
         }

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use nix::poll::PollFlags;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::clock::Tick;
 use crate::config::Config;
@@ -21,6 +19,8 @@ use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pod::{Desired, Fact, World, plan};
 use crate::senses::{News, Senses};
+
+use super::doom::Doom;
 
 /// A turn that does more than this many things is not getting anywhere: it is said, and looked at again a second later.
 const BUSY: usize = 20_000;
@@ -39,6 +39,8 @@ pub struct Agent {
     pub(super) sessions: BTreeMap<i32, (Session, Option<ConnectionId>)>,
     /// How the machine is to end, and since when.
     pub(super) ending: Option<(Power, Tick)>,
+    /// Start helpers that a test wants killed.
+    pub(super) doom: Doom,
     desired: Desired,
     ledger: Option<Ledger>,
     dir: Dir,
@@ -73,6 +75,7 @@ impl Agent {
             operator,
             sessions: BTreeMap::new(),
             ending: None,
+            doom: Doom::default(),
             desired,
             ledger,
             dir,
@@ -101,6 +104,7 @@ impl Agent {
             }
             let polled = self.polled();
             let news = self.senses.wait(wake_at, &polled);
+            fatal::grow_old();
             self.look(news);
         }
     }
@@ -133,6 +137,7 @@ impl Agent {
     /// Does everything that is due. Returns when to look again.
     fn turn(&mut self) -> Option<Tick> {
         let listing = self.list();
+        self.doom.strike(&self.world, Tick::now());
         let mut wake_at = None;
         for step in 0.. {
             let now = Tick::now();
@@ -145,6 +150,7 @@ impl Agent {
                 break;
             }
             for fact in self.hands.carry_out(action, &self.world) {
+                self.doom.choose(&fact);
                 self.learn(fact);
             }
         }
@@ -153,7 +159,7 @@ impl Agent {
             self.learn(fact);
         }
         let deadline = self.ending.map(|(_, since)| since + self.config.ending_grace + LAST_CALL);
-        [wake_at, upkeep, listing, deadline].into_iter().flatten().min()
+        [wake_at, upkeep, listing, deadline, self.doom.next()].into_iter().flatten().min()
     }
 
     /// Lists the manifests when it is time, or when they changed. Returns when it is time again.
@@ -237,8 +243,8 @@ impl Agent {
 
     /// The end of `podinit run`: nothing of it stays. Whether all pods had ended.
     pub fn leave(&mut self) -> bool {
-        for pid in std::mem::take(&mut self.sessions).into_keys() {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        for (session, _) in std::mem::take(&mut self.sessions).into_values() {
+            session.kill();
         }
         self.operator = None;
         self.hands.leave(&self.world);

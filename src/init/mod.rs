@@ -1,6 +1,7 @@
 //! PID 1's life: boot, the loop, the end. The same loop serves `podinit run` without the machine's duties.
 
 mod agent;
+mod doom;
 mod end;
 mod orders;
 

@@ -91,6 +91,9 @@ fn signal(signal: Signal) {
 /// What stays mounted: the machine needs it to the last line, and it holds nothing that lasts.
 const KEPT: &[&str] = &["/", "/proc", "/sys", "/dev"];
 
+/// File systems that hold nothing on a disk: a remount would change nothing.
+const IN_MEMORY: &[&str] = &["tmpfs", "ramfs", "devtmpfs", "proc", "sysfs", "nsfs", "cgroup2"];
+
 /// Unmounts in reverse order of mounting, again and again while it frees more (a loop device holds its file's mount);
 /// what is still held is remounted read-only, so that its journal is clean.
 fn unmount() {
@@ -105,7 +108,8 @@ fn unmount() {
             break;
         }
     }
-    for target in targets(&fs::read_to_string("/proc/self/mounts").unwrap_or_default()).iter().rev() {
+    for target in targets(&on_disk(&fs::read_to_string("/proc/self/mounts").unwrap_or_default())).iter().rev()
+    {
         let below_kept = ["/proc/", "/sys/", "/dev/"].iter().any(|kept| target.starts_with(kept));
         if KEPT.contains(&target.as_str()) || below_kept {
             continue;
@@ -133,6 +137,13 @@ fn free_loops() {
     }
 }
 
+/// The lines of /proc/self/mounts that must be remounted where they cannot be unmounted.
+fn on_disk(mounts: &str) -> String {
+    let kept =
+        mounts.lines().filter(|line| !line.split(' ').nth(2).is_some_and(|kind| IN_MEMORY.contains(&kind)));
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
 /// The mount points of /proc/self/mounts, in order, their octal escapes resolved.
 fn targets(mounts: &str) -> Vec<String> {
     mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(unescape).collect()
@@ -155,6 +166,12 @@ mod tests {
         let text =
             "proc /proc proc rw 0 0\n/dev/vda /data ext4 rw 0 0\nnone /mnt/a\\040b tmpfs rw 0 0\nbroken\n";
         assert_eq!(targets(text), ["/proc", "/data", "/mnt/a b"]);
+    }
+
+    #[test]
+    fn a_busy_tmpfs_is_not_warned_about() {
+        let text = "tmpfs /run tmpfs rw 0 0\n/dev/vda /data ext4 rw 0 0\nnsfs /run/x nsfs rw 0 0\n";
+        assert_eq!(targets(&on_disk(text)), ["/data"]);
     }
 
     #[test]

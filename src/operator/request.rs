@@ -63,6 +63,8 @@ pub enum Fault {
     Abort,
     /// SIGKILL to the logger helper.
     KillLogger,
+    /// SIGKILL to each of the next 100 start helpers, at a random moment.
+    KillStarts,
 }
 
 /// What PID 1 says.

@@ -7,6 +7,7 @@ mod manifests;
 mod operator;
 mod pods;
 mod qemu;
+mod robust;
 
 use qemu::board;
 
