@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::pod::spec::{HostPathType, Mount, VolumeSource};
+use crate::pod::spec::{HostPathType, Medium, Mount, VolumeSource};
 use crate::pod::{Container, Pod};
 
 /// Makes the pod's volumes; what is there already stays as it is. A memory volume has at most `memory_bound` bytes.
@@ -25,13 +25,16 @@ pub fn set_up(pod: &Pod, root: &Path, memory_bound: u64) -> Result<(), String> {
     for volume in &pod.volumes {
         let named = |why: String| format!("volume {:?}: {why}", volume.name);
         match &volume.source {
-            VolumeSource::EmptyDir { memory, limit } => {
+            VolumeSource::EmptyDir { medium, limit } => {
                 let dir = empty_dir(root, &pod.uid, &volume.name);
-                let size =
-                    memory.then(|| limit.filter(|&limit| limit > 0).unwrap_or(u64::MAX).min(memory_bound));
+                let size = (*medium == Medium::Memory)
+                    .then(|| limit.filter(|&limit| limit > 0).unwrap_or(u64::MAX).min(memory_bound));
                 make_empty(&dir, size).map_err(|error| named(format!("{}: {error}", dir.display())))?;
             }
             VolumeSource::HostPath { path, kind } => check(Path::new(path), *kind).map_err(named)?,
+            VolumeSource::Projected { .. } | VolumeSource::Image { .. } => {
+                return Err(named("is of a kind that is not supported yet".into()));
+            }
         }
     }
     Ok(())
@@ -49,7 +52,9 @@ pub fn source(
     let base = match volume.map(|volume| &volume.source) {
         Some(VolumeSource::EmptyDir { .. }) => empty_dir(root, &pod.uid, &mount.volume),
         Some(VolumeSource::HostPath { path, .. }) => PathBuf::from(path),
-        None => return Err(format!("volume {:?} not found", mount.volume)),
+        Some(VolumeSource::Projected { .. } | VolumeSource::Image { .. }) | None => {
+            return Err(format!("volume {:?} not found", mount.volume));
+        }
     };
     let sub = mount.sub_path.as_deref().unwrap_or_default();
     if sub.is_empty() {

@@ -62,6 +62,7 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
         containers: spec.containers.iter().map(container).collect(),
         volumes: vec![],
         object,
+        ..Pod::default()
     };
     PodFacts {
         spec: Arc::new(pod),
@@ -70,6 +71,7 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
         sandbox: Sandbox::Ready { since: Tick::seconds(admitted), ip: None },
         containers: BTreeMap::new(),
         stuck: None,
+        projected: None,
     }
 }
 
@@ -89,6 +91,8 @@ fn ran(number: u32, started: u64, ended: Option<(u64, i32)>) -> Run {
             (Tick::seconds(at), Exit { code, signal: None, oom: code == 137, message: String::new() })
         }),
         cleaned: false,
+        verdicts: Default::default(),
+        hooks: Default::default(),
     }
 }
 

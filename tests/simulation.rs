@@ -120,7 +120,7 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             return Err(format!("two actions on {uid}/{container}: {actions:?}"));
         }
         let known = world.pods.get(uid);
-        if known.is_some() == matches!(action, Action::Admit(_)) {
+        if known.is_some() == matches!(action, Action::Admit(_) | Action::Reject { .. }) {
             return Err(format!("{action:?} of a pod that is there, or not there"));
         }
         let run = known.and_then(|pod| pod.run(container));
@@ -132,7 +132,15 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             Action::Signal { .. } => run.is_some_and(|run| run.live()),
             Action::Clean { .. } => run.is_some_and(|run| !run.live() && !run.cleaned),
             Action::TearDown { .. } => known.is_some_and(|pod| pod.runs().all(|(_, run)| run.cleaned)),
-            Action::Admit(_) | Action::Dismiss { .. } | Action::SetUp { .. } | Action::Find { .. } => true,
+            Action::Hook { run: number, .. } => {
+                run.is_some_and(|run| run.live() && run.started.is_some() && run.number == *number)
+            }
+            Action::Admit(_)
+            | Action::Reject { .. }
+            | Action::Project { .. }
+            | Action::Dismiss { .. }
+            | Action::SetUp { .. }
+            | Action::Find { .. } => true,
         };
         if !fits {
             return Err(format!("{action:?} does not fit {run:?}"));

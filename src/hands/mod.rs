@@ -70,6 +70,12 @@ impl Hands {
         match action {
             Action::Admit(pod) => vec![Fact::Admitted { pod: pod.clone() }],
             Action::Dismiss { uid, why } => vec![Fact::Dismissed { uid: uid.clone(), why: *why }],
+            Action::Reject { pod, reason, message } => {
+                let (reason, message) = (reason.clone(), message.clone());
+                vec![Fact::Rejected { pod: pod.clone(), reason, message }]
+            }
+            // Not planned yet.
+            Action::Hook { .. } | Action::Project { .. } => Vec::new(),
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
             Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
             Action::Find { uid, container } => {

@@ -58,18 +58,16 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
     let init = each(spec.init_containers.as_deref().unwrap_or_default(), Path::of("spec.initContainers"));
     let containers = each(&spec.containers, Path::of("spec.containers"));
     Pod {
-        uid: String::new(),
         namespace,
         hostname: hostname(report, spec, &name, node),
         name,
-        origin: String::new(),
         restart: restart.unwrap_or(RestartPolicy::Always),
         grace: grace(report, spec),
         host_network,
         init,
         containers,
         volumes,
-        object: k8s::Pod::default(),
+        ..Pod::default()
     }
 }
 

@@ -99,7 +99,7 @@ impl Dir {
         }
         let pods = unique(all, &mut problems);
         problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        Listing { pods, problems }
+        Listing { pods, configs: Vec::new(), problems }
     }
 
     fn refresh(&mut self, found: Vec<(OsString, PathBuf)>, problems: &mut Vec<Problem>) {

@@ -67,6 +67,7 @@ fn a_manifest_becomes_a_pod() {
         path: path.into(),
         read_only: false,
         sub_path: None,
+        ..Mount::default()
     };
     let prepare = Container {
         name: "prepare".into(),
@@ -81,6 +82,7 @@ fn a_manifest_becomes_a_pod() {
         tty: false,
         termination_path: "/dev/termination-log".into(),
         fallback_to_logs: false,
+        ..Container::default()
     };
     let var = |name: &str, value| EnvVar { name: name.into(), value };
     let resource = |container: &str, resource: &str, divisor: &str| EnvValue::Resource {
@@ -111,10 +113,12 @@ fn a_manifest_becomes_a_pod() {
             cpu_limit: Some(1500),
             memory_request: Some(64 << 20),
             memory_limit: Some(64 << 20),
+            ..Resources::default()
         },
         tty: false,
         termination_path: "/out".into(),
         fallback_to_logs: true,
+        ..Container::default()
     };
     let volume = |name: &str, source| Volume { name: name.into(), source };
     let host = VolumeSource::HostPath { path: "/var/lib/web".into(), kind: HostPathType::DirectoryOrCreate };
@@ -130,11 +134,15 @@ fn a_manifest_becomes_a_pod() {
         init: vec![prepare],
         containers: vec![nginx],
         volumes: vec![
-            volume("data", VolumeSource::EmptyDir { memory: true, limit: Some(1 << 20) }),
+            volume(
+                "data",
+                VolumeSource::EmptyDir { medium: crate::pod::spec::Medium::Memory, limit: Some(1 << 20) },
+            ),
             volume("host", host),
-            volume("bare", VolumeSource::EmptyDir { memory: false, limit: None }),
+            volume("bare", VolumeSource::EmptyDir { medium: crate::pod::spec::Medium::Disk, limit: None }),
         ],
         object: pod.object.clone(),
+        ..Pod::default()
     };
     assert_eq!(pod, expected);
 }

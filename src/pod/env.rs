@@ -133,6 +133,9 @@ fn environment(
                 resource_value(of, resource, divisor, allocatable)
                     .map_err(|why| format!("env {}: {why}", var.name))?
             }
+            EnvValue::Config { .. } | EnvValue::File { .. } => {
+                return Err(format!("env {}: not supported yet", var.name));
+            }
         };
         set(&mut env, &var.name, value);
     }

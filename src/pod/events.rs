@@ -1,6 +1,8 @@
 //! What `podinit get events` tells: derived when a fact is learned, in the kubelet's words.
 
-use super::facts::{EVENTS, Event, Fact, Image, PodFacts, StartError, World};
+use std::borrow::Cow;
+
+use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, StartError, World};
 use super::restart;
 use super::spec::{Container, Problem, PullPolicy};
 use crate::clock::Tick;
@@ -8,7 +10,7 @@ use crate::clock::Tick;
 /// What is new, before it is filed.
 struct News {
     warning: bool,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
 }
 
@@ -24,6 +26,10 @@ pub(super) fn refused(world: &mut World, problems: &[Problem], now: Tick) {
 
 /// Adds the events of a fact that the world has just learned.
 pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
+    if let Fact::Rejected { pod, reason, message } = fact {
+        let about = About { pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
+        return add(world, about, warning_as(reason.clone(), message.clone()), now);
+    }
     let Some((uid, container)) = subject(fact) else { return };
     let Some(pod) = world.pods.get(uid) else { return };
     let about = About { pod: pod.spec.full_name(), uid: uid.to_owned(), container: container.to_owned() };
@@ -37,6 +43,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
     match fact {
         Fact::Listed { .. }
         | Fact::Admitted { .. }
+        | Fact::Rejected { .. }
         | Fact::Helper { .. }
         | Fact::Piped { .. }
         | Fact::Drained { .. } => None,
@@ -44,12 +51,17 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::SetUp { uid, .. }
         | Fact::SetUpFailed { uid, .. }
         | Fact::TornDown { uid }
+        | Fact::Projected { uid, .. }
         | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
         | Fact::Starting { uid, container, .. }
         | Fact::Started { uid, container, .. }
         | Fact::StartFailed { uid, container, .. }
+        | Fact::Probed { uid, container, .. }
+        | Fact::ProbeFailed { uid, container, .. }
+        | Fact::Hooking { uid, container, .. }
+        | Fact::Hooked { uid, container, .. }
         | Fact::Signalled { uid, container, .. }
         | Fact::Exited { uid, container, .. }
         | Fact::Cleaned { uid, container, .. } => Some((uid, container)),
@@ -79,8 +91,15 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         Fact::TearDownFailed { why, .. } => {
             vec![warning("FailedKillPod", format!("error killing pod: {why}"))]
         }
+        Fact::ProbeFailed { probe, error, why, .. } => vec![unhealthy(*probe, *error, why)],
+        Fact::Hooked { hook, failed: Some(why), .. } => vec![hook_failed(*hook, why)],
         Fact::Listed { .. }
         | Fact::Admitted { .. }
+        | Fact::Rejected { .. }
+        | Fact::Projected { .. }
+        | Fact::Probed { .. }
+        | Fact::Hooking { .. }
+        | Fact::Hooked { .. }
         | Fact::Dismissed { .. }
         | Fact::SetUp { .. }
         | Fact::Starting { .. }
@@ -140,12 +159,38 @@ fn created(container: &str) -> News {
     normal("Created", format!("Created container: {container}"))
 }
 
+fn unhealthy(probe: ProbeKind, error: bool, why: &str) -> News {
+    let kind = match probe {
+        ProbeKind::Startup => "Startup",
+        ProbeKind::Liveness => "Liveness",
+        ProbeKind::Readiness => "Readiness",
+    };
+    let message = match error {
+        true => format!("{kind} probe errored and resulted in unknown state: {why}"),
+        false => format!("{kind} probe failed: {why}"),
+    };
+    warning("Unhealthy", message)
+}
+
+/// An exec hook's output stays out of the event, on purpose: it may hold secrets.
+fn hook_failed(hook: HookKind, _why: &str) -> News {
+    match hook {
+        HookKind::PostStart => warning("FailedPostStartHook", "PostStartHook failed".into()),
+        HookKind::PreStop => warning("FailedPreStopHook", "PreStopHook failed".into()),
+    }
+}
+
 fn normal(reason: &'static str, message: String) -> News {
-    News { warning: false, reason, message }
+    News { warning: false, reason: reason.into(), message }
 }
 
 fn warning(reason: &'static str, message: String) -> News {
-    News { warning: true, reason, message }
+    News { warning: true, reason: reason.into(), message }
+}
+
+/// A warning whose reason comes with its fact.
+fn warning_as(reason: String, message: String) -> News {
+    News { warning: true, reason: reason.into(), message }
 }
 
 /// Whom an event concerns.
@@ -173,7 +218,7 @@ fn add(world: &mut World, about: About, news: News, now: Tick) {
     let event = match known.and_then(|index| world.events.remove(index)) {
         Some(event) => Event { last: now, count: event.count.saturating_add(1), ..event },
         None => {
-            let reason = reason.to_owned();
+            let reason = reason.into_owned();
             Event { first: now, last: now, count: 1, warning, reason, message, pod, uid, container }
         }
     };

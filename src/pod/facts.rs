@@ -36,6 +36,18 @@ pub enum Fact {
     Started { uid: String, container: String, run: u32, pid: i32 },
     /// It could not be started, and nothing half-made is left.
     StartFailed { uid: String, container: String, run: u32, why: StartError },
+    /// The volumes of ConfigMaps, Secrets and downward fields hold what this digest stands for.
+    Projected { uid: String, digest: u64 },
+    /// A probe's verdict, its thresholds applied, differs from the one before. `why`: the output of the last try.
+    Probed { uid: String, container: String, run: u32, probe: ProbeKind, ok: bool, why: String },
+    /// One try of a probe failed (`error`: could not even be made). Told as an event; decides nothing.
+    ProbeFailed { uid: String, container: String, run: u32, probe: ProbeKind, error: bool, why: String },
+    /// A hook was begun; 0: without a helper.
+    Hooking { uid: String, container: String, run: u32, hook: HookKind, helper: i32 },
+    /// It ended, with this trouble where it failed.
+    Hooked { uid: String, container: String, run: u32, hook: HookKind, failed: Option<String> },
+    /// A wanted pod cannot be taken up now: Kubernetes' reason (OutOfcpu, NodePorts, SysctlForbidden, ...) and message.
+    Rejected { pod: Arc<Pod>, reason: String, message: String },
     /// A signal was sent: `kill` to everything in the container's cgroup, else the stop signal to its first process.
     Signalled { uid: String, container: String, run: u32, kill: bool },
     /// The container's first process ended (and with it, by its pid namespace, all others).
@@ -59,6 +71,19 @@ pub enum Dismissal {
     Replaced,
     /// The machine is ending.
     Ending,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ProbeKind {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HookKind {
+    PostStart,
+    PreStop,
 }
 
 /// How a start went wrong.
@@ -92,10 +117,22 @@ pub struct World {
     pub problems: Vec<Problem>,
     /// The pids of long-lived helpers, by name.
     pub helpers: BTreeMap<String, i32>,
+    /// Wanted pods that cannot be taken up, by uid: since when, reason and message.
+    #[serde(default)]
+    pub rejected: BTreeMap<String, Rejection>,
     /// Output that is not all in its log yet, by the run's id.
     pub streams: BTreeMap<String, Stream>,
     /// The newest last, at most `EVENTS`.
     pub events: VecDeque<Event>,
+}
+
+/// Why a wanted pod is not taken up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    pub pod: Arc<Pod>,
+    pub since: Tick,
+    pub reason: String,
+    pub message: String,
 }
 
 /// A run's output on its way to the log: what a new logger is handed.
@@ -136,6 +173,9 @@ pub struct PodFacts {
     pub containers: BTreeMap<String, ContainerFacts>,
     /// Failed attempts to tear down: how many, the last one, and why.
     pub stuck: Option<(u32, Tick, String)>,
+    /// What its projected volumes hold.
+    #[serde(default)]
+    pub projected: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -205,8 +245,24 @@ pub struct Run {
     pub stopped: Option<Tick>,
     /// When everything in it was killed, last.
     pub killed: Option<Tick>,
+    /// The probes' verdicts since they were first told, with the moment and the last output.
+    #[serde(default)]
+    pub verdicts: BTreeMap<ProbeKind, (Tick, bool, String)>,
+    /// When a hook was begun, its helper while it runs, and how it ended.
+    #[serde(default)]
+    pub hooks: BTreeMap<HookKind, Hook>,
     pub exited: Option<(Tick, Exit)>,
     pub cleaned: bool,
+}
+
+/// A hook of one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    pub begun: Tick,
+    /// The helper's pid while it runs; 0 without one.
+    pub helper: Option<i32>,
+    /// When it ended, and the trouble if it failed.
+    pub ended: Option<(Tick, Option<String>)>,
 }
 
 impl Run {
@@ -254,6 +310,7 @@ impl PodFacts {
             sandbox: Sandbox::Absent,
             containers: BTreeMap::new(),
             stuck: None,
+            projected: None,
         }
     }
 

@@ -4,8 +4,14 @@
 //! the same facts already. So a fact that does not fit changes nothing, and one that is told again counts once.
 
 use super::events;
-use super::facts::{ContainerFacts, Fact, Image, PodFacts, Run, Sandbox, StartError, Stream, World};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::facts::{
+    ContainerFacts, Fact, Hook, Image, PodFacts, Rejection, Run, Sandbox, StartError, Stream, World,
+};
 use super::restart;
+use super::spec::Pod;
 use crate::clock::Tick;
 
 impl World {
@@ -31,8 +37,10 @@ impl World {
                 if fresh {
                     self.pods.insert(pod.uid.clone(), PodFacts::new(pod.clone(), now));
                 }
+                self.rejected.remove(&pod.uid);
                 fresh
             }
+            Fact::Rejected { pod, reason, message } => rejected(self, pod, reason, message, now),
             Fact::Dismissed { uid, why } => self.about(uid, |pod| first(&mut pod.dismissed, (now, *why))),
             Fact::SetUp { uid, ip } => self.about(uid, |pod| {
                 pod.sandbox = Sandbox::Ready { since: now, ip: ip.clone() };
@@ -78,6 +86,30 @@ impl World {
                 let ended = facts.run.as_mut().filter(|ended| ended.number == *run && !ended.live());
                 ended.is_some_and(|ended| !std::mem::replace(&mut ended.cleaned, true))
             }),
+            Fact::Projected { uid, digest } => {
+                self.about(uid, |pod| pod.projected.replace(*digest) != Some(*digest))
+            }
+            Fact::Probed { uid, container, run, probe, ok, why } => self.within(uid, container, |facts| {
+                let Some(run) = live(facts, *run) else { return false };
+                let former = run.verdicts.insert(*probe, (now, *ok, why.clone()));
+                former.is_none_or(|(_, before, _)| before != *ok)
+            }),
+            Fact::ProbeFailed { uid, container, run, .. } => {
+                self.within(uid, container, |facts| live(facts, *run).is_some())
+            }
+            Fact::Hooking { uid, container, run, hook, helper } => self.within(uid, container, |facts| {
+                let Some(run) = live(facts, *run) else { return false };
+                let begun = Hook { begun: now, helper: Some(*helper), ended: None };
+                let fresh = !run.hooks.contains_key(hook);
+                run.hooks.entry(*hook).or_insert(begun);
+                fresh
+            }),
+            Fact::Hooked { uid, container, run, hook, failed } => self.within(uid, container, |facts| {
+                let Some(run) = facts.run.as_mut().filter(|known| known.number == *run) else { return false };
+                let Some(hook) = run.hooks.get_mut(hook) else { return false };
+                hook.helper = None;
+                first(&mut hook.ended, (now, failed.clone()))
+            }),
             Fact::TornDown { uid } => self.pods.remove(uid).is_some(),
             Fact::TearDownFailed { uid, why } => self.about(uid, |pod| tear_down_failed(pod, why, now)),
             Fact::Helper { name, pid: Some(pid) } => self.helpers.insert(name.clone(), *pid) != Some(*pid),
@@ -112,6 +144,20 @@ fn first<T>(slot: &mut Option<T>, value: T) -> bool {
 /// The present run, if it has this number and has not ended.
 fn live(facts: &mut ContainerFacts, number: u32) -> Option<&mut Run> {
     facts.run.as_mut().filter(|run| run.number == number && run.live())
+}
+
+/// True where it is news: not yet rejected, or for another reason.
+fn rejected(world: &mut World, pod: &Arc<Pod>, reason: &str, message: &str, now: Tick) -> bool {
+    if world.pods.contains_key(&pod.uid) {
+        return false;
+    }
+    let known = world.rejected.get(&pod.uid);
+    let since = known.filter(|known| known.reason == reason).map_or(now, |known| known.since);
+    let fresh = known.is_none_or(|known| known.reason != reason || known.message != message);
+    let rejection =
+        Rejection { pod: pod.clone(), since, reason: reason.to_owned(), message: message.to_owned() };
+    world.rejected.insert(pod.uid.clone(), rejection);
+    fresh
 }
 
 /// True for the first signal of the run.
@@ -188,6 +234,8 @@ fn starting(
         failed: None,
         stopped: None,
         killed: None,
+        verdicts: BTreeMap::new(),
+        hooks: BTreeMap::new(),
         exited: None,
         cleaned: false,
     });

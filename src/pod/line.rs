@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::facts::{Dismissal, Exit, Fact, Image, PodFacts, Run, Sandbox, World};
+use super::facts::{Dismissal, Exit, Fact, HookKind, Image, PodFacts, ProbeKind, Run, Sandbox, World};
 use super::spec::Problem;
 
 impl Fact {
@@ -86,6 +86,43 @@ impl Fact {
                 live(pod, container, *run)?;
                 Some(format!("{}: {}", full(pod, container), exited(exit)))
             }
+            Fact::Probed { uid, container, run, probe, ok, why } => {
+                let pod = pod(uid)?;
+                let run = live(pod, container, *run)?;
+                let before = run.verdicts.get(probe).map(|(_, before, _)| *before);
+                if before == Some(*ok) {
+                    return None;
+                }
+                let verdict = match (probe, ok) {
+                    (ProbeKind::Startup, true) => "startup probe succeeded".to_owned(),
+                    (ProbeKind::Readiness, true) => "ready".to_owned(),
+                    (ProbeKind::Liveness, true) => return None,
+                    (ProbeKind::Startup, false) => format!("startup probe failed: {}", one_line(why)),
+                    (ProbeKind::Readiness, false) => format!("not ready: {}", one_line(why)),
+                    (ProbeKind::Liveness, false) => format!("liveness probe failed: {}", one_line(why)),
+                };
+                Some(format!("{}: {verdict}", full(pod, container)))
+            }
+            Fact::Hooked { uid, container, run, hook, failed: Some(why) } => {
+                let pod = pod(uid)?;
+                pod.run(container).filter(|known| known.number == *run)?;
+                let hook = match hook {
+                    HookKind::PostStart => "postStart",
+                    HookKind::PreStop => "preStop",
+                };
+                Some(format!("{}: {hook} hook failed: {}", full(pod, container), one_line(why)))
+            }
+            Fact::Rejected { pod, reason, message } => {
+                let known = world.rejected.get(&pod.uid);
+                if known.is_some_and(|known| known.reason == *reason && known.message == *message) {
+                    return None;
+                }
+                Some(format!("{}: rejected: {reason}: {}", pod.full_name(), one_line(message)))
+            }
+            Fact::Hooked { .. }
+            | Fact::Hooking { .. }
+            | Fact::ProbeFailed { .. }
+            | Fact::Projected { .. } => None,
             Fact::TornDown { uid } => Some(format!("{}: gone", pod(uid)?.spec.full_name())),
             Fact::TearDownFailed { uid, why } => {
                 Some(format!("{}: cannot tear down: {}", pod(uid)?.spec.full_name(), one_line(why)))

@@ -8,7 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use super::facts::{Dismissal, PodFacts, World};
+use super::facts::{Dismissal, HookKind, PodFacts, World};
 use super::spec::{Desired, Pod};
 use crate::clock::Tick;
 
@@ -25,6 +25,12 @@ pub enum Action {
     Find { uid: String, container: String },
     /// Start the container's run of this number. Answer: Starting, later Started or StartFailed.
     Start { uid: String, container: String, run: u32 },
+    /// Run a hook of the container's live run. Answer: Hooking, later Hooked.
+    Hook { uid: String, container: String, run: u32, hook: HookKind },
+    /// Write the pod's projected volumes anew. Answer: Projected, or nothing where it could not be done yet.
+    Project { uid: String },
+    /// Tell that a wanted pod cannot be taken up. Answer: Rejected.
+    Reject { pod: Arc<Pod>, reason: String, message: String },
     /// Send the stop signal, or kill everything in it (its start helper too). Answer: Signalled (later Exited).
     Signal { uid: String, container: String, run: u32, kill: bool },
     /// Remove what an ended run left. Answer: Cleaned.

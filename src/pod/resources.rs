@@ -228,6 +228,7 @@ pub(in crate::pod) mod tests {
             tty: false,
             termination_path: "/dev/termination-log".into(),
             fallback_to_logs: false,
+            ..Container::default()
         }
     }
 
@@ -245,6 +246,7 @@ pub(in crate::pod) mod tests {
             containers,
             volumes: vec![],
             object: Default::default(),
+            ..Pod::default()
         }
     }
 
@@ -255,6 +257,7 @@ pub(in crate::pod) mod tests {
             memory_request: some(memory_request),
             cpu_limit: some(cpu_limit),
             memory_limit: some(memory_limit),
+            ..Resources::default()
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::spec::{Container, Pod, PullPolicy, Resources, RestartPolicy};
+use super::spec::{Container, Pod, RestartPolicy};
 
 /// `default/web-board1`, uid `u1`, grace 30 s, with these containers.
 pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) -> Arc<Pod> {
@@ -19,8 +19,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         hostname: "web-board1".into(),
         init: all(init),
         containers: all(containers),
-        volumes: Vec::new(),
-        object: Default::default(),
+        ..Pod::default()
     })
 }
 
@@ -28,15 +27,7 @@ fn container(name: &str) -> Container {
     Container {
         name: name.into(),
         image: format!("{name}:1"),
-        pull: PullPolicy::IfNotPresent,
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        env: Vec::new(),
-        mounts: Vec::new(),
-        resources: Resources::default(),
-        tty: false,
         termination_path: "/dev/termination-log".into(),
-        fallback_to_logs: false,
+        ..Container::default()
     }
 }

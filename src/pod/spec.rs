@@ -18,10 +18,12 @@ pub struct Desired {
     pub ending_grace: Option<Duration>,
     /// The cap of the crash-loop back-off (kubelet: crashLoopBackOff.maxContainerRestartPeriod); None: 300 s.
     pub restart_cap: Option<Duration>,
+    /// ConfigMaps and Secrets of the manifest directory.
+    pub configs: Vec<Arc<Config>>,
 }
 
 /// One pod, checked and defaulted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pod {
     /// Content-derived unless the manifest names one (behaviour: any edit without an explicit uid is a new pod).
     pub uid: String,
@@ -36,6 +38,17 @@ pub struct Pod {
     pub host_network: bool,
     /// The name that its containers see; the node's own when on the host's network.
     pub hostname: String,
+    /// activeDeadlineSeconds: how long it may be active, from its admission on.
+    pub deadline: Option<Duration>,
+    /// spec.priority; a class name is not resolved (there is nobody who knows the classes).
+    pub priority: i32,
+    pub spaces: Spaces,
+    pub security: PodSecurity,
+    pub names: Names,
+    /// Requests and limits of the whole pod, where it gives them (PodLevelResources).
+    pub resources: Option<Resources>,
+    /// The same for huge pages: bytes by page size in bytes.
+    pub huge_pages: BTreeMap<u64, u64>,
     pub init: Vec<Container>,
     pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
@@ -60,24 +73,93 @@ impl Pod {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which namespaces the pod's containers share with the host or each other, beside the network's (`host_network`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spaces {
+    pub host_pid: bool,
+    pub host_ipc: bool,
+    /// shareProcessNamespace: one pid namespace for the pod, whose first process is `podinit pause`.
+    pub share_pid: bool,
+    /// hostUsers: false.
+    pub own_users: bool,
+}
+
+/// What of the pod's securityContext concerns the pod as a whole; the rest is in each container's `security`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodSecurity {
+    pub fs_group: Option<u32>,
+    /// fsGroupChangePolicy: OnRootMismatch.
+    pub fs_group_on_mismatch: bool,
+    /// supplementalGroups.
+    pub groups: Vec<u32>,
+    /// supplementalGroupsPolicy: Strict: the image's /etc/group is not asked.
+    pub strict_groups: bool,
+    /// Names with dots, in the order of declaration.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// What the pod's containers call themselves and whom they ask for names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    pub dns: DnsPolicy,
+    /// dnsConfig.
+    pub servers: Vec<String>,
+    pub searches: Vec<String>,
+    pub options: Vec<(String, Option<String>)>,
+    /// hostAliases: an address and its names.
+    pub aliases: Vec<(String, Vec<String>)>,
+    pub subdomain: String,
+    /// setHostnameAsFQDN.
+    pub fqdn: bool,
+    /// hostnameOverride: replaces all.
+    pub hostname_override: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DnsPolicy {
+    #[default]
+    ClusterFirst,
+    ClusterFirstWithHostNet,
+    Default,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestartPolicy {
+    #[default]
     Always,
     OnFailure,
     Never,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PullPolicy {
     Always,
+    #[default]
     IfNotPresent,
     Never,
 }
 
 /// One container of a pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Container {
     pub name: String,
+    /// An init container with restartPolicy Always: started in its turn, then kept running beside all others.
+    pub sidecar: bool,
+    /// Its own restartPolicy, where it has one; a sidecar's is not told here.
+    pub restart: Option<RestartPolicy>,
+    /// restartPolicyRules: the first that matches counts, before any policy.
+    pub rules: Vec<RestartRule>,
+    pub startup: Option<Probe>,
+    pub liveness: Option<Probe>,
+    pub readiness: Option<Probe>,
+    pub post_start: Option<Handler>,
+    pub pre_stop: Option<Handler>,
+    /// lifecycle.stopSignal, before the image's.
+    pub stop_signal: Option<String>,
+    pub security: Security,
+    /// envFrom, in the order of declaration; `env` overrides it.
+    pub env_from: Vec<EnvFrom>,
     /// As written: `nginx:1.27`; `image::reference` normalises it.
     pub image: String,
     pub pull: PullPolicy,
@@ -90,6 +172,8 @@ pub struct Container {
     pub env: Vec<EnvVar>,
     pub mounts: Vec<Mount>,
     pub resources: Resources,
+    /// Bytes by page size in bytes; request and limit are the same.
+    pub huge_pages: BTreeMap<u64, u64>,
     pub tty: bool,
     /// `/dev/termination-log` unless set.
     pub termination_path: String,
@@ -113,16 +197,158 @@ pub enum EnvValue {
         resource: String,
         divisor: String,
     },
+    /// configMapKeyRef or secretKeyRef.
+    Config {
+        config: ConfigRef,
+        key: String,
+    },
+    /// fileKeyRef: `path` within an emptyDir `volume`.
+    File {
+        volume: String,
+        path: String,
+        key: String,
+        optional: bool,
+    },
+}
+
+/// A ConfigMap or Secret of the pod's namespace, as a further document of the manifest directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRef {
+    pub secret: bool,
+    pub name: String,
+    pub optional: bool,
+}
+
+/// One source of envFrom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvFrom {
+    pub prefix: String,
+    pub config: ConfigRef,
+}
+
+/// The content of a ConfigMap (data and binaryData) or Secret (data and stringData), decoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    pub secret: bool,
+    pub namespace: String,
+    pub name: String,
+    /// The manifest it came from, for messages.
+    pub origin: String,
+    pub data: BTreeMap<String, Vec<u8>>,
+}
+
+/// One of restartPolicyRules: the exit codes for which it holds, and what is done then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartRule {
+    /// exitCodes.operator NotIn.
+    pub not_in: bool,
+    pub codes: Vec<i32>,
+    /// action RestartAllContainers; else Restart.
+    pub all: bool,
+}
+
+/// A probe with all its timing (Kubernetes API reference, Probe).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    pub handler: Handler,
+    pub initial_delay: Duration,
+    pub period: Duration,
+    pub timeout: Duration,
+    pub success: u32,
+    pub failure: u32,
+    /// terminationGracePeriodSeconds of the probe, instead of the pod's.
+    pub grace: Option<Duration>,
+}
+
+/// What a probe or a hook does. Ports are numbers: names were looked up in the container's ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Handler {
+    /// In the container; `$(VAR)` not yet expanded.
+    Exec(Vec<String>),
+    Http {
+        /// The pod's address where there is none.
+        host: Option<String>,
+        port: u16,
+        /// With the query: `/healthz?full=1`.
+        path: String,
+        https: bool,
+        headers: Vec<(String, String)>,
+    },
+    Tcp {
+        host: Option<String>,
+        port: u16,
+    },
+    Grpc {
+        port: u16,
+        service: String,
+    },
+    /// Hooks only.
+    Sleep(Duration),
+}
+
+/// A container's securityContext with what it takes over from the pod's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Security {
+    /// runAsUser, runAsGroup; None: the image's.
+    pub user: Option<u32>,
+    pub group: Option<u32>,
+    /// runAsNonRoot: true.
+    pub non_root: bool,
+    pub privileged: bool,
+    /// allowPrivilegeEscalation: false.
+    pub no_escalation: bool,
+    pub read_only_root: bool,
+    /// Capabilities in capitals without CAP_; `ALL` stands for all.
+    pub add: Vec<String>,
+    pub drop: Vec<String>,
+    pub seccomp: Profile,
+    pub apparmor: Profile,
+    /// procMount: Unmasked.
+    pub unmasked: bool,
+}
+
+/// A seccompProfile or appArmorProfile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// Not given: the runtime's default (podinit: RuntimeDefault).
+    #[default]
+    Unset,
+    RuntimeDefault,
+    Unconfined,
+    /// A file or a loaded profile of this name.
+    Localhost(String),
 }
 
 /// A volumeMount.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mount {
     pub volume: String,
     /// Absolute path in the container.
     pub path: String,
     pub read_only: bool,
+    pub recursive_read_only: Recursive,
+    pub propagation: Propagation,
     pub sub_path: Option<String>,
+    /// `$(VAR)` not yet expanded; never beside `sub_path`.
+    pub sub_path_expr: Option<String>,
+}
+
+/// recursiveReadOnly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recursive {
+    #[default]
+    Disabled,
+    IfPossible,
+    Enabled,
+}
+
+/// mountPropagation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    #[default]
+    None,
+    HostToContainer,
+    Bidirectional,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,14 +359,85 @@ pub struct Volume {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum VolumeSource {
-    /// `memory`: a tmpfs; `limit` in bytes.
+    /// `limit` in bytes.
     EmptyDir {
-        memory: bool,
+        medium: Medium,
         limit: Option<u64>,
     },
     HostPath {
         path: String,
         kind: HostPathType,
+    },
+    /// Files of small texts: configMap, secret, downwardAPI and projected, which differ in their folder's name only.
+    Projected {
+        plugin: Plugin,
+        sources: Vec<Projection>,
+        /// defaultMode.
+        mode: u32,
+    },
+    /// An OCI image, read-only.
+    Image {
+        reference: String,
+        pull: PullPolicy,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Medium {
+    #[default]
+    Disk,
+    /// A tmpfs.
+    Memory,
+    /// Pages of this many bytes; None: of the only size that the pod's containers ask for.
+    HugePages(Option<u64>),
+}
+
+/// `kubernetes.io~<name>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Plugin {
+    ConfigMap,
+    Secret,
+    DownwardApi,
+    Projected,
+}
+
+/// One source of a projected volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Projection {
+    /// All keys where `items` is empty.
+    Config {
+        config: ConfigRef,
+        items: Vec<Item>,
+    },
+    Downward(Vec<DownwardItem>),
+}
+
+/// A key of a ConfigMap or Secret and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    pub key: String,
+    /// Relative, checked.
+    pub path: String,
+    pub mode: Option<u32>,
+}
+
+/// A field of the pod and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DownwardItem {
+    /// Relative, checked.
+    pub path: String,
+    pub mode: Option<u32>,
+    pub value: DownwardValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DownwardValue {
+    /// A checked fieldPath; also whole `metadata.labels` and `metadata.annotations`.
+    Field(String),
+    Resource {
+        container: String,
+        resource: String,
+        divisor: String,
     },
 }
 
@@ -166,6 +463,12 @@ pub struct Resources {
     /// In bytes.
     pub memory_request: Option<u64>,
     pub memory_limit: Option<u64>,
+    /// ephemeral-storage, in bytes.
+    pub storage_request: Option<u64>,
+    pub storage_limit: Option<u64>,
+    /// resizePolicy RestartContainer: a change of the resource restarts the container.
+    pub cpu_restarts: bool,
+    pub memory_restarts: bool,
 }
 
 /// Something a manifest's author should know: why a document was refused, or what in it has no effect.
@@ -201,6 +504,7 @@ impl std::fmt::Display for Problem {
 pub struct Listing {
     /// No two share namespace and name; where a file turned bad, its last good pods.
     pub pods: Vec<Arc<Pod>>,
+    pub configs: Vec<Arc<Config>>,
     pub problems: Vec<Problem>,
 }
 

@@ -98,6 +98,7 @@ pub fn container() -> Container {
         tty: false,
         termination_path: "/dev/termination-log".into(),
         fallback_to_logs: false,
+        ..Container::default()
     }
 }
 
@@ -115,6 +116,7 @@ pub fn pod() -> Pod {
         containers: vec![container()],
         volumes: vec![],
         object: Default::default(),
+        ..Pod::default()
     }
 }
 

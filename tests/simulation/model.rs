@@ -138,10 +138,14 @@ pub fn raise(container: &mut RealContainer, finish: Tick, now: Tick, cap: Durati
 /// Whom an action concerns: uid and container.
 pub fn subject(action: &Action) -> (&str, &str) {
     match action {
-        Action::Admit(pod) => (&pod.uid, ""),
-        Action::Dismiss { uid, .. } | Action::SetUp { uid } | Action::TearDown { uid } => (uid, ""),
+        Action::Admit(pod) | Action::Reject { pod, .. } => (&pod.uid, ""),
+        Action::Dismiss { uid, .. }
+        | Action::SetUp { uid }
+        | Action::Project { uid }
+        | Action::TearDown { uid } => (uid, ""),
         Action::Find { uid, container }
         | Action::Start { uid, container, .. }
+        | Action::Hook { uid, container, .. }
         | Action::Signal { uid, container, .. }
         | Action::Clean { uid, container, .. } => (uid, container),
     }

@@ -42,8 +42,8 @@ pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
         hostname: name.into(),
         init,
         containers,
-        volumes: Vec::new(),
         object,
+        ..Pod::default()
     })
 }
 
@@ -127,15 +127,8 @@ fn container(rng: &mut Rng, name: &str) -> Container {
         name: name.into(),
         image: pick(rng, &["a:1", "b:1"]).into(),
         pull: pick(rng, &[PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never]),
-        command: Vec::new(),
-        args: Vec::new(),
-        working_dir: None,
-        env: Vec::new(),
-        mounts: Vec::new(),
-        resources: Default::default(),
-        tty: false,
         termination_path: "/dev/termination-log".into(),
-        fallback_to_logs: false,
+        ..Container::default()
     }
 }
 

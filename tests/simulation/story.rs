@@ -275,6 +275,15 @@ impl Story {
                     self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into() });
                 }
             }
+            Action::Project { uid } => self.learn(Fact::Projected { uid: uid.clone(), digest: 0 }),
+            Action::Reject { pod, reason, message } => {
+                let (reason, message) = (reason.clone(), message.clone());
+                self.learn(Fact::Rejected { pod: pod.clone(), reason, message });
+            }
+            Action::Hook { uid, container, run, hook } => {
+                let (uid, container) = (uid.clone(), container.clone());
+                self.learn(Fact::Hooking { uid, container, run: *run, hook: *hook, helper: 0 });
+            }
             Action::Start { uid, container, run } => self.start(uid, container, *run),
             Action::Signal { uid, container, kill, .. } => self.signal(uid, container, *kill),
             Action::Clean { uid, container, run } => {

@@ -23,6 +23,7 @@ fn container() -> Container {
         tty: false,
         termination_path: "/dev/termination-log".into(),
         fallback_to_logs: false,
+        ..Container::default()
     }
 }
 
@@ -40,6 +41,7 @@ fn pod(host_network: bool) -> Pod {
         containers: vec![container()],
         volumes: vec![],
         object: Default::default(),
+        ..Pod::default()
     }
 }
 

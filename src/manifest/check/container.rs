@@ -62,6 +62,7 @@ pub fn check(
         tty: container.tty.unwrap_or_default(),
         termination_path: container.termination_message_path.clone().unwrap_or_default(),
         fallback_to_logs: fallback.unwrap_or_default(),
+        ..Container::default()
     }
 }
 
@@ -158,7 +159,8 @@ fn mounts(
             judge(report, &path.key("subPath"), relative(sub));
         }
         let read_only = mount.read_only.unwrap_or_default();
-        mounts.push(Mount { volume: mount.name.clone(), path: place, read_only, sub_path });
+        let volume = mount.name.clone();
+        mounts.push(Mount { volume, path: place, read_only, sub_path, ..Mount::default() });
     }
     mounts
 }
@@ -205,6 +207,7 @@ fn resources(report: &mut Report<'_>, given: Option<&k8s::ResourceRequirements>,
         cpu_limit: cpu_limit.map(Quantity::milli),
         memory_request: memory_request.map(Quantity::whole),
         memory_limit: memory_limit.map(Quantity::whole),
+        ..Resources::default()
     }
 }
 

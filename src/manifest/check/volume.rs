@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1 as k8s;
 use super::choose;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, Value, quote};
-use crate::pod::spec::{HostPathType, Volume, VolumeSource};
+use crate::pod::spec::{HostPathType, Medium, Volume, VolumeSource};
 
 /// One volume, defaulted before. None: it is of a kind that was refused.
 pub fn check(report: &mut Report<'_>, volume: &k8s::Volume, path: &Path) -> Option<Volume> {
@@ -57,7 +57,8 @@ fn empty_dir(report: &mut Report<'_>, empty: &k8s::EmptyDirVolumeSource, path: &
         empty.size_limit.as_ref().and_then(|limit| super::amount(report, &limit.0, &path.key("sizeLimit")));
     // A limit of 0 means none, as it does for Kubernetes.
     let limit = limit.map(|limit| limit.whole()).filter(|bytes| *bytes > 0);
-    VolumeSource::EmptyDir { memory: medium == "Memory", limit }
+    let medium = if medium == "Memory" { Medium::Memory } else { Medium::Disk };
+    VolumeSource::EmptyDir { medium, limit }
 }
 
 fn host_path(report: &mut Report<'_>, host: &k8s::HostPathVolumeSource, path: &Path) -> VolumeSource {

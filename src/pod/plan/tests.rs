@@ -68,6 +68,9 @@ fn word(action: &Action) -> String {
         Action::Signal { container, kill: false, .. } => format!("stop {container}"),
         Action::Signal { container, kill: true, .. } => format!("kill {container}"),
         Action::Clean { container, .. } => format!("clean {container}"),
+        Action::Hook { container, hook, .. } => format!("{hook:?} {container}"),
+        Action::Project { uid } => format!("project {uid}"),
+        Action::Reject { pod, reason, .. } => format!("reject {}: {reason}", pod.uid),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn plain(name: &str) -> Container {
         tty: false,
         termination_path: "/dev/termination-log".into(),
         fallback_to_logs: false,
+        ..Container::default()
     }
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
             }),
             status: None,
         },
+        ..Pod::default()
     };
     PodFacts {
         spec: Arc::new(spec),
@@ -62,6 +64,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         sandbox: Sandbox::Ready { since: Tick::seconds(11), ip: Some("10.88.0.2".into()) },
         containers: BTreeMap::new(),
         stuck: None,
+        projected: None,
     }
 }
 
@@ -79,6 +82,8 @@ pub(crate) fn run(number: u32, starting: u64) -> Run {
         killed: None,
         exited: None,
         cleaned: false,
+        verdicts: Default::default(),
+        hooks: Default::default(),
     }
 }
 
