@@ -39,13 +39,12 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
     let object: k8s::Pod = serde_json::from_value(json).unwrap();
     let spec = object.spec.clone().unwrap();
     let container = |one: &k8s::Container| -> podinit::pod::Container {
-        serde_json::from_value(serde_json::json!({
-            "name": one.name, "image": one.image, "pull": "IfNotPresent", "command": [], "args": [],
-            "working_dir": null, "env": [], "mounts": [], "tty": false, "fallback_to_logs": false,
-            "termination_path": "/dev/termination-log",
-            "resources": { "cpu_request": null, "cpu_limit": null, "memory_request": null, "memory_limit": null },
-        }))
-        .unwrap()
+        podinit::pod::Container {
+            name: one.name.clone(),
+            image: one.image.clone().unwrap(),
+            termination_path: "/dev/termination-log".into(),
+            ..Default::default()
+        }
     };
     let meta = &object.metadata;
     let name = meta.name.clone().unwrap();

@@ -24,6 +24,7 @@ pub struct Desired {
 
 /// One pod, checked and defaulted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pod {
     /// Content-derived unless the manifest names one (behaviour: any edit without an explicit uid is a new pod).
     pub uid: String,
@@ -75,6 +76,7 @@ impl Pod {
 
 /// Which namespaces the pod's containers share with the host or each other, beside the network's (`host_network`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Spaces {
     pub host_pid: bool,
     pub host_ipc: bool,
@@ -86,6 +88,7 @@ pub struct Spaces {
 
 /// What of the pod's securityContext concerns the pod as a whole; the rest is in each container's `security`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PodSecurity {
     pub fs_group: Option<u32>,
     /// fsGroupChangePolicy: OnRootMismatch.
@@ -100,6 +103,7 @@ pub struct PodSecurity {
 
 /// What the pod's containers call themselves and whom they ask for names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Names {
     pub dns: DnsPolicy,
     /// dnsConfig.
@@ -142,6 +146,7 @@ pub enum PullPolicy {
 
 /// One container of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Container {
     pub name: String,
     /// An init container with restartPolicy Always: started in its turn, then kept running beside all others.
@@ -228,6 +233,7 @@ pub struct EnvFrom {
 
 /// The content of a ConfigMap (data and binaryData) or Secret (data and stringData), decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     pub secret: bool,
     pub namespace: String,
@@ -288,6 +294,7 @@ pub enum Handler {
 
 /// A container's securityContext with what it takes over from the pod's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Security {
     /// runAsUser, runAsGroup; None: the image's.
     pub user: Option<u32>,
@@ -321,6 +328,7 @@ pub enum Profile {
 
 /// A volumeMount.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Mount {
     pub volume: String,
     /// Absolute path in the container.
@@ -456,6 +464,7 @@ pub enum HostPathType {
 
 /// Requests and limits; None is "not given", which differs from an explicit 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Resources {
     /// In thousandths of a core.
     pub cpu_request: Option<u64>,
