@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::config::Config;
 use crate::operator::request::Power;
-use crate::{console, fatal, machine};
+use crate::{console, fatal, machine, net};
 use agent::Agent;
 
 /// The long-lived helpers of a board, and of `podinit run`.
@@ -27,6 +27,10 @@ const RUN: &[&str] = &["logger"];
 pub fn board() -> ! {
     fatal::arm();
     let (config, machine) = machine::boot();
+    // Here and not in the net helper: pods may speak to each other over it also where no network is wanted.
+    if let Err(why) = net::link::loopback_up() {
+        error!("machine: the loopback interface stays down: {why}");
+    }
     match Agent::new(config, Some(machine), BOARD) {
         Ok(mut agent) => end::machine(agent.live()),
         Err(why) => {

@@ -60,6 +60,18 @@ fn reboot_comes_back_up() {
 }
 
 #[test]
+fn ctrl_alt_del_reboots_in_order() {
+    let board = board("qemu-x86_64").boot();
+    board.http("/");
+    let mark = board.mark();
+    board.monitor("sendkey ctrl-alt-delete");
+    let (mark, _) = board.wait_from(mark, "ending: reboot");
+    let (mark, _) = board.wait_from(mark, "hello-podinit: gone");
+    board.wait_from(mark, "is PID 1");
+    board.http("/");
+}
+
+#[test]
 fn a_pulled_plug_leaves_the_data_disk_usable() {
     let board = board("qemu-x86_64").data().boot();
     board.http("/");
