@@ -11,7 +11,7 @@ mod instance;
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use instance::{Instance, manifest, processes, until};
 use nix::sys::signal::{Signal, kill};
@@ -117,10 +117,13 @@ fn whatever_is_killed_nothing_is_left_over() {
         fs::remove_file(here.home.join(format!("m/p{number}.yaml"))).expect("a manifest");
     }
     until("no pod", || here.say(&["get", "pods", "-o", "name"]).trim().is_empty().then_some(()));
-    let empty = |path: &Path| fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
     for folder in ["run/pods", "run/state", "run/logs", "run/containers", "root/pods", "logs"] {
         let path = here.home.join(folder);
-        until(&format!("{folder} to be empty"), || empty(&path).then_some(()));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !inside(&path).is_empty() && Instant::now() < deadline {
+            sleep(Duration::from_millis(50));
+        }
+        assert_eq!(inside(&path), [""; 0], "left over in {folder}");
     }
     let strangers = || processes(&home).into_iter().filter(|pid| *pid != here.pid()).collect::<Vec<_>>();
     // The logger and the probe helper stay, as podinit's own.
@@ -128,6 +131,18 @@ fn whatever_is_killed_nothing_is_left_over() {
     here.signal(Signal::SIGTERM);
     assert_eq!(here.ended().code(), Some(0), "{}", here.log());
     here.assert_nothing_left();
+}
+
+/// What is in a directory, with what is below.
+fn inside(path: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        all.push(entry.path().display().to_string());
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            all.extend(inside(&entry.path()));
+        }
+    }
+    all
 }
 
 /// Whether it is a long-lived helper of podinit's.

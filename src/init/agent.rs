@@ -174,6 +174,10 @@ impl Agent {
         }
         self.senses.watch();
         let listing = self.dir.list();
+        // What a refused manifest wants is not known.
+        if !listing.problems.iter().any(|problem| problem.refused) {
+            self.hands.forget(&self.world, &listing.pods);
+        }
         self.desired.pods = listing.pods;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
