@@ -8,6 +8,7 @@ mod operator;
 mod pods;
 mod qemu;
 mod robust;
+mod scenarios;
 
 use qemu::board;
 
