@@ -189,7 +189,9 @@ impl Agent {
     /// Files a fact: told, learned, and written down before anything is done about it.
     pub(super) fn learn(&mut self, fact: Fact) {
         let now = Tick::now();
-        if let Some(line) = fact.line(&self.world) {
+        if let Some(line) = fact.line(&self.world)
+            && !self.hands.hushed(&fact, now)
+        {
             info!("{line}");
         }
         self.world.learn(fact.clone(), now);
