@@ -3,8 +3,17 @@
 //! Source: Kubernetes' pkg/apis/core/validation, for the fields that podinit supports.
 
 mod container;
+mod dns;
 mod env;
+mod field;
+mod lifecycle;
+mod mounts;
 mod names;
+mod ports;
+mod probe;
+mod projected;
+mod resources;
+mod security;
 mod volume;
 
 use std::collections::HashMap;
@@ -37,38 +46,46 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
         let message = format!("{} has no effect: the pod runs on this node, {node}", quote(other));
         report.warn(&Path::of("spec.nodeName"), message);
     }
-    let volumes = volumes(report, spec);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let no_security = k8s::PodSecurityContext::default();
     let around = container::Around {
-        containers: spec
-            .init_containers
-            .iter()
-            .flatten()
-            .chain(&spec.containers)
-            .map(|c| c.name.as_str())
-            .collect(),
-        volumes: spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect(),
+        containers: containers.map(|container| container.name.as_str()).collect(),
+        volumes: spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect(),
+        security: spec.security_context.as_ref().unwrap_or(&no_security),
+        restart: restart.unwrap_or_default(),
+        grace: grace(report, spec),
         host_network,
+        own_users: spec.host_users == Some(false),
     };
+    let volumes = volumes(report, spec, &around);
     container_names(report, spec);
     host_ports(report, spec);
-    let mut each = |list: &[k8s::Container], path: Path| {
-        let check = |(index, one)| container::check(report, one, &around, &path.item(index));
+    let mut each = |list: &[k8s::Container], init: bool, path: Path| {
+        let check = |(index, one)| container::check(report, one, init, &around, &path.item(index));
         list.iter().enumerate().map(check).collect()
     };
-    let init = each(spec.init_containers.as_deref().unwrap_or_default(), Path::of("spec.initContainers"));
-    let containers = each(&spec.containers, Path::of("spec.containers"));
-    Pod {
+    let init =
+        each(spec.init_containers.as_deref().unwrap_or_default(), true, Path::of("spec.initContainers"));
+    let containers = each(&spec.containers, false, Path::of("spec.containers"));
+    let mut pod = Pod {
         namespace,
         hostname: hostname(report, spec, &name, node),
         name,
-        restart: restart.unwrap_or(RestartPolicy::Always),
-        grace: grace(report, spec),
+        restart: around.restart,
+        grace: around.grace,
         host_network,
+        deadline: deadline(report, spec),
+        priority: priority(report, spec),
+        spaces: security::spaces(report, spec),
+        security: security::pod(report, spec),
+        names: dns::check(report, spec),
         init,
         containers,
         volumes,
         ..Pod::default()
-    }
+    };
+    resources::pod(report, spec.resources.as_ref(), &mut pod);
+    pod
 }
 
 /// The namespace, and the name with the node's suffix.
@@ -120,6 +137,34 @@ fn grace(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Duration {
     Duration::from_secs(seconds)
 }
 
+fn deadline(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Option<Duration> {
+    let seconds = spec.active_deadline_seconds?;
+    match u64::try_from(seconds) {
+        Ok(seconds) if (1..=i32::MAX as u64).contains(&seconds) => Some(Duration::from_secs(seconds)),
+        Ok(_) | Err(_) => {
+            let message = format!("{seconds} is not a deadline: use 1 to {} seconds", i32::MAX);
+            report.refuse(&Path::of("spec.activeDeadlineSeconds"), message);
+            None
+        }
+    }
+}
+
+/// The API server would look the class up; only Kubernetes' own two have a known number.
+fn priority(report: &mut Report<'_>, spec: &k8s::PodSpec) -> i32 {
+    let class = spec.priority_class_name.as_deref().unwrap_or_default();
+    match (spec.priority, class) {
+        (Some(priority), _) => priority,
+        (None, "") => 0,
+        (None, "system-node-critical") => 2_000_001_000,
+        (None, "system-cluster-critical") => 2_000_000_000,
+        (None, other) => {
+            let message = format!("{} has no effect: give the number as spec.priority", quote(other));
+            report.warn(&Path::of("spec.priorityClassName"), message);
+            0
+        }
+    }
+}
+
 /// The name that the containers see: at most 63 letters, as the kernel and DNS want it.
 fn hostname(report: &mut Report<'_>, spec: &k8s::PodSpec, name: &str, node: &str) -> String {
     let path = Path::of("spec.hostname");
@@ -137,7 +182,7 @@ fn hostname(report: &mut Report<'_>, spec: &k8s::PodSpec, name: &str, node: &str
     name.trim_end_matches(['-', '.']).into()
 }
 
-fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Vec<Volume> {
+fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec, around: &container::Around<'_>) -> Vec<Volume> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut volumes = Vec::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
@@ -148,7 +193,7 @@ fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Vec<Volume> {
                 format!("{} names spec.volumes[{first}] too: use another name", quote(&volume.name));
             report.refuse(&path.key("name"), message);
         }
-        volumes.extend(volume::check(report, volume, &path));
+        volumes.extend(volume::check(report, volume, &around.containers, &path));
     }
     volumes
 }
