@@ -25,6 +25,7 @@ use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::{Path, quote};
 use crate::pod::spec::{Pod, RestartPolicy, Volume};
+pub use names::config_key;
 
 /// The most that all annotations of a pod may take together, keys and values.
 const ANNOTATIONS: usize = 256 << 10;
@@ -120,6 +121,28 @@ fn metadata(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> (String, 
         );
     }
     (namespace.into(), name)
+}
+
+/// Namespace and name of an object that is no pod; `what` it is.
+pub fn named(report: &mut Report<'_>, what: &str) -> (String, String) {
+    let path = Path::of("metadata");
+    let metadata = report.root().get("metadata");
+    let mut text = |field: &str| match metadata.and_then(|metadata| metadata.get(field)) {
+        None => String::new(),
+        Some(node) => node.text().map(str::to_owned).unwrap_or_else(|| {
+            report.refuse(&path.key(field), format!("{} is not text: quote it", node.brief()));
+            String::new()
+        }),
+    };
+    let (name, namespace) = (text("name"), text("namespace"));
+    if name.is_empty() {
+        report.refuse(&path.key("name"), format!("{what} needs a name"));
+    } else {
+        judge(report, &path.key("name"), names::subdomain(&name));
+    }
+    let namespace = if namespace.is_empty() { "default".into() } else { namespace };
+    judge(report, &path.key("namespace"), names::label(&namespace));
+    (namespace, name)
 }
 
 /// A static pod's name: with the node's, in lower case.
