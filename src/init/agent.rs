@@ -179,6 +179,7 @@ impl Agent {
             self.hands.forget(&self.world, &listing.pods);
         }
         self.desired.pods = listing.pods;
+        self.desired.configs = listing.configs;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
