@@ -7,10 +7,12 @@ mod reaper;
 mod run;
 mod sandbox;
 mod sweep;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use log::warn;
 
@@ -18,7 +20,7 @@ use crate::config::Config;
 use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
-use crate::pod::{Action, Container, Fact, World};
+use crate::pod::{Action, Container, Fact, World, spec};
 
 pub use exec::Session;
 pub use reaper::Ended;
@@ -32,6 +34,8 @@ pub struct Hands {
     helpers: helpers::Helpers,
     /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
     orphans: BTreeMap<i32, Ended>,
+    /// ConfigMaps and Secrets, as last listed.
+    pub configs: Vec<Arc<spec::Config>>,
 }
 
 impl Hands {
@@ -50,6 +54,7 @@ impl Hands {
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
+            configs: Vec::new(),
         })
     }
 
@@ -62,6 +67,7 @@ impl Hands {
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
+            configs: Vec::new(),
         }
     }
 
@@ -75,9 +81,10 @@ impl Hands {
                 vec![Fact::Rejected { pod: pod.clone(), reason, message }]
             }
             // Not planned yet.
-            Action::Hook { .. } | Action::Project { .. } => Vec::new(),
+            Action::Hook { .. } => Vec::new(),
+            Action::Project { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.project(pod)]),
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
-            Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
+            Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
             Action::Find { uid, container } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
                     hands.find(pod, container)
@@ -101,8 +108,13 @@ impl Hands {
         }
     }
 
-    fn with_pod(&mut self, world: &World, uid: &str, act: fn(&mut Self, &PodFacts) -> Fact) -> Vec<Fact> {
-        world.pods.get(uid).map(|pod| act(self, pod)).into_iter().collect()
+    fn with_pod(
+        &mut self,
+        world: &World,
+        uid: &str,
+        act: fn(&mut Self, &PodFacts) -> Vec<Fact>,
+    ) -> Vec<Fact> {
+        world.pods.get(uid).map(|pod| act(self, pod)).unwrap_or_default()
     }
 
     fn with_container(

@@ -3,6 +3,7 @@
 mod admit;
 mod end;
 mod live;
+mod project;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,7 @@ pub enum Action {
     Start { uid: String, container: String, run: u32 },
     /// Run a hook of the container's live run. Answer: Hooking, later Hooked.
     Hook { uid: String, container: String, run: u32, hook: HookKind },
-    /// Write the pod's projected volumes anew. Answer: Projected, or nothing where it could not be done yet.
+    /// Write the pod's projected volumes anew. Answer: Projected or ProjectFailed.
     Project { uid: String },
     /// Tell that a wanted pod cannot be taken up. Answer: Rejected.
     Reject { pod: Arc<Pod>, reason: String, message: String },
@@ -66,7 +67,10 @@ pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
 fn pod_plan(turn: &mut Turn, pod: &PodFacts) {
     match pod.dismissed {
         Some((dismissed, _)) => end::pod(turn, pod, dismissed),
-        None => live::pod(turn, pod),
+        None => {
+            project::pod(turn, pod);
+            live::pod(turn, pod);
+        }
     }
 }
 
