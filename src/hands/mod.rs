@@ -21,6 +21,7 @@ use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
 use crate::pod::{Action, Container, Fact, World, spec};
+use crate::volume;
 
 pub use exec::Session;
 pub use reaper::Ended;
@@ -138,12 +139,9 @@ fn of(facts: Option<&ContainerFacts>, number: u32) -> Option<&Run> {
     [facts.run.as_ref(), facts.last.as_ref()].into_iter().flatten().find(|run| run.number == number)
 }
 
-/// Removes a tree that holds no mount any more; not being there is fine.
+/// Removes a tree that holds no mount any more, however deep; not being there is fine.
 fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    volume::remove_tree(path)
 }
 
 impl Hands {

@@ -182,13 +182,23 @@ pub fn tear_down(uid: &str, place: &Place) -> io::Result<()> {
     if uid.is_empty() || uid.contains('/') || uid == "." || uid == ".." {
         return Err(io::Error::other(format!("{uid:?} is no uid")));
     }
+    unshare(uid, place)?;
     let sandbox = place.sandbox(uid);
-    share::unshare(&sandbox, &place.run.join("pods"))?;
     for dir in [sandbox.join("subpaths"), sandbox.join("owned"), place.volumes(uid)] {
         remove::tree(&dir)
             .map_err(|error| io::Error::new(error.kind(), format!("remove {}: {error}", dir.display())))?;
     }
     Ok(())
+}
+
+/// Undoes what the pod's mountPropagation needed outside of its own directories.
+pub fn unshare(uid: &str, place: &Place) -> io::Result<()> {
+    share::unshare(&place.sandbox(uid), &place.run.join("pods"))
+}
+
+/// Removes a tree of ours as `tear_down` does; not being there is fine.
+pub fn remove_tree(dir: &Path) -> io::Result<()> {
+    remove::tree(dir)
 }
 
 /// Sets the mode whatever the umask is.
