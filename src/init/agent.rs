@@ -178,6 +178,7 @@ impl Agent {
         self.hands.configs.clone_from(&listing.configs);
         self.desired.configs = listing.configs;
         self.desired.pods = listing.pods;
+        self.desired.configs = listing.configs;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
