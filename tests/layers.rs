@@ -15,7 +15,10 @@ const DOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("hands", &["spawn", "pod", "container", "image", "volume", "net", "logs", "config", "clock"]),
-    ("helper", &["container", "image", "net", "logs", "operator", "pod", "config", "clock", "console"]),
+    (
+        "helper",
+        &["container", "image", "volume", "net", "logs", "operator", "pod", "config", "clock", "console"],
+    ),
     ("cli", &["operator", "logs", "image", "pod", "config", "clock"]),
     ("operator", &["pod", "clock", "config"]),
     ("manifest", &["pod"]),

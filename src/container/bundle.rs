@@ -17,6 +17,7 @@ use super::defaults;
 use super::rlimit::Rlimit;
 use super::user::User;
 use crate::pod::facts::StartError;
+use crate::pod::spec::Propagation;
 use crate::pod::{Container, Pod};
 
 /// All that makes up one container.
@@ -57,12 +58,17 @@ pub struct Command {
 }
 
 /// A file or directory of the host, shown in the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bind {
     pub source: PathBuf,
     /// Absolute, in the container.
     pub target: PathBuf,
     pub read_only: bool,
+    /// Read-only also where something is mounted below it (Linux 5.12).
+    pub recursive_read_only: bool,
+    /// Of what is mounted in it later. libcontainer 0.7 knows one for all of a container's mounts, the strongest: where
+    /// one differs from that, its `source` is a mount that is as it should be.
+    pub propagation: Propagation,
 }
 
 /// Files that we write for the container, on the host; None where there is none.
@@ -224,8 +230,13 @@ fn mounts(input: &Input) -> Result<Vec<oci::Mount>, OciSpecError> {
     }
     for volume in volumes {
         // nodev: a device reaches a container as the kubelet's device filter allows, that is, not by a volume.
-        let access = if volume.read_only { "ro" } else { "rw" };
-        list.push(bind(&volume.source, &volume.target, &["rbind", "rprivate", access, "nodev"])?);
+        let access = match (volume.read_only, volume.recursive_read_only) {
+            (_, true) => "rro",
+            (true, false) => "ro",
+            (false, false) => "rw",
+        };
+        let options = ["rbind", propagation(volume.propagation), access, "nodev"];
+        list.push(bind(&volume.source, &volume.target, &options)?);
     }
     Ok(list)
 }
@@ -237,6 +248,14 @@ fn bind(source: &Path, target: &Path, options: &[&str]) -> Result<oci::Mount, Oc
         .source(source)
         .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
         .build()
+}
+
+fn propagation(of: Propagation) -> &'static str {
+    match of {
+        Propagation::None => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    }
 }
 
 fn depth(path: &Path) -> usize {
@@ -255,14 +274,25 @@ fn linux(input: &Input) -> Result<oci::Linux, OciSpecError> {
         .devices(devices()?)
         .masked_paths(defaults::masked(input.exists))
         .readonly_paths(defaults::read_only(input.exists))
-        // No mount travels either way: what a volume without mountPropagation means (None).
-        .rootfs_propagation("private")
+        .rootfs_propagation(root_propagation(&input.mounts))
         .build()?;
     linux.set_resources(Some(resources(input)?));
     linux.set_uid_mappings(None).set_gid_mappings(None).set_sysctl(None).set_seccomp(None);
     linux.set_mount_label(None).set_intel_rdt(None).set_personality(None).set_time_offsets(None);
     linux.set_memory_policy(None).set_net_devices(None);
     Ok(linux)
+}
+
+/// The strongest of all mounts': libcontainer 0.7 heeds no other. private: no mount travels either way.
+fn root_propagation(mounts: &[Bind]) -> &'static str {
+    let any = |wanted| mounts.iter().any(|bind| bind.propagation == wanted);
+    if any(Propagation::Bidirectional) {
+        "shared"
+    } else if any(Propagation::HostToContainer) {
+        "slave"
+    } else {
+        "private"
+    }
 }
 
 /// Its own pid, mount and cgroup namespaces; the pod's net, ipc and uts. On the host's network also the host's name.

@@ -7,10 +7,12 @@ mod reaper;
 mod run;
 mod sandbox;
 mod sweep;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use log::warn;
 
@@ -18,7 +20,8 @@ use crate::config::Config;
 use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
-use crate::pod::{Action, Container, Fact, World};
+use crate::pod::{Action, Container, Fact, World, spec};
+use crate::volume;
 
 pub use exec::Session;
 pub use reaper::Ended;
@@ -32,6 +35,8 @@ pub struct Hands {
     helpers: helpers::Helpers,
     /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
     orphans: BTreeMap<i32, Ended>,
+    /// ConfigMaps and Secrets, as last listed.
+    pub configs: Vec<Arc<spec::Config>>,
 }
 
 impl Hands {
@@ -50,6 +55,7 @@ impl Hands {
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
+            configs: Vec::new(),
         })
     }
 
@@ -62,6 +68,7 @@ impl Hands {
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
+            configs: Vec::new(),
         }
     }
 
@@ -79,9 +86,10 @@ impl Hands {
             }
             Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
             // Not carried out yet.
-            Action::Hook { .. } | Action::Project { .. } => Vec::new(),
+            Action::Hook { .. } => Vec::new(),
+            Action::Project { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.project(pod)]),
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
-            Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
+            Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
             Action::Find { uid, container } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
                     hands.find(pod, container)
@@ -105,8 +113,13 @@ impl Hands {
         }
     }
 
-    fn with_pod(&mut self, world: &World, uid: &str, act: fn(&mut Self, &PodFacts) -> Fact) -> Vec<Fact> {
-        world.pods.get(uid).map(|pod| act(self, pod)).into_iter().collect()
+    fn with_pod(
+        &mut self,
+        world: &World,
+        uid: &str,
+        act: fn(&mut Self, &PodFacts) -> Vec<Fact>,
+    ) -> Vec<Fact> {
+        world.pods.get(uid).map(|pod| act(self, pod)).unwrap_or_default()
     }
 
     fn with_container(
@@ -130,12 +143,9 @@ fn of(facts: Option<&ContainerFacts>, number: u32) -> Option<&Run> {
     [facts.run.as_ref(), facts.last.as_ref()].into_iter().flatten().find(|run| run.number == number)
 }
 
-/// Removes a tree that holds no mount any more; not being there is fine.
+/// Removes a tree that holds no mount any more, however deep; not being there is fine.
 fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    volume::remove_tree(path)
 }
 
 impl Hands {

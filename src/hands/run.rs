@@ -14,7 +14,7 @@ use oci_spec::image::ImageConfiguration;
 
 use super::paths::{self, RunPaths};
 use super::{Hands, remove_tree, sandbox};
-use crate::container::bundle::{self, Bind, Command, Files, Input, Limits};
+use crate::container::bundle::{self, Command, Files, Input, Limits};
 use crate::container::handover::{self, Start};
 use crate::container::{cgroup, rlimit, user};
 use crate::image::{mount, reference::Reference};
@@ -28,23 +28,32 @@ impl Hands {
     /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
-        let image = &container.image;
-        let missing = |why: String| Fact::ImageMissing { uid: uid.clone(), container: name.clone(), why };
-        let fact = match Reference::parse(image).map(|_| self.store.find(image)) {
-            Err(why) => missing(format!("InvalidImageName: {why}")),
-            Ok(Err(why)) => missing(format!("ImageInspectError: {why}")),
-            Ok(Ok(Some(found))) => {
-                Fact::ImageFound { uid: uid.clone(), container: name.clone(), id: found.id }
-            }
-            Ok(Ok(None)) if container.pull == PullPolicy::Never => missing(format!(
+        let found = self.look(&container.image, container.pull);
+        // Images of its volumes are pulled with its own (kubelet: getImageVolumes), and their trouble is its.
+        let volumes = || {
+            volume::images(&pod.spec, container)
+                .try_for_each(|(image, pull)| self.look(image, pull).map(drop))
+        };
+        vec![match found.and_then(|id| volumes().map(|()| id)) {
+            Ok(id) => Fact::ImageFound { uid, container: name, id },
+            Err(why) => Fact::ImageMissing { uid, container: name, why },
+        }]
+    }
+
+    /// The id of the image of this name, or why there is none.
+    fn look(&self, image: &str, pull: PullPolicy) -> Result<String, String> {
+        match Reference::parse(image).map(|_| self.store.find(image)) {
+            Err(why) => Err(format!("InvalidImageName: {why}")),
+            Ok(Err(why)) => Err(format!("ImageInspectError: {why}")),
+            Ok(Ok(Some(found))) => Ok(found.id),
+            Ok(Ok(None)) if pull == PullPolicy::Never => Err(format!(
                 "ErrImageNeverPull: Container image \"{image}\" is not present with pull policy of Never"
             )),
-            Ok(Ok(None)) => missing(format!(
+            Ok(Ok(None)) => Err(format!(
                 "ErrImagePull: image \"{image}\" is not in the store and pulling is not built yet: \
                  import it with podinit image import"
             )),
-        };
-        vec![fact]
+        }
     }
 
     pub(super) fn start(
@@ -195,6 +204,8 @@ impl Hands {
             stderr: 5,
         };
         handover::stage(&paths.bundle, &spec, &start).map_err(create_error)?;
+        volume::group::stage(&paths.bundle, &volume::group::orders(pod, &self.volumes()))
+            .map_err(create_error)?;
         let group = paths::cgroup(&self.config, &paths.helper_cgroup);
         fs::create_dir_all(&group).map_err(create_error)?;
         let null = fs::File::open("/dev/null").map_err(create_error)?;
@@ -254,12 +265,7 @@ impl Hands {
         let user = user::resolve(&paths.rootfs, image_user(image))?;
         fs::write(&paths.message, "").map_err(create_error)?;
         fs::set_permissions(&paths.message, fs::Permissions::from_mode(0o666)).map_err(create_error)?;
-        let mut mounts = Vec::new();
-        for mount in &container.mounts {
-            let source = volume::source(pod, container, mount, &self.config.root, &self.config.run)
-                .map_err(config_error)?;
-            mounts.push(Bind { source, target: mount.path.clone().into(), read_only: mount.read_only });
-        }
+        let mounts = self.binds(pod, container, &command.env).map_err(config_error)?;
         let files = ["hostname", "hosts", "resolv.conf"].map(|name| {
             let own = container.mounts.iter().any(|mount| mount.path == format!("/etc/{name}"));
             (!own).then(|| sandbox.join(name))

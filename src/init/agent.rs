@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
-use crate::pod::{Desired, Fact, World, plan};
+use crate::pod::{Desired, Fact, World, plan, project};
 use crate::senses::{News, Senses};
 
 use super::doom::Doom;
@@ -178,8 +178,10 @@ impl Agent {
         if !listing.problems.iter().any(|problem| problem.refused) {
             self.hands.forget(&self.world, &listing.pods);
         }
-        self.desired.pods = listing.pods;
+        self.desired.projections = project::digests(&listing.pods, &listing.configs);
+        self.hands.configs.clone_from(&listing.configs);
         self.desired.configs = listing.configs;
+        self.desired.pods = listing.pods;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }

@@ -6,7 +6,9 @@ pub mod events;
 pub mod facts;
 pub mod learn;
 pub mod line;
+pub mod mount;
 pub mod plan;
+pub mod project;
 pub mod resources;
 pub mod restart;
 #[cfg(test)]

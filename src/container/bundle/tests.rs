@@ -74,8 +74,13 @@ fn made(host_network: bool, change: impl FnOnce(&mut Input)) -> Result<Value, St
             termination: Some(Path::new("/r/web/termination")),
         },
         mounts: vec![
-            Bind { source: "/v/deep".into(), target: "/data/deep".into(), read_only: true },
-            Bind { source: "/v/data".into(), target: "/data".into(), read_only: false },
+            Bind {
+                source: "/v/deep".into(),
+                target: "/data/deep".into(),
+                read_only: true,
+                ..Bind::default()
+            },
+            Bind { source: "/v/data".into(), target: "/data".into(), ..Bind::default() },
         ],
         limits: Limits {
             shares: Some(1024),
@@ -126,7 +131,7 @@ fn on_the_host_network_the_name_is_the_hosts_too() {
 #[test]
 fn what_a_volume_covers_is_not_mounted_twice() {
     let spec = made(false, |input| {
-        let bind = |target: &str| Bind { source: "/v".into(), target: target.into(), read_only: false };
+        let bind = |target: &str| Bind { source: "/v".into(), target: target.into(), ..Bind::default() };
         input.mounts = vec![bind("/dev/shm/"), bind("/etc/hosts"), bind("/"), bind("/dev/mqueue")];
         input.files.resolv = None;
     })
@@ -194,7 +199,9 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         (|input| input.command.argv = vec![String::new()], "no command specified"),
         (|input| input.command.cwd = "srv".into(), "working directory \"srv\" is not absolute"),
         (
-            |input| input.mounts = vec![Bind { source: "/v".into(), target: "data".into(), read_only: true }],
+            |input| {
+                input.mounts = vec![Bind { source: "/v".into(), target: "data".into(), ..Bind::default() }]
+            },
             "mount path \"data\" is not absolute",
         ),
     ];
