@@ -1,5 +1,7 @@
 //! Lives of a manifest directory.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
