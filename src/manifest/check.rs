@@ -18,7 +18,7 @@ mod security;
 mod sysctl;
 mod volume;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -48,10 +48,11 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
         report.warn(&Path::of("spec.nodeName"), message);
     }
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let no_security = k8s::PodSecurityContext::default();
+    let (no_annotations, no_security) = (BTreeMap::new(), k8s::PodSecurityContext::default());
     let around = container::Around {
         containers: containers.map(|container| container.name.as_str()).collect(),
         volumes: spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect(),
+        annotations: object.metadata.annotations.as_ref().unwrap_or(&no_annotations),
         security: spec.security_context.as_ref().unwrap_or(&no_security),
         restart: restart.unwrap_or_default(),
         grace: grace(report, spec),
@@ -59,6 +60,7 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
         own_users: spec.host_users == Some(false),
     };
     let volumes = volumes(report, spec, &around);
+    security::annotations(report, &around);
     container_names(report, spec);
     host_ports(report, spec);
     let mut each = |list: &[k8s::Container], init: bool, path: Path| {

@@ -67,6 +67,7 @@ pub fn pod(report: &mut Report<'_>, spec: &k8s::PodSpec) -> PodSecurity {
 /// A container's context, which wins over the pod's field by field.
 pub fn container(
     report: &mut Report<'_>,
+    name: &str,
     given: Option<&k8s::SecurityContext>,
     around: &Around<'_>,
     path: &Path,
@@ -118,12 +119,56 @@ pub fn container(
             (None, Some(pods)) => seccomp(report, pods, &above.key("seccompProfile")),
             (None, None) => Profile::Unset,
         },
-        apparmor: match (&given.app_armor_profile, &pods.app_armor_profile) {
-            (Some(own), _) => apparmor(report, own, &path.key("appArmorProfile")),
-            (None, Some(pods)) => apparmor(report, pods, &above.key("appArmorProfile")),
-            (None, None) => Profile::Unset,
+        apparmor: match (&given.app_armor_profile, annotated(report, name, around), &pods.app_armor_profile) {
+            (Some(own), annotated, _) => {
+                let own = apparmor(report, own, &path.key("appArmorProfile"));
+                if annotated.is_some_and(|annotated| annotated != own) {
+                    let message =
+                        format!("differs from the annotation {APPARMOR}{name}: remove the annotation");
+                    report.refuse(&path.key("appArmorProfile"), message);
+                }
+                own
+            }
+            (None, Some(annotated), _) => annotated,
+            (None, None, Some(pods)) => apparmor(report, pods, &above.key("appArmorProfile")),
+            (None, None, None) => Profile::Unset,
         },
         unmasked,
+    }
+}
+
+/// What of the profiles was said by annotation, before there were fields. The kubelet still heeds AppArmor's.
+pub fn annotations(report: &mut Report<'_>, around: &Around<'_>) {
+    let path = Path::of("metadata.annotations");
+    for key in around.annotations.keys() {
+        if let Some(name) = key.strip_prefix(APPARMOR)
+            && !around.containers.contains(name)
+        {
+            report.refuse(&path.entry(key), format!("no container is named {}", quote(name)));
+        } else if SECCOMP.iter().any(|prefix| key.starts_with(prefix)) {
+            report.warn(&path.entry(key), "has no effect any more: use securityContext.seccompProfile");
+        }
+    }
+}
+
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+const SECCOMP: &[&str] =
+    &["seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/"];
+
+fn annotated(report: &mut Report<'_>, name: &str, around: &Around<'_>) -> Option<Profile> {
+    let key = format!("{APPARMOR}{name}");
+    let value = around.annotations.get(&key)?;
+    match (value.as_str(), value.strip_prefix("localhost/")) {
+        ("runtime/default", _) => Some(Profile::RuntimeDefault),
+        ("unconfined", _) => Some(Profile::Unconfined),
+        (_, Some(profile)) if !profile.is_empty() => Some(Profile::Localhost(profile.into())),
+        ("", _) => None,
+        _ => {
+            let message =
+                format!("{} is none of runtime/default, unconfined, localhost/<profile>", quote(value));
+            report.refuse(&Path::of("metadata.annotations").entry(&key), message);
+            None
+        }
     }
 }
 

@@ -886,6 +886,52 @@ fn security() {
     ]);
 }
 
+/// Kubernetes' pkg/security/apparmor: a container's field, its annotation, the pod's field, in this order.
+#[test]
+fn apparmor_by_annotation() {
+    let with = |annotation: &str, spec: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{{annotation}}}}}\nspec: {{{spec}}}\n"
+        );
+        let parsed = parse(text.as_bytes(), "f", "/f", "n");
+        let said =
+            parsed.problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ");
+        (parsed.pods.first().map(|pod| pod.containers[0].security.apparmor.clone()), said)
+    };
+    let key = "container.apparmor.security.beta.kubernetes.io/c";
+    let bare = "containers: [{name: c, image: i}]";
+    let pods = "securityContext: {appArmorProfile: {type: Unconfined}}, containers: [{name: c, image: i}]";
+    let own = "containers: [{name: c, image: i, securityContext: {appArmorProfile: {type: RuntimeDefault}}}]";
+    let local = Profile::Localhost("test".into());
+    for (value, spec, expected, said) in [
+        ("runtime/default", bare, Some(Profile::RuntimeDefault), ""),
+        ("unconfined", bare, Some(Profile::Unconfined), ""),
+        ("localhost/test", pods, Some(local), ""),
+        ("runtime/default", own, Some(Profile::RuntimeDefault), ""),
+        ("''", pods, Some(Profile::Unconfined), ""),
+        ("foo", bare, None, "\"foo\" is none of runtime/default, unconfined, localhost/<profile>"),
+        (
+            "localhost/",
+            bare,
+            None,
+            "\"localhost/\" is none of runtime/default, unconfined, localhost/<profile>",
+        ),
+        (
+            "unconfined",
+            own,
+            None,
+            "differs from the annotation container.apparmor.security.beta.kubernetes.io/c: remove the annotation",
+        ),
+    ] {
+        assert_eq!(with(&format!("{key}: {value}"), spec), (expected, said.to_owned()), "{value}, {spec}");
+    }
+    assert_eq!(with(&format!("{key}x: unconfined"), bare), (None, "no container is named \"cx\"".into()));
+    assert_eq!(
+        with("seccomp.security.alpha.kubernetes.io/pod: runtime/default", bare),
+        (Some(Profile::Unset), "has no effect any more: use securityContext.seccompProfile".into())
+    );
+}
+
 #[test]
 fn volumes() {
     let long = format!(
