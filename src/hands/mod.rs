@@ -10,7 +10,7 @@ mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use log::warn;
 
@@ -32,6 +32,8 @@ pub struct Hands {
     helpers: helpers::Helpers,
     /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
     orphans: BTreeMap<i32, Ended>,
+    /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
+    dying: BTreeSet<PathBuf>,
 }
 
 impl Hands {
@@ -50,6 +52,7 @@ impl Hands {
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
+            dying: BTreeSet::new(),
         })
     }
 
@@ -62,6 +65,7 @@ impl Hands {
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
+            dying: BTreeSet::new(),
         }
     }
 
