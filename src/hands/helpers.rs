@@ -14,8 +14,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, close};
 
-use super::Hands;
 use super::reaper::is_child;
+use super::{Hands, paths};
 use crate::clock::Tick;
 use crate::logs::{self, Report};
 use crate::pod::facts::Stream;
@@ -127,8 +127,11 @@ impl Hands {
     }
 
     /// A later life: the logger's socket died with the former one, so there must be a new logger. The other helpers
-    /// live on, as the containers do.
+    /// live on, as the containers do. Start helpers' cgroups that the former life could not remove are tried again.
     pub fn resume(&mut self, mut world: World) -> World {
+        let groups = paths::cgroup(&self.config, &format!("{}/podinit", self.config.cgroup_parent));
+        let groups = fs::read_dir(groups).into_iter().flatten().flatten();
+        self.dying.extend(groups.map(|entry| entry.path()).filter(|path| path.is_dir()));
         if let Some(pid) = world.helpers.remove("logger") {
             let pid = Pid::from_raw(pid);
             // Only a child of ours: one that was reaped already may have left its number to somebody else.

@@ -212,6 +212,7 @@ impl Agent {
                 break;
             }
         }
+        self.hands.drop_dying();
     }
 
     fn child(&mut self, pid: i32, ended: Ended) {

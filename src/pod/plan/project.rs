@@ -32,7 +32,6 @@ pub(super) fn mended(turn: &Turn, pod: &PodFacts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::clock::Tick;
