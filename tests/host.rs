@@ -5,6 +5,8 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/lifecycle.rs"]
+mod lifecycle;
 
 use std::collections::BTreeSet;
 use std::fs;
