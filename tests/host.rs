@@ -5,6 +5,8 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/volumes.rs"]
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fs;

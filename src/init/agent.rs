@@ -176,7 +176,6 @@ impl Agent {
         let listing = self.dir.list();
         self.desired.projections = project::digests(&listing.pods, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
-        self.desired.configs = listing.configs;
         self.desired.pods = listing.pods;
         self.desired.configs = listing.configs;
         if listing.problems != self.world.problems {

@@ -128,6 +128,45 @@ fn on_the_host_network_the_name_is_the_hosts_too() {
     assert_eq!(spec.get("hostname"), None);
 }
 
+/// libcontainer 0.7 heeds the root's propagation alone: the strongest stands for all.
+#[test]
+fn propagation_and_recursive_read_only() {
+    use crate::pod::spec::Propagation::{Bidirectional, HostToContainer, None as Private};
+    let table: [(&[_], _); 4] = [
+        (&[], "private"),
+        (&[Private, Private], "private"),
+        (&[Private, HostToContainer], "slave"),
+        (&[Bidirectional, HostToContainer, Private], "shared"),
+    ];
+    for (kinds, root) in table {
+        let binds = |recursive_read_only| {
+            let bind = |(index, propagation): (usize, &_)| Bind {
+                source: "/v".into(),
+                target: format!("/v{index}").into(),
+                read_only: recursive_read_only,
+                recursive_read_only,
+                propagation: *propagation,
+            };
+            kinds.iter().enumerate().map(bind).collect::<Vec<_>>()
+        };
+        for (recursive, access) in [(false, "rw"), (true, "rro")] {
+            let spec = made(false, |input| input.mounts = binds(recursive)).expect("spec");
+            assert_eq!(spec["linux"]["rootfsPropagation"], root, "{kinds:?}");
+            let mounts = spec["mounts"].as_array().expect("mounts");
+            for (index, kind) in kinds.iter().enumerate() {
+                let mount = mounts.iter().find(|mount| mount["destination"] == format!("/v{index}"));
+                let word = match kind {
+                    Private => "rprivate",
+                    HostToContainer => "rslave",
+                    Bidirectional => "rshared",
+                };
+                let options = &mount.expect("the volume")["options"];
+                assert_eq!(*options, serde_json::json!(["rbind", word, access, "nodev"]));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_volume_covers_is_not_mounted_twice() {
     let spec = made(false, |input| {
