@@ -168,10 +168,10 @@ impl Hands {
             return;
         }
         let steps = [
-            mount::unmount_rootfs(&paths.rootfs, &paths.scratch),
+            mount::unmount(&paths.rootfs),
             handover::forget(&self.config.run.join("state"), &paths.id),
             remove_tree(&paths.bundle),
-            remove_tree(&paths.scratch),
+            self.discard(&paths.scratch),
         ];
         for why in steps.into_iter().filter_map(Result::err) {
             log::warn!("{}: cannot clean: {why}", paths.bundle.display());

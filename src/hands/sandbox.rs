@@ -69,11 +69,11 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let steps = [
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
-            ("volumes", volume::tear_down(&pod.uid, &self.volumes())),
+            ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
             ("namespaces", sandbox::tear_down(&paths.sandbox)),
             ("links", self.unlink_logs(&paths.logs)),
             ("logs", remove_tree(&paths.logs)),
-            ("data", remove_tree(&paths.data)),
+            ("data", self.discard(&paths.data)),
             ("sandbox", remove_tree(&paths.sandbox)),
         ];
         let failed: Vec<_> =

@@ -8,11 +8,13 @@ pub mod logger;
 pub mod net;
 /// The operator's verbs on the serial console.
 pub mod prompt;
+/// A tree that is too large for PID 1 to remove.
+pub mod remove;
 /// One container's create and start.
 pub mod start;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__start"];
+pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__remove", "__start"];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
@@ -21,6 +23,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__logger" => logger::run(),
         "__net" => net::run(args),
         "__prompt" => prompt::run(args),
+        "__remove" => remove::run(args),
         "__start" => start::run(args),
         _ => 2,
     }

@@ -190,6 +190,28 @@ fn a_tree_without_end_is_removed() {
 }
 
 #[test]
+fn a_huge_volume_is_moved_away_and_not_waited_for() {
+    let top = fresh("huge");
+    let (root, run) = (top.join("root"), top.join("run"));
+    let place = Place { root: &root, run: &run };
+    let dir = root.join("pods/u/volumes/kubernetes.io~empty-dir/v");
+    for (files, huge) in [(900, false), (2500, true)] {
+        make(&dir, Kind::Disk).unwrap();
+        for number in 0..files {
+            fs::write(dir.join(number.to_string()), "").unwrap();
+        }
+        let left = tear_down("u", &place).unwrap();
+        assert_eq!((left.is_some(), dir.exists()), (huge, false), "{files}");
+        if let Some(left) = left {
+            assert!(left.starts_with(root.join("trash")) && left.join("kubernetes.io~empty-dir/v").is_dir());
+            remove_tree(&left).unwrap();
+            assert!(!left.exists());
+        }
+    }
+    fs::remove_dir_all(&top).unwrap();
+}
+
+#[test]
 fn a_mount_is_not_entered() {
     let top = fresh("xdev");
     let (host, inside) = (top.join("host"), top.join("tree"));

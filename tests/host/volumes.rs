@@ -253,3 +253,26 @@ fn mounts_travel_and_are_read_only_as_the_mount_says() {
     assert_eq!(here.ended().code(), Some(0), "{}", here.log());
     here.assert_nothing_left();
 }
+
+/// The tear-down of a huge volume, and the clean-up of a huge writable layer, held PID 1 up.
+#[test]
+fn huge_trees_go_to_the_trash_and_from_there() {
+    let mut here = Instance::new();
+    let text = pod("huge", "", &["name: v, emptyDir: {}"], &["name: v, mountPath: /v"]);
+    let make =
+        "busybox mkdir /l; cd /l; seq 1 3000 | busybox xargs touch; cd /v; seq 1 3000 | busybox xargs touch;";
+    here.write("huge.yaml", &text.replace("trap 'exit", &format!("{make} echo made; trap 'exit")));
+    here.start();
+    here.running("huge");
+    until("its files", || (here.say(&["logs", "huge"]) == "made\n").then_some(()));
+    fs::remove_file(here.home.join("m/huge.yaml")).unwrap();
+    until("no pod", || here.pod("huge").is_none().then_some(()));
+    let trash = here.home.join("root/trash");
+    assert!(trash.is_dir(), "nothing was moved there");
+    until("an empty trash", || fs::read_dir(&trash).unwrap().next().is_none().then_some(()));
+    assert!(!here.home.join("root/pods").read_dir().unwrap().any(|_| true));
+    here.signal(Signal::SIGTERM);
+    assert_eq!(here.ended().code(), Some(0), "{}", here.log());
+    assert!(!trash.exists());
+    here.assert_nothing_left();
+}
