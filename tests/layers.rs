@@ -10,7 +10,7 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "init",
         &[
-            "senses", "hands", "ledger", "fatal", "manifest", "pod", "machine", "operator", "config",
+            "senses", "hands", "ledger", "fatal", "manifest", "pod", "machine", "net", "operator", "config",
             "clock", "console",
         ],
     ),

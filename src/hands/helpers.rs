@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use log::warn;
+use log::{LevelFilter, warn};
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -24,6 +24,8 @@ use crate::spawn::spawn;
 
 /// A helper that ended sooner than this after its start waits before its next one.
 const STABLE: Duration = Duration::from_secs(10);
+/// A helper that so often in a row did not last is started again without a word: all has been told by then.
+const TOLD: u32 = 10;
 
 pub struct Helpers {
     /// The names of those that this machine needs.
@@ -53,6 +55,14 @@ impl Helpers {
             Some(_) | None => 0,
         };
         self.tries.insert(name, (now, tries));
+        if tries == TOLD {
+            warn!("{name}: has ended {TOLD} times soon after its start: tried again without a word");
+        }
+    }
+
+    /// Whether nobody wants to read of this helper any more. An end after it has lasted is news again.
+    fn hushed(&self, name: &str, now: Tick) -> bool {
+        self.tries.get(name).is_some_and(|(last, tries)| *tries >= TOLD && now - *last < STABLE)
     }
 }
 
@@ -99,7 +109,7 @@ impl Hands {
                 continue;
             }
             self.helpers.tried(name, now);
-            match self.start_helper(name, world) {
+            match self.start_helper(name, world, now) {
                 Ok(Some(pid)) => facts.push(Fact::Helper { name: name.to_owned(), pid: Some(pid) }),
                 Ok(None) => {}
                 Err(why) => {
@@ -109,6 +119,11 @@ impl Hands {
             }
         }
         (facts, wake_at)
+    }
+
+    /// Whether it is a fact that was told too often.
+    pub fn hushed(&self, fact: &Fact, now: Tick) -> bool {
+        matches!(fact, Fact::Helper { name, .. } if self.helpers.hushed(name, now))
     }
 
     /// A later life: the logger's socket died with the former one, so there must be a new logger. The other helpers
@@ -147,20 +162,22 @@ impl Hands {
         }
     }
 
-    fn start_helper(&mut self, name: &'static str, world: &World) -> io::Result<Option<i32>> {
+    fn start_helper(&mut self, name: &'static str, world: &World, now: Tick) -> io::Result<Option<i32>> {
+        let hushed = self.helpers.hushed(name, now);
+        let level = if hushed { LevelFilter::Off } else { log::max_level() }.as_str();
         match name {
             "logger" => self.start_logger(world).map(Some),
             "net" => match self.config.net_args() {
                 None => Ok(None),
                 Some(args) => {
-                    let mut words = vec!["__net"];
+                    let mut words = vec!["__net", level];
                     words.extend(args.iter().map(String::as_str));
                     spawn(&words, &[], None).map(Some)
                 }
             },
             "prompt" => match terminal() {
                 None => Ok(None),
-                Some(path) => spawn(&["__prompt", &path], &[], None).map(Some),
+                Some(path) => spawn(&["__prompt", level, &path], &[], None).map(Some),
             },
             _ => Ok(None),
         }
@@ -206,4 +223,36 @@ fn terminal() -> Option<String> {
 fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: a stream's descriptors stay open until it is drained, and nothing else closes them.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_never_lasts_is_tried_for_ever_and_told_for_a_while() {
+        let mut helpers = Helpers::new(&["net"]);
+        let mut now = Tick::seconds(5);
+        let mut waits = Vec::new();
+        for _ in 0..TOLD {
+            helpers.tried("net", now);
+            assert!(!helpers.hushed("net", now), "{waits:?}");
+            // It ends at once.
+            let due = helpers.due("net").max(now);
+            waits.push((due - now).as_millis());
+            now = due;
+        }
+        assert_eq!(waits, [0, 200, 400, 800, 1600, 3200, 6400, 6400, 6400, 6400]);
+        for _ in 0..100 {
+            helpers.tried("net", now);
+            assert!(helpers.hushed("net", now) && !helpers.hushed("logger", now));
+            assert_eq!(helpers.due("net"), now + Duration::from_millis(6400));
+            now = helpers.due("net");
+        }
+        // This time it lasts.
+        let end = now + STABLE;
+        assert!(!helpers.hushed("net", end));
+        helpers.tried("net", end);
+        assert!(!helpers.hushed("net", end) && helpers.due("net") <= end);
+    }
 }

@@ -81,7 +81,11 @@ impl Hands {
                 let (reason, message) = (reason.clone(), message.clone());
                 vec![Fact::Rejected { pod: pod.clone(), reason, message }]
             }
-            // Not planned yet.
+            Action::RestartAll { uid, container, run } => {
+                vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
+            }
+            Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
+            // Not carried out yet.
             Action::Hook { .. } => Vec::new(),
             Action::Project { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.project(pod)]),
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),

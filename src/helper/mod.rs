@@ -13,6 +13,8 @@ pub mod remove;
 /// One container's create and start.
 pub mod start;
 
+use crate::console;
+
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__remove", "__start"];
 
@@ -21,10 +23,18 @@ pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
         "__exec" => exec::run(args),
         "__logger" => logger::run(),
-        "__net" => net::run(args),
-        "__prompt" => prompt::run(args),
+        "__net" => net::run(telling(args)),
+        "__prompt" => prompt::run(telling(args)),
         "__remove" => remove::run(args),
         "__start" => start::run(args),
         _ => 2,
     }
+}
+
+/// A board's helper tells what it does on the console, as PID 1 does, at the level that is its first argument. The
+/// other arguments.
+fn telling(args: &[String]) -> &[String] {
+    let Some((level, rest)) = args.split_first() else { return args };
+    console::board(level.parse().unwrap_or(log::LevelFilter::Info));
+    rest
 }

@@ -23,7 +23,7 @@ use crate::net::packet::Wire;
 use crate::net::report::{Interface, Report};
 
 /// Runs until it is killed. `args`: `--ip=dhcp|ADDRESS/PREFIX[,GATEWAY[,DNS...]]`, `--hostname=NAME`, `--run-dir=DIR`,
-/// as `Config::net_args` makes them. The logger has been installed.
+/// as `Config::net_args` makes them.
 pub fn run(args: &[String]) -> i32 {
     let done = start(args).and_then(|mut net| net.serve().map_err(|error| error.to_string()));
     match done {

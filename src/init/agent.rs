@@ -174,10 +174,13 @@ impl Agent {
         }
         self.senses.watch();
         let listing = self.dir.list();
+        // What a refused manifest wants is not known.
+        if !listing.problems.iter().any(|problem| problem.refused) {
+            self.hands.forget(&self.world, &listing.pods);
+        }
         self.desired.projections = project::digests(&listing.pods, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
         self.desired.pods = listing.pods;
-        self.desired.configs = listing.configs;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -188,7 +191,9 @@ impl Agent {
     /// Files a fact: told, learned, and written down before anything is done about it.
     pub(super) fn learn(&mut self, fact: Fact) {
         let now = Tick::now();
-        if let Some(line) = fact.line(&self.world) {
+        if let Some(line) = fact.line(&self.world)
+            && !self.hands.hushed(&fact, now)
+        {
             info!("{line}");
         }
         self.world.learn(fact.clone(), now);

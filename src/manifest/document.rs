@@ -69,19 +69,34 @@ pub enum Subject {
     },
     /// `ConfigMap namespace/name`, empty where there is no name.
     Config(String),
+    /// It cannot be read, but its text betrays what is probably its name: `namespace/name` of a pod with the node's
+    /// suffix, and of a ConfigMap or Secret without.
+    Hint {
+        pod: String,
+        config: String,
+    },
 }
 
 impl Subject {
     /// Whether the pod of this full name is one of its.
     pub fn covers(&self, name: &str) -> bool {
         match self {
-            Subject::Pod(own) | Subject::Foreign(own) => own == name,
+            Subject::Pod(own) | Subject::Foreign(own) | Subject::Hint { pod: own, .. } => own == name,
             Subject::Numbered { stem, node } => {
                 let number =
                     name.strip_prefix(stem.as_str()).and_then(|rest| rest.strip_suffix(node.as_str()));
                 number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
             }
             Subject::Unknown | Subject::Config(_) => false,
+        }
+    }
+
+    /// Whether the ConfigMap or Secret of this key is it.
+    pub fn holds(&self, key: &str) -> bool {
+        match self {
+            Subject::Config(own) => own == key,
+            Subject::Hint { config, .. } => key.split_once(' ').is_some_and(|(_, name)| name == config),
+            Subject::Unknown | Subject::Foreign(_) | Subject::Pod(_) | Subject::Numbered { .. } => false,
         }
     }
 }

@@ -88,8 +88,9 @@ fn read(text: &[u8], file: &str, path: &str, node: &str) -> Read {
             }
             Err(fault) => {
                 read.problems.push(trouble(fault));
-                let subject = piece.hint.map_or(Subject::Unknown, |name| {
-                    Subject::Pod(format!("default/{}", check::full_name(&name, node)))
+                let subject = piece.hint.map_or(Subject::Unknown, |name| Subject::Hint {
+                    pod: format!("default/{}", check::full_name(&name, node)),
+                    config: format!("default/{name}"),
                 });
                 read.documents.push(Document { subject, content: Content::Refused });
             }
