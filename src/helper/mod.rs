@@ -6,13 +6,15 @@ pub mod exec;
 pub mod logger;
 /// DHCP on every wired link.
 pub mod net;
+/// The first process of a pod with shareProcessNamespace.
+pub mod pause;
 /// The operator's verbs on the serial console.
 pub mod prompt;
 /// One container's create and start.
 pub mod start;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__start"];
+pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__pause", "__prompt", "__start"];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
@@ -20,6 +22,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(args),
+        "__pause" => pause::run(),
         "__prompt" => prompt::run(args),
         "__start" => start::run(args),
         _ => 2,
