@@ -276,3 +276,72 @@ fn huge_trees_go_to_the_trash_and_from_there() {
     assert!(!trash.exists());
     here.assert_nothing_left();
 }
+
+#[test]
+fn fs_group_lets_a_user_in() {
+    let mut here = Instance::new();
+    let text = pod(
+        "user",
+        "  securityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 2000}\n",
+        &["name: v, emptyDir: {}", "name: key, secret: {secretName: key, defaultMode: 0400}"],
+        &["name: v, mountPath: /v", "name: key, mountPath: /key", "name: v, mountPath: /s, subPath: of/mine"],
+    );
+    here.write("user.yaml", &text);
+    here.write("key.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\nstringData: {k: secret}\n");
+    here.start();
+    here.running("user");
+    let stat = "busybox stat -c '%u %g'";
+    assert_eq!(sh(&here, "user", &format!("id -u; touch /v/x; {stat} /v/x")), "1000\n1000 2000\n");
+    assert_eq!(sh(&here, "user", "cat /key/k; busybox stat -Lc ' %g %a' /key/k"), "secret 2000 440\n");
+    assert_eq!(sh(&here, "user", &format!("touch /s/y; {stat} /v/of/mine/y")), "1000 2000\n");
+}
+
+/// A storage pod mounts, and others see it; with the last of them all is as it was.
+#[test]
+fn a_mount_made_in_a_container_reaches_host_and_neighbours_and_goes_with_them() {
+    let mut here = Instance::new();
+    let host = here.home.join("host");
+    fs::create_dir_all(host.join("made")).unwrap();
+    let text = |name: &str, propagation: &str| {
+        let volumes =
+            [format!("name: h, hostPath: {{path: {}}}", host.display()), "name: e, emptyDir: {}".into()];
+        let mount = format!("name: h, mountPath: /h, mountPropagation: {propagation}");
+        pod(name, "", &volumes.each_ref().map(String::as_str), &[&mount, "name: e, mountPath: /e"])
+    };
+    let privileged = "    securityContext: {privileged: true}\n    volumeMounts:";
+    here.write("maker.yaml", &text("maker", "Bidirectional").replace("    volumeMounts:", privileged));
+    here.write("user.yaml", &text("user", "HostToContainer"));
+    here.start();
+    here.running("maker");
+    here.running("user");
+    let mounts = || {
+        let text = fs::read_to_string(format!("/proc/{}/mounts", here.pid())).unwrap();
+        text.lines().filter_map(|line| line.split(' ').nth(1).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    sh(
+        &here,
+        "maker",
+        "busybox mkdir /e/in; for d in /h/made /e/in /tmp; do busybox mount -t tmpfs tmpfs $d; done",
+    );
+    sh(&here, "maker", "touch /h/made/x");
+    assert_eq!(sh(&here, "user", "ls /h/made"), "x\n");
+    let made = host.join("made").display().to_string();
+    let now = mounts();
+    assert_eq!(now.iter().filter(|path| **path == made).count(), 1, "{now:?}");
+    // Nothing else of the container's came out, neither what the runtime mounted nor what it did elsewhere itself.
+    let out = |path: &&String| path.contains("/rootfs/") || path.ends_with("/in");
+    assert_eq!(now.iter().find(out), None);
+    assert!(!here.podinit(&["exec", "user", "--", "sh", "-c", "busybox umount /h/made"]).status.success());
+
+    fs::remove_file(here.home.join("m/maker.yaml")).unwrap();
+    until("no maker", || here.pod("maker").is_none().then_some(()));
+    assert!(mounts().contains(&made), "the other one has it still");
+    fs::remove_file(here.home.join("m/user.yaml")).unwrap();
+    until("no user", || here.pod("user").is_none().then_some(()));
+    let left: Vec<_> =
+        mounts().into_iter().filter(|path| path.starts_with(&host.display().to_string())).collect();
+    assert_eq!(left, Vec::<String>::new());
+    here.signal(Signal::SIGTERM);
+    assert_eq!(here.ended().code(), Some(0), "{}", here.log());
+    here.assert_nothing_left();
+}
