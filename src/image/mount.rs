@@ -215,9 +215,7 @@ fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
         Err(Errno::EINVAL) => attempt(&options)?,
         result => result?,
     }
-    // Where a mountPropagation made what is around it shared, the container's own mounts must not come back here.
-    let private = MsFlags::MS_PRIVATE;
-    Ok(mount(None::<&str>, target, None::<&str>, private, None::<&str>)?)
+    Ok(())
 }
 
 /// The directories as they stand in overlay's options, and what is to be held open until it is mounted: paths with the

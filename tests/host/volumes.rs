@@ -345,3 +345,61 @@ fn a_mount_made_in_a_container_reaches_host_and_neighbours_and_goes_with_them() 
     assert_eq!(here.ended().code(), Some(0), "{}", here.log());
     here.assert_nothing_left();
 }
+
+/// As a node exporter looks at the machine: what comes and goes is seen, and nothing is held by being seen.
+#[test]
+fn the_whole_machine_is_watched_and_not_held() {
+    let mut here = Instance::new();
+    let watch = pod(
+        "watch",
+        "",
+        &["name: root, hostPath: {path: /}"],
+        &["name: root, mountPath: /host, readOnly: true, mountPropagation: HostToContainer"],
+    );
+    here.write("watch.yaml", &watch);
+    here.start();
+    here.running("watch");
+    let other = pod(
+        "other",
+        "",
+        &["name: m, emptyDir: {medium: Memory}"],
+        &["name: m, mountPath: /m, subPath: below"],
+    );
+    let seen = || {
+        let table = here.say(&["exec", "watch", "--", "cat", "/proc/mounts"]);
+        let home = format!("/host{}/", here.home.display());
+        let paths = table.lines().filter_map(|line| line.split(' ').nth(1));
+        paths.filter(|path| path.starts_with(&home)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = seen();
+    for _ in 0..2 {
+        here.write("other.yaml", &other);
+        here.running("other");
+        sh(&here, "other", "touch /m/x");
+        let now = seen();
+        assert!(now.iter().any(|path| path.ends_with("~empty-dir/m")), "{now:?}");
+        // The view of another container's root is seen, what is mounted in it is not.
+        let inner = now.iter().find(|path| path.contains("/rootfs/") && !before.contains(path));
+        assert_eq!(inner, None);
+        fs::remove_file(here.home.join("m/other.yaml")).unwrap();
+        until("no other pod", || here.pod("other").is_none().then_some(()));
+        // Layers stay, here as everywhere.
+        let left: Vec<_> =
+            seen().into_iter().filter(|path| !before.contains(path) && !path.contains("/layers/")).collect();
+        assert_eq!(left, Vec::<String>::new());
+    }
+    // One whose mounts do travel, started while all around it is shared: its root is its own all the same.
+    let host = here.home.join("host");
+    fs::create_dir_all(&host).unwrap();
+    let volume = format!("name: h, hostPath: {{path: {}}}", host.display());
+    let maker = pod("maker", "", &[&volume], &["name: h, mountPath: /h, mountPropagation: Bidirectional"]);
+    let privileged = "    securityContext: {privileged: true}\n    volumeMounts:";
+    here.write("maker.yaml", &maker.replace("    volumeMounts:", privileged));
+    here.running("maker");
+    sh(&here, "maker", "busybox mount -t tmpfs tmpfs /tmp");
+    let table = fs::read_to_string(format!("/proc/{}/mounts", here.pid())).unwrap();
+    assert_eq!(table.lines().find(|line| line.contains("/rootfs/")), None);
+    here.signal(Signal::SIGTERM);
+    assert_eq!(here.ended().code(), Some(0), "{}", here.log());
+    here.assert_nothing_left();
+}
