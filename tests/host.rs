@@ -7,6 +7,8 @@
 mod instance;
 #[path = "host/lifecycle.rs"]
 mod lifecycle;
+#[path = "host/volumes.rs"]
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -16,11 +16,11 @@ use super::paths::{self, RunPaths};
 use super::{Hands, remove_tree, sandbox};
 use crate::container::bundle::{self, Command, Files, Input, Limits};
 use crate::container::handover::{self, Start};
-use crate::container::{cgroup, rlimit, user};
+use crate::container::{Confinement, cgroup, rlimit, user};
 use crate::image::{mount, reference::Reference};
 use crate::pod::facts::{Exit, PodFacts, Run, StartError, Stream};
 use crate::pod::spec::PullPolicy;
-use crate::pod::{Container, Fact, Pod, env, resources};
+use crate::pod::{Container, Fact, Pod, env, resources, security};
 use crate::spawn::spawn;
 use crate::{logs, volume};
 
@@ -148,7 +148,12 @@ impl Hands {
         signal: Option<i32>,
     ) -> Exit {
         let paths = paths::run(&self.config, pod, &container.name, number);
-        let oom = cgroup::oom_kills(&paths::cgroup(&self.config, &paths.cgroup)) > 0;
+        let group = paths::cgroup(&self.config, &paths.cgroup);
+        let oom = cgroup::oom_kills(&group) > 0;
+        if pod.spaces.share_pid || pod.spaces.host_pid {
+            // No pid namespace of its own took the others with the first process. Gone already is fine.
+            let _ = cgroup::kill(&group);
+        }
         let mut message = tail(&paths.message, 4096);
         if message.is_empty() && container.fallback_to_logs && code != 0 {
             let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
@@ -172,10 +177,10 @@ impl Hands {
             return;
         }
         let steps = [
-            mount::unmount_rootfs(&paths.rootfs, &paths.scratch),
+            mount::unmount(&paths.rootfs),
             handover::forget(&self.config.run.join("state"), &paths.id),
             remove_tree(&paths.bundle),
-            remove_tree(&paths.scratch),
+            self.discard(&paths.scratch),
         ];
         for why in steps.into_iter().filter_map(Result::err) {
             log::warn!("{}: cannot clean: {why}", paths.bundle.display());
@@ -212,6 +217,9 @@ impl Hands {
         let image = self.store.find(&container.image).map_err(config_error)?.ok_or_else(|| {
             config_error(format!("image \"{}\" is no longer in the store", container.image))
         })?;
+        if pod.spaces.share_pid {
+            self.pause(pod).map_err(create_error)?;
+        }
         fs::create_dir_all(&paths.rootfs).map_err(create_error)?;
         fs::create_dir_all(&paths.scratch).map_err(create_error)?;
         let layers = mount::mount_layers(&self.store, &image, &self.config.run).map_err(create_error)?;
@@ -286,7 +294,11 @@ impl Hands {
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
         let command = env::command(pod, container, image, &addresses, &node).map_err(create_error)?;
-        let user = user::resolve(&paths.rootfs, image_user(image))?;
+        security::non_root(pod, container, image_user(image)).map_err(config_error)?;
+        let user = user::resolve(&paths.rootfs, image_user(image), &container.security, &pod.security)?;
+        let profiles = [self.config.root.join("seccomp"), "/var/lib/kubelet/seccomp".into()];
+        let confinement = Confinement::of(container, &profiles)?;
+        let shm = if pod.spaces.host_ipc { "/dev/shm".into() } else { sandbox.join("shm") };
         fs::write(&paths.message, "").map_err(create_error)?;
         fs::set_permissions(&paths.message, fs::Permissions::from_mode(0o666)).map_err(create_error)?;
         let mounts = self.binds(pod, container, &command.env).map_err(config_error)?;
@@ -308,7 +320,7 @@ impl Hands {
             rootfs: &paths.rootfs,
             cgroup: &paths.cgroup,
             namespaces: &sandbox.join("ns"),
-            shm: &sandbox.join("shm"),
+            shm: &shm,
             files: Files {
                 hostname: hostname.as_deref(),
                 hosts: hosts.as_deref(),
@@ -318,6 +330,7 @@ impl Hands {
             mounts,
             limits: limits(pod, container, node.memory),
             rlimits: rlimit::possible(),
+            confinement,
             controllers: &self.controllers,
             exists: &|path: &Path| path.exists(),
         })

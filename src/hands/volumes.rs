@@ -1,7 +1,10 @@
 //! Volumes: what the projected ones hold, and what a container sees of all of them.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use log::warn;
 use nix::sys::utsname::uname;
 
 use super::{Hands, sandbox};
@@ -12,6 +15,7 @@ use crate::pod::project::{self, Contents};
 use crate::pod::resources::Allocatable;
 use crate::pod::spec::{Propagation, VolumeSource};
 use crate::pod::{Container, Fact, Pod, mount};
+use crate::spawn::spawn;
 use crate::volume::{self, Place};
 
 impl Hands {
@@ -68,6 +72,26 @@ impl Hands {
             });
         }
         Ok(binds)
+    }
+
+    /// Removes a tree that holds no mount any more; a huge one by a helper, for PID 1 does nothing slow.
+    pub(super) fn discard(&self, dir: &Path) -> io::Result<()> {
+        volume::discard(dir, &self.volumes().trash()).map(|huge| self.bin(huge))
+    }
+
+    /// Has a helper remove what was moved into the trash.
+    pub(super) fn bin(&self, huge: Option<PathBuf>) {
+        let Some(path) = huge else { return };
+        if let Err(why) = spawn(&["__remove", &path.display().to_string()], &[], None) {
+            // The next life finds it there.
+            warn!("{}: cannot remove yet: {why}", path.display());
+        }
+    }
+
+    /// What a former life had no time to remove.
+    pub(super) fn empty_trash(&self) {
+        let left = fs::read_dir(self.volumes().trash()).into_iter().flatten().flatten();
+        left.for_each(|entry| self.bin(Some(entry.path())));
     }
 
     /// Mounts the read-only view of an image; the one of an earlier container of the pod stays.

@@ -6,15 +6,19 @@ pub mod exec;
 pub mod logger;
 /// DHCP on every wired link.
 pub mod net;
+/// The first process of a pod with shareProcessNamespace.
+pub mod pause;
 /// The operator's verbs on the serial console.
 pub mod prompt;
+/// A tree that is too large for PID 1 to remove.
+pub mod remove;
 /// One container's create and start.
 pub mod start;
 
 use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__start"];
+pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__pause", "__prompt", "__remove", "__start"];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
@@ -22,7 +26,9 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),
+        "__pause" => pause::run(),
         "__prompt" => prompt::run(telling(args)),
+        "__remove" => remove::run(args),
         "__start" => start::run(args),
         _ => 2,
     }

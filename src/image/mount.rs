@@ -82,19 +82,24 @@ pub fn mount_view(layers: &[PathBuf], target: &Path) -> io::Result<()> {
 
 /// Takes the view away and discards what was written. Also right after half a mount, or none.
 pub fn unmount_rootfs(target: &Path, scratch: &Path) -> io::Result<()> {
+    unmount(target)?;
+    match fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(scratch, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the view away and leaves what was written.
+pub fn unmount(target: &Path) -> io::Result<()> {
     loop {
         match umount2(target, MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => {}
             // A process that died uninterruptibly may still hold it; the name must be free now.
             Err(Errno::EBUSY) => umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
                 .map_err(|errno| at(target, errno.into()))?,
-            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => break,
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             Err(errno) => return Err(at(target, errno.into())),
         }
-    }
-    match fs::remove_dir_all(scratch) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(scratch, error)),
-        _ => Ok(()),
     }
 }
 
@@ -210,9 +215,7 @@ fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
         Err(Errno::EINVAL) => attempt(&options)?,
         result => result?,
     }
-    // Where a mountPropagation made what is around it shared, the container's own mounts must not come back here.
-    let private = MsFlags::MS_PRIVATE;
-    Ok(mount(None::<&str>, target, None::<&str>, private, None::<&str>)?)
+    Ok(())
 }
 
 /// The directories as they stand in overlay's options, and what is to be held open until it is mounted: paths with the

@@ -180,7 +180,6 @@ impl Agent {
         }
         self.desired.projections = project::digests(&listing.pods, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
-        self.desired.configs = listing.configs;
         self.desired.pods = listing.pods;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });

@@ -13,8 +13,10 @@ pub mod resources;
 pub mod restart;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod security;
 pub mod spec;
 pub mod status;
+pub mod sysctl;
 
 pub use facts::{Fact, World};
 pub use plan::{Action, Plan, plan};

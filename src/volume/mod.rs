@@ -21,6 +21,7 @@ use crate::pod::spec::{Medium, Mount, Plugin, Propagation, PullPolicy, Volume, V
 use crate::pod::{Container, Pod};
 
 pub use group::Own;
+pub use remove::{discard, tree as remove_tree};
 
 /// Where volumes are.
 #[derive(Clone, Copy)]
@@ -34,6 +35,11 @@ pub struct Place<'a> {
 impl Place<'_> {
     fn volumes(&self, uid: &str) -> PathBuf {
         self.root.join("pods").join(uid).join("volumes")
+    }
+
+    /// What is still to be removed, by a helper: `<root>/trash`.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
     }
 
     fn sandbox(&self, uid: &str) -> PathBuf {
@@ -177,28 +183,28 @@ pub fn strongest(mounts: &[Mount]) -> Propagation {
 }
 
 /// Unmounts and removes what all of this made for the pod; again and again until it succeeds. It follows no symlink
-/// and enters no other file system: what is mounted there and cannot be unmounted is an error.
-pub fn tear_down(uid: &str, place: &Place) -> io::Result<()> {
+/// and enters no other file system: what is mounted there and cannot be unmounted is an error. Volumes that are too
+/// large for PID 1 are moved away: the answer is where they are to be removed from.
+pub fn tear_down(uid: &str, place: &Place) -> io::Result<Option<PathBuf>> {
     if uid.is_empty() || uid.contains('/') || uid == "." || uid == ".." {
         return Err(io::Error::other(format!("{uid:?} is no uid")));
     }
     unshare(uid, place)?;
     let sandbox = place.sandbox(uid);
-    for dir in [sandbox.join("subpaths"), sandbox.join("owned"), place.volumes(uid)] {
-        remove::tree(&dir)
-            .map_err(|error| io::Error::new(error.kind(), format!("remove {}: {error}", dir.display())))?;
+    let told = |dir: &Path| {
+        let dir = dir.display().to_string();
+        move |error: io::Error| io::Error::new(error.kind(), format!("remove {dir}: {error}"))
+    };
+    for dir in [sandbox.join("subpaths"), sandbox.join("owned")] {
+        remove::tree(&dir).map_err(told(&dir))?;
     }
-    Ok(())
+    let volumes = place.volumes(uid);
+    remove::discard(&volumes, &place.trash()).map_err(told(&volumes))
 }
 
 /// Undoes what the pod's mountPropagation needed outside of its own directories.
 pub fn unshare(uid: &str, place: &Place) -> io::Result<()> {
     share::unshare(&place.sandbox(uid), &place.run.join("pods"))
-}
-
-/// Removes a tree of ours as `tear_down` does; not being there is fine.
-pub fn remove_tree(dir: &Path) -> io::Result<()> {
-    remove::tree(dir)
 }
 
 /// Sets the mode whatever the umask is.

@@ -177,7 +177,7 @@ fn a_tree_without_end_is_removed() {
     fs::create_dir_all(&dir).unwrap();
     // In pieces: no path may have more than 4096 bytes.
     let mut fd = open(&dir, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
-    for _ in 0..3000 {
+    for _ in 0..1200 {
         nix::sys::stat::mkdirat(&fd, c"..podinit-1", Mode::S_IRWXU).unwrap();
         nix::sys::stat::mkdirat(&fd, c"b", Mode::S_IRWXU).unwrap();
         fd =
@@ -186,6 +186,28 @@ fn a_tree_without_end_is_removed() {
     remove::tree(&dir).unwrap();
     assert!(!dir.exists());
     remove::tree(&dir).unwrap();
+    fs::remove_dir_all(&top).unwrap();
+}
+
+#[test]
+fn a_huge_volume_is_moved_away_and_not_waited_for() {
+    let top = fresh("huge");
+    let (root, run) = (top.join("root"), top.join("run"));
+    let place = Place { root: &root, run: &run };
+    let dir = root.join("pods/u/volumes/kubernetes.io~empty-dir/v");
+    for (files, huge) in [(900, false), (2500, true)] {
+        make(&dir, Kind::Disk).unwrap();
+        for number in 0..files {
+            fs::write(dir.join(number.to_string()), "").unwrap();
+        }
+        let left = tear_down("u", &place).unwrap();
+        assert_eq!((left.is_some(), dir.exists()), (huge, false), "{files}");
+        if let Some(left) = left {
+            assert!(left.starts_with(root.join("trash")) && left.join("kubernetes.io~empty-dir/v").is_dir());
+            remove_tree(&left).unwrap();
+            assert!(!left.exists());
+        }
+    }
     fs::remove_dir_all(&top).unwrap();
 }
 

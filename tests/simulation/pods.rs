@@ -92,6 +92,8 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
             Fact::Dismissed { uid: uid.clone(), why: Dismissal::Removed },
             Fact::SetUp { uid: uid.clone(), ip: None },
             Fact::SetUpFailed { uid: uid.clone(), why: why() },
+            Fact::Projected { uid: uid.clone(), digest: 1 },
+            Fact::ProjectFailed { uid: uid.clone(), digest: 1, why: why() },
             Fact::TornDown { uid: uid.clone() },
             Fact::Expired { uid: uid.clone() },
             Fact::TearDownFailed { uid: uid.clone(), why: why() },
