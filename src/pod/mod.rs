@@ -6,6 +6,7 @@ pub mod facts;
 pub mod learn;
 pub mod line;
 pub mod plan;
+pub mod probe;
 pub mod resources;
 pub mod restart;
 #[cfg(test)]
