@@ -1,18 +1,22 @@
 //! What runs in children of PID 1, one file each.
 
+/// Conversations with servers in pods: HTTP, TLS, gRPC.
+pub mod client;
 /// A process inside a running container.
 pub mod exec;
 /// Container output to CRI log files.
 pub mod logger;
 /// DHCP on every wired link.
 pub mod net;
+/// HTTP, TCP and gRPC probes.
+pub mod probe;
 /// The operator's verbs on the serial console.
 pub mod prompt;
 /// One container's create and start.
 pub mod start;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__start"];
+pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__probe", "__prompt", "__start"];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
@@ -20,6 +24,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(args),
+        "__probe" => probe::run(),
         "__prompt" => prompt::run(args),
         "__start" => start::run(args),
         _ => 2,

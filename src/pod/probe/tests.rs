@@ -145,7 +145,7 @@ impl Case {
             container.startup = startup.then(|| probe(1, 1));
             container.liveness = Some(probe(1, 1));
             container.readiness = Some(probe(1, 1));
-            container.post_start = hook.then(|| Handler::Sleep(Duration::ZERO));
+            container.post_start = hook.then_some(Handler::Sleep(Duration::ZERO));
         }
         let pod = Arc::new(pod);
         let mut case = Case { world: World::default(), pod: pod.clone() };
