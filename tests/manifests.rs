@@ -1,13 +1,13 @@
 //! Real-looking manifests: each in `good/` yields pods, each in `refused/` has a document that is refused, and both
 //! say what the `.expect` file beside them lists.
 //!
-//! An `.expect` file holds a line `pods: namespace/name ...`, if there are any, and then one problem a line, as
+//! An `.expect` file holds a line `pods: namespace/name ...`, if there are any, one `configs: ...` likewise, and then one problem a line, as
 //! podinit prints it. `PODINIT_EXPECT=write cargo test --test manifests` writes them anew: read the diff.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use podinit::manifest::parse;
+use podinit::manifest::{Parsed, parse};
 
 fn manifests(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests").join(folder);
@@ -23,11 +23,17 @@ fn manifests(folder: &str) -> Vec<PathBuf> {
 fn said(path: &Path) -> (String, usize, bool) {
     let file = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
     let text = fs::read(path).expect("cannot read a manifest");
-    let (pods, problems) = parse(&text, file, &format!("/etc/kubernetes/manifests/{file}"), "board1");
+    let Parsed { pods, configs, problems } =
+        parse(&text, file, &format!("/etc/kubernetes/manifests/{file}"), "board1");
     let names: Vec<String> = pods.iter().map(|pod| pod.full_name()).collect();
     let mut said = String::new();
     if !pods.is_empty() {
         said += &format!("pods: {}\n", names.join(" "));
+    }
+    if !configs.is_empty() {
+        let names: Vec<String> =
+            configs.iter().map(|config| format!("{}/{}", config.namespace, config.name)).collect();
+        said += &format!("configs: {}\n", names.join(" "));
     }
     for problem in &problems {
         assert!(problem.line > 0, "{problem}: no line");

@@ -135,6 +135,10 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             Action::Hook { run: number, .. } => {
                 run.is_some_and(|run| run.live() && run.started.is_some() && run.number == *number)
             }
+            Action::RestartAll { run: number, .. } => {
+                run.is_some_and(|run| !run.live() && run.number == *number)
+            }
+            Action::Expire { .. } => known.is_some_and(|pod| pod.stopping().is_none()),
             Action::Admit(_)
             | Action::Reject { .. }
             | Action::Project { .. }

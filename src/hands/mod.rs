@@ -74,7 +74,11 @@ impl Hands {
                 let (reason, message) = (reason.clone(), message.clone());
                 vec![Fact::Rejected { pod: pod.clone(), reason, message }]
             }
-            // Not planned yet.
+            Action::RestartAll { uid, container, run } => {
+                vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
+            }
+            Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
+            // Not carried out yet.
             Action::Hook { .. } | Action::Project { .. } => Vec::new(),
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
             Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),

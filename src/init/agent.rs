@@ -175,6 +175,7 @@ impl Agent {
         self.senses.watch();
         let listing = self.dir.list();
         self.desired.pods = listing.pods;
+        self.desired.configs = listing.configs;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }

@@ -3,8 +3,17 @@
 //! Source: Kubernetes' pkg/apis/core/validation, for the fields that podinit supports.
 
 mod container;
+mod dns;
 mod env;
+mod field;
+mod lifecycle;
+mod mounts;
 mod names;
+mod ports;
+mod probe;
+mod projected;
+mod resources;
+mod security;
 mod volume;
 
 use std::collections::HashMap;
@@ -16,6 +25,7 @@ use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::{Path, quote};
 use crate::pod::spec::{Pod, RestartPolicy, Volume};
+pub use names::config_key;
 
 /// The most that all annotations of a pod may take together, keys and values.
 const ANNOTATIONS: usize = 256 << 10;
@@ -37,38 +47,46 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
         let message = format!("{} has no effect: the pod runs on this node, {node}", quote(other));
         report.warn(&Path::of("spec.nodeName"), message);
     }
-    let volumes = volumes(report, spec);
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let no_security = k8s::PodSecurityContext::default();
     let around = container::Around {
-        containers: spec
-            .init_containers
-            .iter()
-            .flatten()
-            .chain(&spec.containers)
-            .map(|c| c.name.as_str())
-            .collect(),
-        volumes: spec.volumes.iter().flatten().map(|volume| volume.name.as_str()).collect(),
+        containers: containers.map(|container| container.name.as_str()).collect(),
+        volumes: spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect(),
+        security: spec.security_context.as_ref().unwrap_or(&no_security),
+        restart: restart.unwrap_or_default(),
+        grace: grace(report, spec),
         host_network,
+        own_users: spec.host_users == Some(false),
     };
+    let volumes = volumes(report, spec, &around);
     container_names(report, spec);
     host_ports(report, spec);
-    let mut each = |list: &[k8s::Container], path: Path| {
-        let check = |(index, one)| container::check(report, one, &around, &path.item(index));
+    let mut each = |list: &[k8s::Container], init: bool, path: Path| {
+        let check = |(index, one)| container::check(report, one, init, &around, &path.item(index));
         list.iter().enumerate().map(check).collect()
     };
-    let init = each(spec.init_containers.as_deref().unwrap_or_default(), Path::of("spec.initContainers"));
-    let containers = each(&spec.containers, Path::of("spec.containers"));
-    Pod {
+    let init =
+        each(spec.init_containers.as_deref().unwrap_or_default(), true, Path::of("spec.initContainers"));
+    let containers = each(&spec.containers, false, Path::of("spec.containers"));
+    let mut pod = Pod {
         namespace,
         hostname: hostname(report, spec, &name, node),
         name,
-        restart: restart.unwrap_or(RestartPolicy::Always),
-        grace: grace(report, spec),
+        restart: around.restart,
+        grace: around.grace,
         host_network,
+        deadline: deadline(report, spec),
+        priority: priority(report, spec),
+        spaces: security::spaces(report, spec),
+        security: security::pod(report, spec),
+        names: dns::check(report, spec),
         init,
         containers,
         volumes,
         ..Pod::default()
-    }
+    };
+    resources::pod(report, spec.resources.as_ref(), &mut pod);
+    pod
 }
 
 /// The namespace, and the name with the node's suffix.
@@ -105,6 +123,28 @@ fn metadata(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> (String, 
     (namespace.into(), name)
 }
 
+/// Namespace and name of an object that is no pod; `what` it is.
+pub fn named(report: &mut Report<'_>, what: &str) -> (String, String) {
+    let path = Path::of("metadata");
+    let metadata = report.root().get("metadata");
+    let mut text = |field: &str| match metadata.and_then(|metadata| metadata.get(field)) {
+        None => String::new(),
+        Some(node) => node.text().map(str::to_owned).unwrap_or_else(|| {
+            report.refuse(&path.key(field), format!("{} is not text: quote it", node.brief()));
+            String::new()
+        }),
+    };
+    let (name, namespace) = (text("name"), text("namespace"));
+    if name.is_empty() {
+        report.refuse(&path.key("name"), format!("{what} needs a name"));
+    } else {
+        judge(report, &path.key("name"), names::subdomain(&name));
+    }
+    let namespace = if namespace.is_empty() { "default".into() } else { namespace };
+    judge(report, &path.key("namespace"), names::label(&namespace));
+    (namespace, name)
+}
+
 /// A static pod's name: with the node's, in lower case.
 pub fn full_name(name: &str, node: &str) -> String {
     format!("{name}-{}", node.to_lowercase())
@@ -118,6 +158,34 @@ fn grace(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Duration {
         0
     });
     Duration::from_secs(seconds)
+}
+
+fn deadline(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Option<Duration> {
+    let seconds = spec.active_deadline_seconds?;
+    match u64::try_from(seconds) {
+        Ok(seconds) if (1..=i32::MAX as u64).contains(&seconds) => Some(Duration::from_secs(seconds)),
+        Ok(_) | Err(_) => {
+            let message = format!("{seconds} is not a deadline: use 1 to {} seconds", i32::MAX);
+            report.refuse(&Path::of("spec.activeDeadlineSeconds"), message);
+            None
+        }
+    }
+}
+
+/// The API server would look the class up; only Kubernetes' own two have a known number.
+fn priority(report: &mut Report<'_>, spec: &k8s::PodSpec) -> i32 {
+    let class = spec.priority_class_name.as_deref().unwrap_or_default();
+    match (spec.priority, class) {
+        (Some(priority), _) => priority,
+        (None, "") => 0,
+        (None, "system-node-critical") => 2_000_001_000,
+        (None, "system-cluster-critical") => 2_000_000_000,
+        (None, other) => {
+            let message = format!("{} has no effect: give the number as spec.priority", quote(other));
+            report.warn(&Path::of("spec.priorityClassName"), message);
+            0
+        }
+    }
 }
 
 /// The name that the containers see: at most 63 letters, as the kernel and DNS want it.
@@ -137,7 +205,7 @@ fn hostname(report: &mut Report<'_>, spec: &k8s::PodSpec, name: &str, node: &str
     name.trim_end_matches(['-', '.']).into()
 }
 
-fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Vec<Volume> {
+fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec, around: &container::Around<'_>) -> Vec<Volume> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     let mut volumes = Vec::new();
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
@@ -148,7 +216,7 @@ fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Vec<Volume> {
                 format!("{} names spec.volumes[{first}] too: use another name", quote(&volume.name));
             report.refuse(&path.key("name"), message);
         }
-        volumes.extend(volume::check(report, volume, &path));
+        volumes.extend(volume::check(report, volume, &around.containers, &path));
     }
     volumes
 }

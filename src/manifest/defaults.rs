@@ -2,10 +2,15 @@
 //!
 //! Source: Kubernetes' pkg/apis/core/v1/defaults.go, for the fields that podinit reads or shows.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
-    Container, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar, Pod, PodSecurityContext, PodSpec, Probe,
-    Volume,
+    Container, ContainerResizePolicy, EmptyDirVolumeSource, EnvVar, HTTPGetAction, ObjectFieldSelector, Pod,
+    PodSecurityContext, PodSpec, Probe, ResourceRequirements, Volume,
 };
+use k8s_openapi::apimachinery::pkg::api::resource;
+
+use super::quantity::Quantity;
 
 /// Fills in the defaults. Twice is the same as once.
 pub fn apply(pod: &mut Pod) {
@@ -18,15 +23,42 @@ pub fn apply(pod: &mut Pod) {
     spec.security_context.get_or_insert_with(PodSecurityContext::default);
     spec.enable_service_links.get_or_insert(true);
     volumes(spec);
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        of_container(container, host_network);
+    for container in spec.init_containers.iter_mut().flatten() {
+        let plain = container.restart_policy.as_deref() != Some("Always");
+        of_container(container, host_network, !plain);
     }
+    for container in &mut spec.containers {
+        of_container(container, host_network, true);
+    }
+    pod_resources(spec);
 }
 
 fn volumes(spec: &mut PodSpec) {
     for volume in spec.volumes.iter_mut().flatten() {
         if let Some(host) = &mut volume.host_path {
             host.type_.get_or_insert_default();
+        }
+        if let Some(map) = &mut volume.config_map {
+            map.default_mode.get_or_insert(0o644);
+        }
+        if let Some(secret) = &mut volume.secret {
+            secret.default_mode.get_or_insert(0o644);
+        }
+        if let Some(downward) = &mut volume.downward_api {
+            downward.default_mode.get_or_insert(0o644);
+            for file in downward.items.iter_mut().flatten() {
+                field(file.field_ref.as_mut());
+            }
+        }
+        if let Some(projected) = &mut volume.projected {
+            projected.default_mode.get_or_insert(0o644);
+            let downward = projected.sources.iter_mut().flatten().filter_map(|one| one.downward_api.as_mut());
+            for file in downward.flat_map(|downward| downward.items.iter_mut().flatten()) {
+                field(file.field_ref.as_mut());
+            }
+        }
+        if let Some(image) = &mut volume.image {
+            set(&mut image.pull_policy, pull(image.reference.as_deref().unwrap_or_default()));
         }
         let bare = Volume { name: volume.name.clone(), ..Volume::default() };
         if *volume == bare {
@@ -35,10 +67,10 @@ fn volumes(spec: &mut PodSpec) {
     }
 }
 
-fn of_container(container: &mut Container, host_network: bool) {
-    let pull =
-        if floating(container.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
-    set(&mut container.image_pull_policy, pull);
+/// `resizable`: it runs on, so that its resources may change.
+fn of_container(container: &mut Container, host_network: bool, resizable: bool) {
+    let policy = pull(container.image.as_deref().unwrap_or_default());
+    set(&mut container.image_pull_policy, policy);
     set(&mut container.termination_message_path, "/dev/termination-log");
     set(&mut container.termination_message_policy, "File");
     for port in container.ports.iter_mut().flatten() {
@@ -48,18 +80,32 @@ fn of_container(container: &mut Container, host_network: bool) {
         }
     }
     for EnvVar { value_from, .. } in container.env.iter_mut().flatten() {
-        if let Some(field) = value_from.as_mut().and_then(|source| source.field_ref.as_mut()) {
-            set(&mut field.api_version, "v1");
+        if let Some(source) = value_from {
+            field(source.field_ref.as_mut());
+            if let Some(file) = &mut source.file_key_ref {
+                file.optional.get_or_insert(false);
+            }
         }
     }
-    resources(container);
+    resources(container, resizable);
     let probes =
         [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     probes.into_iter().flatten().for_each(probe);
+    if let Some(lifecycle) = &mut container.lifecycle {
+        for hook in [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten() {
+            http_get(hook.http_get.as_mut());
+        }
+    }
+}
+
+fn field(field: Option<&mut ObjectFieldSelector>) {
+    if let Some(field) = field {
+        set(&mut field.api_version, "v1");
+    }
 }
 
 /// A missing request is the limit; resizing in place needs no restart.
-fn resources(container: &mut Container) {
+fn resources(container: &mut Container, resizable: bool) {
     let Some(resources) = &mut container.resources else { return };
     for (name, limit) in resources.limits.iter().flatten() {
         resources.requests.get_or_insert_default().entry(name.clone()).or_insert_with(|| limit.clone());
@@ -69,7 +115,7 @@ fn resources(container: &mut Container) {
         .filter(|name| resources.requests.as_ref().is_some_and(|requests| requests.contains_key(*name)))
         .map(str::to_owned)
         .collect();
-    if !given.is_empty() {
+    if !given.is_empty() && resizable {
         let policies = container.resize_policy.get_or_insert_default();
         for resource_name in given {
             if policies.iter().all(|policy| policy.resource_name != resource_name) {
@@ -77,6 +123,61 @@ fn resources(container: &mut Container) {
             }
         }
     }
+}
+
+type Amounts = BTreeMap<String, resource::Quantity>;
+
+/// Where the pod gives some resources itself, its missing requests are its containers' together, else its limits;
+/// huge pages have no request without the limit.
+fn pod_resources(spec: &mut PodSpec) {
+    let bare = |given: &ResourceRequirements| {
+        given.limits.as_ref().is_none_or(Amounts::is_empty)
+            && given.requests.as_ref().is_none_or(Amounts::is_empty)
+    };
+    let Some(mut given) = spec.resources.take_if(|given| !bare(given)) else { return };
+    for name in ["cpu", "memory"] {
+        let missing = given.requests.as_ref().is_none_or(|requests| !requests.contains_key(name));
+        if let Some(sum) = together(spec, name).filter(|_| missing) {
+            given.requests.get_or_insert_default().insert(name.into(), sum);
+        }
+    }
+    for (name, limit) in given.limits.iter().flatten() {
+        given.requests.get_or_insert_default().entry(name.clone()).or_insert_with(|| limit.clone());
+    }
+    spec.resources = Some(given);
+}
+
+/// What the containers request at one time: regular ones and sidecars together, or an init container with the
+/// sidecars before it where that is more. None: none of them requests it, or one not in a readable way.
+fn together(spec: &PodSpec, name: &str) -> Option<resource::Quantity> {
+    let mut found = false;
+    let mut of = |container: &Container| -> Option<u64> {
+        let given = container.resources.as_ref().and_then(|given| given.requests.as_ref()?.get(name));
+        let Some(given) = given else { return Some(0) };
+        found = true;
+        let amount = Quantity::parse(&given.0).ok()?;
+        Some(if name == "cpu" { amount.milli() } else { amount.whole() })
+    };
+    let (mut sidecars, mut most) = (0u64, 0u64);
+    for init in spec.init_containers.iter().flatten() {
+        let with = sidecars.saturating_add(of(init)?);
+        most = most.max(with);
+        if init.restart_policy.as_deref() == Some("Always") {
+            sidecars = with;
+        }
+    }
+    let mut sum = sidecars;
+    for container in &spec.containers {
+        sum = sum.saturating_add(of(container)?);
+    }
+    let sum = sum.max(most);
+    found.then(|| {
+        resource::Quantity(match name {
+            "cpu" if sum % 1000 == 0 => (sum / 1000).to_string(),
+            "cpu" => format!("{sum}m"),
+            _ => sum.to_string(),
+        })
+    })
 }
 
 fn probe(probe: &mut Probe) {
@@ -90,13 +191,21 @@ fn probe(probe: &mut Probe) {
             *field = Some(default);
         }
     }
-    if let Some(get) = &mut probe.http_get {
-        set(&mut get.path, "/");
-        set(&mut get.scheme, "HTTP");
-    }
+    http_get(probe.http_get.as_mut());
     if let Some(grpc) = &mut probe.grpc {
         grpc.service.get_or_insert_default();
     }
+}
+
+fn http_get(get: Option<&mut HTTPGetAction>) {
+    if let Some(get) = get {
+        set(&mut get.path, "/");
+        set(&mut get.scheme, "HTTP");
+    }
+}
+
+fn pull(image: &str) -> &'static str {
+    if floating(image) { "Always" } else { "IfNotPresent" }
 }
 
 /// An empty text counts as absent, as in Kubernetes' own defaulting.

@@ -13,9 +13,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::document::{Content, Kept, Subject, Taken, key};
 use super::text::LARGEST;
 use super::uid::Fnv;
-use super::{Read, Taken, read, unique};
+use super::{Read, read, unique, unique_configs};
 use crate::pod::spec::{Listing, Pod, Problem};
 
 /// The directory, and what was last good in it.
@@ -34,9 +35,10 @@ struct Entry {
     /// Of the text that `taken` and `problems` come from.
     hash: Option<Fnv>,
     taken: Vec<Taken>,
+    configs: Vec<Kept>,
     problems: Vec<Problem>,
-    /// The names of its refused documents, as far as known.
-    refused: Vec<String>,
+    /// What its refused documents are about, as far as known.
+    refused: Vec<Subject>,
 }
 
 /// Tells whether a file changed.
@@ -79,7 +81,7 @@ impl Dir {
     /// Problem.
     pub fn list(&mut self) -> Listing {
         let mut problems = Vec::new();
-        let mut all = Vec::new();
+        let (mut all, mut configs) = (Vec::new(), Vec::new());
         match scan(&self.path) {
             Ok(found) => self.refresh(found, &mut problems),
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -95,11 +97,13 @@ impl Dir {
         }
         for entry in self.files.values() {
             all.extend(entry.taken.iter().cloned());
+            configs.extend(entry.configs.iter().cloned());
             problems.extend(entry.problems.iter().cloned());
         }
         let pods = unique(all, &mut problems);
+        let configs = unique_configs(configs, &mut problems);
         problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        Listing { pods, configs: Vec::new(), problems }
+        Listing { pods, configs, problems }
     }
 
     fn refresh(&mut self, found: Vec<(OsString, PathBuf)>, problems: &mut Vec<Problem>) {
@@ -155,7 +159,7 @@ impl Entry {
         if bytes.is_empty() {
             // Editors and shells truncate before they write.
             self.problems.clear();
-            if !self.taken.is_empty() {
+            if !self.taken.is_empty() || !self.configs.is_empty() {
                 let message = "is empty, as if being written: its pods run on; remove the file to stop them";
                 self.problems.push(problem(Path::new(label), message, false));
             }
@@ -168,34 +172,55 @@ impl Entry {
     /// Takes what is good, keeps what was good of what is not.
     fn take(&mut self, label: &str, read: Read) {
         let before = std::mem::take(&mut self.taken);
+        let configs = std::mem::take(&mut self.configs);
         self.problems = read.problems;
         let refused = std::mem::take(&mut self.refused);
         // A refused document that bears no known name may be any of the former ones.
-        let mut unmatched = !read.legible;
+        let (mut any_pod, mut any_config) = (!read.legible, !read.legible);
         for document in read.documents {
-            match (document.taken, document.name) {
-                (Some(new), _) => {
-                    // The same pod stays the same allocation, so that comparing is cheap.
-                    let same = before.iter().find(|old| old.pod == new.pod);
-                    let pod = same.map_or(new.pod, |old| old.pod.clone());
-                    self.taken.push(Taken { pod, ..new });
+            match (document.content, document.subject) {
+                (Content::Pods(new), _) => {
+                    for new in new {
+                        // The same pod stays the same allocation, so that comparing is cheap.
+                        let same = before.iter().find(|old| old.pod == new.pod);
+                        let pod = same.map_or(new.pod, |old| old.pod.clone());
+                        self.taken.push(Taken { pod, ..new });
+                    }
                 }
-                (None, Some(name)) => {
-                    let known =
-                        before.iter().any(|old| old.pod.full_name() == name) || refused.contains(&name);
-                    unmatched |= !known && !document.foreign;
-                    self.refused.push(name);
+                (Content::Config(new), _) => {
+                    let same = configs.iter().find(|old| old.config == new.config);
+                    let config = same.map_or(new.config, |old| old.config.clone());
+                    self.configs.push(Kept { config, ..new });
                 }
-                (None, None) => unmatched |= !document.foreign,
+                (Content::Refused, subject) => {
+                    let pod = before.iter().any(|old| subject.covers(&old.pod.full_name()));
+                    let config = configs.iter().any(|old| subject == Subject::Config(key(&old.config)));
+                    let known = pod || config || refused.contains(&subject);
+                    match &subject {
+                        Subject::Foreign(_) => {}
+                        Subject::Unknown => (any_pod, any_config) = (true, true),
+                        Subject::Pod(_) | Subject::Numbered { .. } => any_pod |= !known,
+                        Subject::Config(_) => any_config |= !known,
+                    }
+                    self.refused.push(subject);
+                }
             }
         }
+        let mut say = |message: &str| self.problems.push(problem(Path::new(label), message, false));
         for old in before {
             let name = old.pod.full_name();
             let replaced = self.taken.iter().any(|new| new.pod.full_name() == name);
-            if !replaced && (unmatched || self.refused.contains(&name)) {
-                let message = format!("pod {name} runs on as its last good manifest says");
-                self.problems.push(problem(Path::new(label), &message, false));
+            if !replaced && (any_pod || self.refused.iter().any(|subject| subject.covers(&name))) {
+                say(&format!("pod {name} runs on as its last good manifest says"));
                 self.taken.push(old);
+            }
+        }
+        for old in configs {
+            let name = key(&old.config);
+            let replaced = self.configs.iter().any(|new| key(&new.config) == name);
+            if !replaced && (any_config || self.refused.contains(&Subject::Config(name.clone()))) {
+                say(&format!("{name} stays as its last good manifest says"));
+                self.configs.push(old);
             }
         }
     }

@@ -1,19 +1,55 @@
-//! What a document is: only v1 Pods are read, and each other kind is refused by name with what would do.
+//! What a document is: each kind that is not read is refused by name, with what would do.
 
 use super::report::Report;
 use super::shape::nearest;
 use super::tree::{Path, Value, quote};
 
-/// Whether the document says that it is a Pod.
-pub fn check(report: &mut Report<'_>) -> bool {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Pod,
+    ConfigMap,
+    Secret,
+    List,
+    PodList,
+    DaemonSet,
+    Deployment,
+    ReplicaSet,
+    StatefulSet,
+}
+
+const KINDS: &[(&str, Kind, &str)] = &[
+    ("Pod", Kind::Pod, "v1"),
+    ("ConfigMap", Kind::ConfigMap, "v1"),
+    ("Secret", Kind::Secret, "v1"),
+    ("List", Kind::List, "v1"),
+    ("PodList", Kind::PodList, "v1"),
+    ("DaemonSet", Kind::DaemonSet, "apps/v1"),
+    ("Deployment", Kind::Deployment, "apps/v1"),
+    ("ReplicaSet", Kind::ReplicaSet, "apps/v1"),
+    ("StatefulSet", Kind::StatefulSet, "apps/v1"),
+];
+
+impl Kind {
+    pub fn named(word: &str) -> Option<Kind> {
+        KINDS.iter().find(|(known, _, _)| *known == word).map(|(_, kind, _)| *kind)
+    }
+
+    pub fn word(self) -> &'static str {
+        KINDS.iter().find(|(_, kind, _)| *kind == self).map_or("", |(word, _, _)| word)
+    }
+}
+
+/// What the document says that it is. None: it was refused. `within`: what an item of a list is that does not say.
+pub fn check(report: &mut Report<'_>, within: Option<Kind>) -> Option<Kind> {
     let root = report.root();
     if !matches!(root.value, Value::Map(_)) {
         let message =
             format!("{} is not a manifest: apiVersion, kind, metadata and spec are wanted", root.brief());
         report.refuse(&Path::default(), message);
-        return false;
+        return None;
     }
     let word = |report: &mut Report<'_>, field: &str, wanted: &str| match root.get(field) {
+        None if within.is_some() => None,
         None => {
             report.refuse(&Path::of(field), format!("is missing: write {field}: {wanted}"));
             None
@@ -26,33 +62,44 @@ pub fn check(report: &mut Report<'_>) -> bool {
             Some(text) => Some(text),
         },
     };
-    let version = word(report, "apiVersion", "v1");
-    let kind = word(report, "kind", "Pod");
-    if let Some(kind) = kind
-        && kind != "Pod"
-    {
-        report.refuse(&Path::of("kind"), format!("{} is not supported: {}", quote(kind), cure(kind)));
-    } else if let Some(version) = version
-        && version != "v1"
-    {
-        report.refuse(&Path::of("apiVersion"), format!("{} has no Pod: write v1", quote(version)));
+    let word_of_kind = word(report, "kind", "Pod");
+    let known = match word_of_kind {
+        Some(kind) => KINDS.iter().find(|(known, _, _)| *known == kind),
+        None => KINDS.iter().find(|(_, kind, _)| Some(*kind) == within),
+    };
+    let version = word(report, "apiVersion", known.map_or("v1", |(_, _, version)| version));
+    match (word_of_kind, known, version) {
+        (Some(kind), None, _) => {
+            report.refuse(&Path::of("kind"), format!("{} is not supported: {}", quote(kind), cure(kind)));
+        }
+        (_, Some((kind, _, wanted)), Some(version)) if version != *wanted => {
+            let message = format!("{} has no {kind}: write {wanted}", quote(version));
+            report.refuse(&Path::of("apiVersion"), message);
+        }
+        (None, None, _) | (_, Some(_), _) => {}
     }
-    !report.refused()
+    known.filter(|_| !report.refused()).map(|(_, kind, _)| *kind)
 }
 
 fn cure(kind: &str) -> &'static str {
     match kind {
-        "List" | "PodList" => "write each pod as a document of its own, with a line of three dashes between",
-        "Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet" | "DaemonSet" => {
-            "write its spec.template as a document of apiVersion v1, kind Pod"
-        }
+        "ReplicationController" => "write it as a Deployment of apps/v1",
         "Job" | "CronJob" => {
             "write its template as a document of apiVersion v1, kind Pod, restartPolicy OnFailure"
         }
-        "ConfigMap" | "Secret" => "write its values into the pod's env, or mount a file by hostPath",
+        "ConfigMapList" | "SecretList" | "DeploymentList" | "DaemonSetList" => "write a List of v1",
         "Service" | "Ingress" => "use hostNetwork: true in the pod to be reached from outside",
         "PersistentVolume" | "PersistentVolumeClaim" => "use a hostPath volume in the pod",
-        _ if nearest(kind, &["Pod"]).is_some() => "did you mean Pod?",
-        _ => "only Pods are read here",
+        _ => match nearest(kind, &["Pod", "ConfigMap", "Secret", "Deployment", "DaemonSet", "StatefulSet"]) {
+            Some("Pod") => "did you mean Pod?",
+            Some("ConfigMap") => "did you mean ConfigMap?",
+            Some("Secret") => "did you mean Secret?",
+            Some("Deployment") => "did you mean Deployment?",
+            Some("DaemonSet") => "did you mean DaemonSet?",
+            Some("StatefulSet") => "did you mean StatefulSet?",
+            Some(_) | None => {
+                "Pods, ConfigMaps, Secrets, Deployments, DaemonSets and StatefulSets are read here"
+            }
+        },
     }
 }

@@ -4,9 +4,12 @@
 //! Where a refused document is one that ran before, `Dir` lets its last good pod run on.
 
 mod check;
+mod config;
 mod defaults;
 mod dir;
+mod document;
 mod fields;
+mod identity;
 mod json;
 mod kind;
 mod quantity;
@@ -16,47 +19,46 @@ mod shape;
 mod text;
 mod tree;
 mod uid;
+mod workload;
 mod yaml;
 
+use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
-
-use k8s_openapi::api::core::v1 as k8s;
 
 pub use dir::Dir;
 pub use quantity::Quantity;
 
-use crate::pod::spec::{Pod, Problem};
-use report::Report;
-use tree::{Node, Path, Value};
+use crate::pod::spec::{Config, Pod, Problem};
+use document::{Content, Document, Kept, Source, Subject, Taken};
+
+/// What one file's text says.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    pub pods: Vec<Pod>,
+    /// ConfigMaps and Secrets.
+    pub configs: Vec<Config>,
+    pub problems: Vec<Problem>,
+}
 
 /// Parses one file's text (YAML 1.1 scalars or JSON, several documents). `file` is its name in the directory, `path`
 /// the full path (hashed into the uid), `node` the node's name.
-pub fn parse(text: &[u8], file: &str, path: &str, node: &str) -> (Vec<Pod>, Vec<Problem>) {
+pub fn parse(text: &[u8], file: &str, path: &str, node: &str) -> Parsed {
     let read = read(text, file, path, node);
     let mut problems = read.problems;
-    let pods = read.documents.into_iter().filter_map(|document| document.taken).collect();
-    let pods = unique(pods, &mut problems);
-    (pods.into_iter().map(Arc::unwrap_or_clone).collect(), problems)
+    let (mut pods, mut configs) = (Vec::new(), Vec::new());
+    for document in read.documents {
+        match document.content {
+            Content::Pods(taken) => pods.extend(taken),
+            Content::Config(kept) => configs.push(kept),
+            Content::Refused => {}
+        }
+    }
+    let pods = unique(pods, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
+    let configs = unique_configs(configs, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
+    Parsed { pods, configs, problems }
 }
 
-/// A pod and where its name stands.
-#[derive(Clone, Debug)]
-struct Taken {
-    pod: Arc<Pod>,
-    file: String,
-    line: u32,
-}
-
-/// One document, taken or refused.
-struct Document {
-    /// `namespace/name` with the node's suffix, as far as it could be read.
-    name: Option<String>,
-    taken: Option<Taken>,
-    /// It says that it is no Pod.
-    foreign: bool,
-}
-
-/// What a file says.
+/// What a file says, before names are compared.
 struct Read {
     documents: Vec<Document>,
     problems: Vec<Problem>,
@@ -79,103 +81,21 @@ fn read(text: &[u8], file: &str, path: &str, node: &str) -> Read {
     let mut read = Read { documents: Vec::new(), problems: Vec::new(), legible: true };
     for (index, piece) in pieces.into_iter().enumerate() {
         let origin = if index == 0 { file.into() } else { format!("{file}#{}", index + 1) };
-        let document = match piece.read {
+        match piece.read {
             Ok(root) => {
-                let mut report = Report::new(file, &root, read.problems.len());
-                let pod = document(&mut report, &origin, path, node);
-                let line = root.line_of(&Path::of("metadata.name"));
-                let taken = pod.map(|pod| Taken { pod: Arc::new(pod), file: file.into(), line });
-                read.problems.extend(report.into_problems());
-                let kind = root.get("kind").and_then(Node::text);
-                Document { name: name(&root, node), taken, foreign: kind.is_some_and(|kind| kind != "Pod") }
+                let source = Source { file, origin: &origin, path, node };
+                read.documents.extend(document::read(&root, &source, &mut read.problems));
             }
             Err(fault) => {
                 read.problems.push(trouble(fault));
-                let name = piece.hint.map(|name| format!("default/{}", check::full_name(&name, node)));
-                Document { name, taken: None, foreign: false }
+                let subject = piece.hint.map_or(Subject::Unknown, |name| {
+                    Subject::Pod(format!("default/{}", check::full_name(&name, node)))
+                });
+                read.documents.push(Document { subject, content: Content::Refused });
             }
-        };
-        read.documents.push(document);
+        }
     }
     read
-}
-
-/// One document to a pod. None: it was refused, and the report says why.
-fn document(report: &mut Report<'_>, origin: &str, path: &str, node: &str) -> Option<Pod> {
-    if !kind::check(report) {
-        return None;
-    }
-    let (object, unknown) = shape::shape::<k8s::Pod>(report);
-    fields::check(report, &unknown);
-    nul(report);
-    let mut object = object?;
-    object.status = None;
-    defaults::apply(&mut object);
-    let mut pod = check::check(report, &object, node);
-    if report.refused() {
-        return None;
-    }
-    match identity(&mut pod, object, path, node) {
-        Ok(()) => {
-            pod.origin = origin.into();
-            Some(pod)
-        }
-        Err(why) => {
-            report.refuse(&Path::default(), format!("cannot be written as JSON: {why}"));
-            None
-        }
-    }
-}
-
-/// What the kubelet adds to a static pod, in its order: the uid first, so that nothing added here changes it.
-fn identity(pod: &mut Pod, mut object: k8s::Pod, path: &str, node: &str) -> Result<(), String> {
-    let given = object.metadata.uid.take().filter(|uid| !uid.is_empty());
-    pod.uid = match given {
-        Some(uid) => uid,
-        None => uid::uid(&object, node, path)?,
-    };
-    let metadata = &mut object.metadata;
-    metadata.uid = Some(pod.uid.clone());
-    metadata.name = Some(pod.name.clone());
-    metadata.namespace = Some(pod.namespace.clone());
-    let annotations = metadata.annotations.get_or_insert_default();
-    annotations.insert("kubernetes.io/config.hash".into(), pod.uid.clone());
-    annotations.insert("kubernetes.io/config.source".into(), "file".into());
-    let spec = object.spec.get_or_insert_default();
-    spec.node_name = Some(node.into());
-    spec.tolerations.get_or_insert_default().push(k8s::Toleration {
-        operator: Some("Exists".into()),
-        effect: Some("NoExecute".into()),
-        ..Default::default()
-    });
-    pod.object = object;
-    Ok(())
-}
-
-/// `namespace/name` of a document that may be bad elsewhere.
-fn name(root: &Node, node: &str) -> Option<String> {
-    let metadata = root.get("metadata")?;
-    let name = metadata.get("name")?.text()?;
-    let namespace = metadata.get("namespace").and_then(Node::text).filter(|name| !name.is_empty());
-    Some(format!("{}/{}", namespace.unwrap_or("default"), check::full_name(name, node)))
-}
-
-/// The kernel ends a text at NUL, so that what runs would not be what is written.
-fn nul(report: &mut Report<'_>) {
-    fn find(node: &Node, path: &Path) -> Option<Path> {
-        match &node.value {
-            Value::Text(text) => text.contains('\0').then(|| path.clone()),
-            Value::List(items) => items.iter().enumerate().find_map(|(i, item)| find(item, &path.item(i))),
-            Value::Map(entries) => entries.iter().find_map(|entry| {
-                let path = path.entry(&entry.key);
-                if entry.key.contains('\0') { Some(path) } else { find(&entry.node, &path) }
-            }),
-            Value::Null | Value::Bool(_) | Value::Number(_) => None,
-        }
-    }
-    if let Some(path) = find(report.root(), &Path::default()) {
-        report.refuse(&path, "holds a NUL character: remove it");
-    }
 }
 
 /// Of pods with one name the last wins, as with the kubelet; of pods with one uid the first.
@@ -189,7 +109,7 @@ fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
             refused,
         });
     };
-    let mut names = std::collections::HashMap::new();
+    let mut names = HashMap::new();
     let mut kept: Vec<Option<Taken>> = Vec::new();
     for taken in all {
         if let Some(earlier) = names.insert(taken.pod.full_name(), kept.len())
@@ -202,7 +122,7 @@ fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
         }
         kept.push(Some(taken));
     }
-    let mut uids: std::collections::HashMap<String, String> = std::collections::HashMap::new();
+    let mut uids: HashMap<String, String> = HashMap::new();
     let mut pods = Vec::new();
     for taken in kept.into_iter().flatten() {
         if let Some(origin) = uids.get(&taken.pod.uid) {
@@ -215,6 +135,37 @@ fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
         pods.push(taken.pod);
     }
     pods
+}
+
+/// Of ConfigMaps or Secrets with one name the last wins.
+fn unique_configs(all: Vec<Kept>, problems: &mut Vec<Problem>) -> Vec<Arc<Config>> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Arc<Config>> = Vec::new();
+    for one in all {
+        let key = document::key(&one.config);
+        match places.entry(key) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(kept.len());
+                kept.push(one.config);
+            }
+            hash_map::Entry::Occupied(place) => {
+                let Some(earlier) = kept.get_mut(*place.get()) else { continue };
+                let (key, origin) = (place.key(), &earlier.origin);
+                problems.push(Problem {
+                    file: one.file,
+                    line: one.line,
+                    field: "metadata.name".into(),
+                    message: format!(
+                        "{key} is also in {origin}: this later one, of {}, counts",
+                        one.config.origin
+                    ),
+                    refused: false,
+                });
+                *earlier = one.config;
+            }
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

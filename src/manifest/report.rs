@@ -7,10 +7,45 @@ use crate::pod::spec::Problem;
 /// thousands, and each costs PID 1 its time.
 pub const MOST: usize = 100;
 
+/// Where in its document a part stands whose paths begin anew.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    before: Path,
+    /// It is a pod that was made of a workload's template.
+    template: bool,
+}
+
+impl Place {
+    /// An item of the list that is here.
+    pub fn item(&self, index: usize) -> Place {
+        Place { before: self.before.key("items").item(index), template: false }
+    }
+
+    /// The template of the workload that is here.
+    pub fn template(&self) -> Place {
+        Place { before: self.before.clone(), template: true }
+    }
+
+    /// The path as its author knows it.
+    fn whole(&self, path: &Path) -> Path {
+        let mut whole = self.before.clone();
+        let own = |field: &str| path.within(&Path::of("metadata").key(field));
+        let root = path.0.is_empty();
+        if self.template && (root || !path.within(&Path::of("metadata"))) {
+            whole = whole.key("spec.template");
+        } else if self.template && !own("name") && !own("namespace") && path.0.len() > 1 {
+            whole = whole.key("spec.template");
+        }
+        whole.0.extend(path.0.iter().cloned());
+        whole
+    }
+}
+
 /// The findings of one document.
 pub struct Report<'d> {
     file: &'d str,
     root: &'d Node,
+    place: Place,
     found: Vec<(Path, Problem)>,
     /// How many may be told.
     room: usize,
@@ -21,7 +56,12 @@ impl<'d> Report<'d> {
     /// `told`: how many findings the file has already.
     pub fn new(file: &'d str, root: &'d Node, told: usize) -> Self {
         let room = MOST.saturating_sub(told).max(1);
-        Report { file, root, found: Vec::new(), room, refused: false }
+        Report { file, root, place: Place::default(), found: Vec::new(), room, refused: false }
+    }
+
+    /// Its root stands there in the document.
+    pub fn at(self, place: Place) -> Self {
+        Report { place, ..self }
     }
 
     /// Whether no further finding will be told, so that its words need not be made.
@@ -74,7 +114,13 @@ impl<'d> Report<'d> {
         let more = if last { " (and what follows is not told: mend these first)" } else { "" };
         let message = format!("{message}{more}");
         let line = self.root.line_of(path);
-        let problem = Problem { file: self.file.into(), line, field: path.to_string(), message, refused };
+        let problem = Problem {
+            file: self.file.into(),
+            line,
+            field: self.place.whole(path).to_string(),
+            message,
+            refused,
+        };
         self.found.push((path.clone(), problem));
     }
 }

@@ -53,7 +53,7 @@ spec:
 ";
 
 fn one(text: &str) -> Pod {
-    let (mut pods, problems) = parse(text.as_bytes(), "web.yaml", "/etc/m/web.yaml", "Board1");
+    let Parsed { mut pods, problems, .. } = parse(text.as_bytes(), "web.yaml", "/etc/m/web.yaml", "Board1");
     assert_eq!(problems, [], "{text}");
     assert_eq!(pods.len(), 1);
     pods.remove(0)
@@ -190,7 +190,7 @@ fn the_uid_is_that_of_what_runs() {
     for text in differ {
         assert_ne!(uid(&text), uid(WEB), "{text}");
     }
-    let uid_at = |path: &str, node: &str| parse(WEB.as_bytes(), "web.yaml", path, node).0.remove(0).uid;
+    let uid_at = |path: &str, node: &str| parse(WEB.as_bytes(), "web.yaml", path, node).pods.remove(0).uid;
     assert_ne!(uid_at("/etc/m/web.yaml", "a"), uid_at("/etc/m/web.yaml", "b"));
     assert_ne!(uid_at("/etc/m/web.yaml", "a"), uid_at("/etc/m/web2.yaml", "a"));
     // Pinned: a change here restarts every pod of every board at its next upgrade. Do it knowingly.
@@ -208,7 +208,7 @@ fn documents_bear_their_number_and_the_last_of_a_name_counts() {
         )
     };
     let text = format!("---\n{}---\n# nothing\n---\n{}---\n{}", pod("a", "x"), pod("b", "x"), pod("a", "z"));
-    let (pods, problems) = parse(text.as_bytes(), "f", "/f", "n");
+    let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", "n");
     let found: Vec<_> = pods.iter().map(|pod| (pod.name.as_str(), pod.origin.as_str())).collect();
     assert_eq!(found, [("b-n", "f#2"), ("a-n", "f#3")]);
     assert_eq!(pods[1].containers[0].image, "z");
@@ -219,7 +219,8 @@ fn documents_bear_their_number_and_the_last_of_a_name_counts() {
     );
 
     let fixed = |name: &str| pod(name, "x").replace("metadata: {", "metadata: {uid: u, ");
-    let (pods, problems) = parse(format!("{}---\n{}", fixed("a"), fixed("b")).as_bytes(), "f", "/f", "n");
+    let Parsed { pods, problems, .. } =
+        parse(format!("{}---\n{}", fixed("a"), fixed("b")).as_bytes(), "f", "/f", "n");
     assert_eq!(pods.len(), 1);
     assert_eq!(
         problems[0].to_string(),
@@ -234,7 +235,7 @@ fn a_bad_document_leaves_the_others() {
         "{WEB}---\nkind: Pod\napiVersion: v1\nmetadata: [\n---\n{}",
         WEB.replace("name: web\n", "name: other\n")
     );
-    let (pods, problems) = parse(text.as_bytes(), "f", "/f", "n");
+    let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", "n");
     assert_eq!(pods.iter().map(|pod| pod.origin.as_str()).collect::<Vec<_>>(), ["f", "f#3"]);
     assert_eq!(problems.len(), 1);
     assert!(problems[0].refused && problems[0].message.starts_with("not YAML"), "{problems:?}");
@@ -293,7 +294,7 @@ fn no_text_makes_it_panic() {
                 _ => drop(text.splice(at..at, spice[random.usize(0..spice.len())].iter().copied())),
             }
         }
-        let (pods, problems) = parse(&text, "f", "/f", "n");
+        let Parsed { pods, problems, .. } = parse(&text, "f", "/f", "n");
         if pods.is_empty() {
             let blank =
                 text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
@@ -320,6 +321,9 @@ fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
     let wrong: String = (0..50).map(|n| format!("wrong{n}: 1, ")).collect();
     let bad = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{{wrong}}}\n---\n");
     let read = read(bad.repeat(50).as_bytes(), "f", "/f", "n");
-    assert_eq!(read.documents.iter().filter(|document| document.taken.is_some()).count(), 0);
+    assert_eq!(
+        read.documents.iter().filter(|document| !matches!(document.content, Content::Refused)).count(),
+        0
+    );
     assert_eq!(read.problems.len(), report::MOST + 48);
 }

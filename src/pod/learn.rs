@@ -42,6 +42,10 @@ impl World {
             }
             Fact::Rejected { pod, reason, message } => rejected(self, pod, reason, message, now),
             Fact::Dismissed { uid, why } => self.about(uid, |pod| first(&mut pod.dismissed, (now, *why))),
+            Fact::Expired { uid } => self.about(uid, |pod| first(&mut pod.expired, now)),
+            Fact::RestartAll { uid, container, run } => {
+                self.about(uid, |pod| restart_all(pod, container, *run))
+            }
             Fact::SetUp { uid, ip } => self.about(uid, |pod| {
                 pod.sandbox = Sandbox::Ready { since: now, ip: ip.clone() };
                 true
@@ -158,6 +162,17 @@ fn rejected(world: &mut World, pod: &Arc<Pod>, reason: &str, message: &str, now:
         Rejection { pod: pod.clone(), since, reason: reason.to_owned(), message: message.to_owned() };
     world.rejected.insert(pod.uid.clone(), rejection);
     fresh
+}
+
+/// All present runs become ones of the past, if this one has ended and is still the container's newest.
+fn restart_all(pod: &mut PodFacts, container: &str, run: u32) -> bool {
+    let fits = pod.present(container).is_some_and(|known| known.number == run && !known.live());
+    if fits {
+        for facts in pod.containers.values_mut() {
+            facts.past = facts.run.as_ref().map(|run| run.number);
+        }
+    }
+    fits
 }
 
 /// True for the first signal of the run.

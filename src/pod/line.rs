@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::cause::{Why, cause};
 use super::facts::{Dismissal, Exit, Fact, HookKind, Image, PodFacts, ProbeKind, Run, Sandbox, World};
 use super::spec::Problem;
 
@@ -73,8 +74,13 @@ impl Fact {
                 let pod = pod(uid)?;
                 let run = live(pod, container, *run)?;
                 match (kill, run.stopped, run.killed) {
-                    (false, None, _) => Some(format!("{}: sent stop signal", full(pod, container))),
-                    (true, _, None) => Some(format!("{}: killed: {}", full(pod, container), killed(run))),
+                    (false, None, _) => {
+                        let why = causes(pod, container, run).map_or(String::new(), |why| format!(": {why}"));
+                        Some(format!("{}: sent stop signal{why}", full(pod, container)))
+                    }
+                    (true, _, None) => {
+                        Some(format!("{}: killed: {}", full(pod, container), killed(pod, container, run)))
+                    }
                     (true, _, Some(_)) => {
                         Some(format!("{}: killed again: it has not ended", full(pod, container)))
                     }
@@ -119,6 +125,17 @@ impl Fact {
                 }
                 Some(format!("{}: rejected: {reason}: {}", pod.full_name(), one_line(message)))
             }
+            Fact::Expired { uid } => {
+                let pod = pod(uid).filter(|pod| pod.expired.is_none())?;
+                let limit = pod.spec.deadline.map_or(0, |limit| limit.as_secs());
+                Some(format!("{}: stopping: active for longer than {limit} s", pod.spec.full_name()))
+            }
+            Fact::RestartAll { uid, container, run } => {
+                let pod = pod(uid)?;
+                pod.present(container).filter(|known| known.number == *run && !known.live())?;
+                let name = pod.spec.full_name();
+                Some(format!("{name}: restarting all containers: a rule of {container} says so"))
+            }
             Fact::Hooked { .. }
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
@@ -162,12 +179,22 @@ fn dismissal(why: Dismissal) -> &'static str {
     }
 }
 
-fn killed(run: &Run) -> &'static str {
-    match (run.started, run.stopped) {
-        (None, _) => "its start took too long",
-        (Some(_), Some(_)) => "its grace period is over",
-        (Some(_), None) => "it shall not run",
+fn killed(pod: &PodFacts, container: &str, run: &Run) -> &'static str {
+    match (run.started, run.stopped, causes(pod, container, run)) {
+        (_, None, Some(why)) => why,
+        (None, _, _) => "its start took too long",
+        (Some(_), Some(_), _) => "its grace period is over",
+        (Some(_), None, None) => "it shall not run",
     }
+}
+
+fn causes(pod: &PodFacts, container: &str, run: &Run) -> Option<&'static str> {
+    Some(match cause(pod, pod.spec.container(container)?, run)?.why {
+        Why::All => "all containers are restarted",
+        Why::Startup => "its startup probe failed",
+        Why::Liveness => "its liveness probe failed",
+        Why::PostStart => "its postStart hook failed",
+    })
 }
 
 fn exited(exit: &Exit) -> String {

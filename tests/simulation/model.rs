@@ -142,10 +142,12 @@ pub fn subject(action: &Action) -> (&str, &str) {
         Action::Dismiss { uid, .. }
         | Action::SetUp { uid }
         | Action::Project { uid }
+        | Action::Expire { uid }
         | Action::TearDown { uid } => (uid, ""),
         Action::Find { uid, container }
         | Action::Start { uid, container, .. }
         | Action::Hook { uid, container, .. }
+        | Action::RestartAll { uid, container, .. }
         | Action::Signal { uid, container, .. }
         | Action::Clean { uid, container, .. } => (uid, container),
     }

@@ -284,6 +284,11 @@ impl Story {
                 let (uid, container) = (uid.clone(), container.clone());
                 self.learn(Fact::Hooking { uid, container, run: *run, hook: *hook, helper: 0 });
             }
+            Action::RestartAll { uid, container, run } => {
+                let (uid, container) = (uid.clone(), container.clone());
+                self.learn(Fact::RestartAll { uid, container, run: *run });
+            }
+            Action::Expire { uid } => self.learn(Fact::Expired { uid: uid.clone() }),
             Action::Start { uid, container, run } => self.start(uid, container, *run),
             Action::Signal { uid, container, kill, .. } => self.signal(uid, container, *kill),
             Action::Clean { uid, container, run } => {

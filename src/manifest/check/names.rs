@@ -67,6 +67,37 @@ pub fn variable(text: &str) -> Result<(), String> {
     Err(format!("{} is not a variable's name: use printable ASCII without '='", quote(text)))
 }
 
+/// A key of a ConfigMap or Secret, which is a file's name in a volume.
+pub fn config_key(text: &str) -> Result<(), String> {
+    let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if letters && (1..=253).contains(&text.len()) && text != "." && !text.starts_with("..") {
+        return Ok(());
+    }
+    let cure = "use at most 253 letters, digits, '-', '_' and '.', not '..' first";
+    Err(format!("{} is not a key of a ConfigMap or Secret: {cure}", quote(text)))
+}
+
+/// A file's place within a volume, without doubled slashes. A name that begins with `..` is the volume's own.
+pub fn inner_path(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let why = if text.is_empty() {
+        return Err("is missing: give a file's place within the volume, such as conf/app.toml".into());
+    } else if text.starts_with('/') {
+        "is an absolute path: begin within the volume"
+    } else if parts.contains(&"..") {
+        "holds \"..\": stay within the volume"
+    } else if text.starts_with("..") {
+        "begins with \"..\", as only the volume's own files do: use another name"
+    } else if parts.is_empty() {
+        "names no file: give its place within the volume"
+    } else if text.len() > 4096 || parts.iter().any(|part| part.len() > 255) {
+        "is too long: use at most 4096 bytes, and 255 for each name"
+    } else {
+        return Ok(parts.join("/"));
+    };
+    Err(format!("{} {why}", quote(text)))
+}
+
 /// A uid names files and cgroups.
 pub fn uid(text: &str) -> Result<(), String> {
     let valid = text.len() <= 63

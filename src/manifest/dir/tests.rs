@@ -297,3 +297,81 @@ fn many_small_files_are_listed() {
     assert_eq!(scene.dir.list().pods.len(), 2000);
     assert_eq!(scene.dir.list().pods.len(), 2000);
 }
+
+fn config(kind: &str, name: &str, value: &str) -> String {
+    format!("apiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}}}\ndata: {{k: {value}}}\n")
+}
+
+#[test]
+fn a_config_keeps_its_last_good_content_and_the_last_of_a_name_counts() {
+    let mut scene = Scene::new();
+    let said = |scene: &mut Scene| {
+        let listing = scene.dir.list();
+        let configs = listing.configs.iter().map(|config| {
+            let value = config.data.get("k").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            format!("{}={}", key(config), value.unwrap_or_default())
+        });
+        (
+            configs.collect::<Vec<_>>().join(" "),
+            listing.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        )
+    };
+    let map = |value: &str| config("ConfigMap", "a", value);
+    let both = docs(&[map("one"), config("Secret", "a", "YQ==")]);
+    scene.write("a.yaml", &both);
+    assert_eq!(said(&mut scene), ("ConfigMap default/a=one Secret default/a=a".into(), vec![]));
+    assert_eq!(scene.pods(), "");
+
+    // One document turns bad, the other changes.
+    scene.write("a.yaml", &docs(&[map("two"), config("Secret", "a", "hunter2")]));
+    let (configs, problems) = said(&mut scene);
+    assert_eq!(configs, "ConfigMap default/a=two Secret default/a=a");
+    assert_eq!(
+        problems,
+        [
+            "a.yaml: Secret default/a stays as its last good manifest says",
+            "a.yaml:9: data.k: is not base64: write it as text in stringData, or encode it",
+        ]
+    );
+
+    // The file is no text any more: both stay. Then it is gone.
+    scene.write("a.yaml", "a: \u{1b}");
+    assert_eq!(said(&mut scene).0, "ConfigMap default/a=two Secret default/a=a");
+    scene.remove("a.yaml");
+    assert_eq!(said(&mut scene), (String::new(), vec![]));
+
+    scene.write("a.yaml", &map("one"));
+    scene.write("b.yaml", &map("two"));
+    assert_eq!(
+        said(&mut scene),
+        (
+            "ConfigMap default/a=two".into(),
+            vec![
+                "b.yaml:3: metadata.name: ConfigMap default/a is also in a.yaml: this later one, of b.yaml, counts"
+                    .into()
+            ]
+        )
+    );
+}
+
+#[test]
+fn a_workload_keeps_its_last_good_pods() {
+    let mut scene = Scene::new();
+    let deployment = |replicas: &str, image: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec:\n  replicas: {replicas}\n  template:\n    spec:\n      containers:\n      - {{name: c, image: {image}}}\n"
+        )
+    };
+    scene.write("a.yaml", &docs(&[deployment("2", "one"), pod("b", "one")]));
+    assert_eq!(scene.pods(), "a-0-n=one a-1-n=one b-n=one");
+    scene.write("a.yaml", &docs(&[deployment("1", "two"), pod("b", "one")]));
+    assert_eq!(scene.pods(), "a-0-n=two b-n=one");
+    scene.write("a.yaml", &docs(&[deployment("two", "z"), pod("b", "z")]));
+    let (pods, problems) = scene.list();
+    assert_eq!(pods, "b-n=z a-0-n=two");
+    assert!(
+        problems.contains(&"a.yaml: pod default/a-0-n runs on as its last good manifest says".to_owned())
+    );
+    scene.write("a.yaml", &docs(&[deployment("0", "z"), pod("b", "z")]));
+    assert_eq!(scene.pods(), "b-n=z");
+}

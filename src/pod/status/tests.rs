@@ -61,6 +61,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         spec: Arc::new(spec),
         admitted: Tick::seconds(10),
         dismissed: None,
+        expired: None,
         sandbox: Sandbox::Ready { since: Tick::seconds(11), ip: Some("10.88.0.2".into()) },
         containers: BTreeMap::new(),
         stuck: None,
