@@ -1,9 +1,13 @@
 //! What runs in children of PID 1, one file each.
 
+/// A command in a container, for a probe or a hook.
+pub mod check;
 /// Conversations with servers in pods: HTTP, TLS, gRPC.
 pub mod client;
 /// A process inside a running container.
 pub mod exec;
+/// An HTTP hook.
+pub mod hook;
 /// Container output to CRI log files.
 pub mod logger;
 /// DHCP on every wired link.
@@ -16,12 +20,15 @@ pub mod prompt;
 pub mod start;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__probe", "__prompt", "__start"];
+pub const NAMES: &[&str] =
+    &["__check", "__exec", "__hook", "__logger", "__net", "__probe", "__prompt", "__start"];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
+        "__check" => check::run(args),
         "__exec" => exec::run(args),
+        "__hook" => hook::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(args),
         "__probe" => probe::run(),

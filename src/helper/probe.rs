@@ -134,7 +134,7 @@ fn fly(watch: &Watch, done: &Sender<(u64, Try)>, bell: &UnixStream) {
     }
 }
 
-fn enter(space: &Path) -> Result<(), String> {
+pub(super) fn enter(space: &Path) -> Result<(), String> {
     let shown = space.display();
     let entered = File::open(space).and_then(|space| Ok(setns(space, CloneFlags::CLONE_NEWNET)?));
     entered.map_err(|why| format!("cannot enter the pod's network {shown}: {why}"))

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::facts::{HookKind, PodFacts, ProbeKind, Run};
-use super::spec::{Container, Probe};
+use super::facts::{PodFacts, ProbeKind, Run};
+use super::spec::{Container, Handler, Probe};
 use crate::clock::Tick;
 
 /// All that a container may have, in the order of their turns.
@@ -30,6 +30,34 @@ pub enum Try {
     Failure(String),
     /// It could not be made: that says nothing of the container.
     Error(String),
+}
+
+impl Try {
+    /// As a helper that tries once exits.
+    pub fn code(&self) -> i32 {
+        match self {
+            Try::Success(_) => 0,
+            Try::Failure(_) => 1,
+            Try::Error(_) => 2,
+        }
+    }
+
+    /// What the handler said.
+    pub fn text(&self) -> &str {
+        match self {
+            Try::Success(text) | Try::Failure(text) | Try::Error(text) => text,
+        }
+    }
+
+    /// By a helper's exit code; one that was killed tells nothing of the container.
+    pub fn of(code: i32, text: String) -> Self {
+        match code {
+            0 => Try::Success(text),
+            1 => Try::Failure(text),
+            2 => Try::Error(text),
+            _ => Try::Error(format!("the helper ended with {code}")),
+        }
+    }
 }
 
 /// What a try leads to.
@@ -67,6 +95,14 @@ pub struct Watch {
 pub struct Report {
     pub id: u64,
     pub told: Told,
+}
+
+/// What the hook helper is asked, by a file: JSON. The fields are those of `Watch`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HookRequest {
+    pub handler: Handler,
+    pub address: String,
+    pub space: Option<PathBuf>,
 }
 
 /// Where a worker begins.
@@ -169,17 +205,13 @@ pub fn wanted<'a>(
     kind: ProbeKind,
 ) -> Option<(&'a Probe, &'a Run)> {
     let probe = of(container, kind)?;
-    let run = pod.run(&container.name).filter(|run| run.live() && run.started.is_some())?;
-    let hook = run.hooks.get(&HookKind::PostStart).and_then(|hook| hook.ended.as_ref());
-    if container.post_start.is_some() && !hook.is_some_and(|(_, failed)| failed.is_none()) {
-        return None;
-    }
-    let verdict = |kind| run.verdicts.get(&kind).map(|(_, ok, _)| *ok);
-    let up = container.startup.is_none() || verdict(ProbeKind::Startup) == Some(true);
+    let run = pod.present(&container.name).filter(|run| run.begun(container))?;
     let wanted = match kind {
-        ProbeKind::Startup => pod.dismissed.is_none() && verdict(kind).is_none(),
-        ProbeKind::Liveness => pod.dismissed.is_none() && up && verdict(kind) != Some(false),
-        ProbeKind::Readiness => up,
+        ProbeKind::Startup => pod.stopping().is_none() && run.verdict(kind).is_none(),
+        ProbeKind::Liveness => {
+            pod.stopping().is_none() && run.up(container) && run.verdict(kind) != Some(false)
+        }
+        ProbeKind::Readiness => run.up(container),
     };
     wanted.then_some((probe, run))
 }

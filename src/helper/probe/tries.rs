@@ -41,38 +41,49 @@ pub fn attempt(probe: &Probe, address: &str) -> Try {
     }
 }
 
-/// A redirect to another host is a success: that host's health is not the container's.
-fn get(first: Url, headers: &[(String, String)], until: Instant) -> Try {
+fn get(url: Url, headers: &[(String, String)], until: Instant) -> Try {
+    match follow(url, headers, until) {
+        Ok((200..=299, body)) => Try::Success(body),
+        // Another host's health is not the container's.
+        Ok((300..=399, body)) => Try::Success(format!("Probe terminated redirects, Response body: {body}")),
+        Ok((status, _)) => Try::Failure(format!("HTTP probe failed with statuscode: {status}")),
+        Err((_, why)) => Try::Failure(why),
+    }
+}
+
+/// Asks, and follows redirects as long as the host stays the same. Returns the last status and body, or why there is
+/// none, also in the kubelet's words.
+pub fn follow(
+    first: Url,
+    headers: &[(String, String)],
+    until: Instant,
+) -> Result<(u16, String), (Trouble, String)> {
     let headers = http::headers(headers);
     let mut url = first.clone();
+    let failed = |url: &Url, trouble: Trouble, why: &str| (trouble, format!("Get \"{url}\": {why}"));
     for _ in 0..REDIRECTS {
         let reply = match http::get(&url, &headers, until) {
             Ok(reply) => reply,
             Err(Trouble::Late) => {
                 let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
-                return Try::Failure(format!("Get \"{url}\": {late}"));
+                return Err(failed(&url, Trouble::Late, late));
             }
-            Err(why) => return Try::Failure(format!("Get \"{url}\": {why}")),
+            Err(why) => return Err(failed(&url, why.clone(), &why.to_string())),
         };
-        let body = String::from_utf8_lossy(&reply.body);
         let location = reply.location.filter(|_| matches!(reply.status, 301 | 302 | 303 | 307 | 308));
-        match (reply.status, location) {
-            (_, Some(location)) => match url.join(&location) {
-                Some(next) if next.host.eq_ignore_ascii_case(&first.host) => url = next,
-                Some(_) => return Try::Success(format!("Probe terminated redirects, Response body: {body}")),
-                None => {
-                    let why = format!("failed to parse Location header {location:?}");
-                    return Try::Failure(format!("Get \"{url}\": {why}"));
-                }
-            },
-            (200..=299, None) => return Try::Success(body.into_owned()),
-            (300..=399, None) => {
-                return Try::Success(format!("Probe terminated redirects, Response body: {body}"));
+        let end = (reply.status, String::from_utf8_lossy(&reply.body).into_owned());
+        let Some(location) = location else { return Ok(end) };
+        match url.join(&location) {
+            Some(next) if next.host.eq_ignore_ascii_case(&first.host) => url = next,
+            Some(_) => return Ok(end),
+            None => {
+                let why = format!("failed to parse Location header {location:?}");
+                return Err(failed(&url, Trouble::Other(why.clone()), &why));
             }
-            (status, None) => return Try::Failure(format!("HTTP probe failed with statuscode: {status}")),
         }
     }
-    Try::Failure(format!("Get \"{url}\": stopped after {REDIRECTS} redirects"))
+    let why = format!("stopped after {REDIRECTS} redirects");
+    Err(failed(&url, Trouble::Other(why.clone()), &why))
 }
 
 fn call(health: Health, address: &str, timeout: Duration) -> Try {

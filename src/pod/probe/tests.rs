@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::pod::facts::{Dismissal, Exit, Fact, World};
+use crate::pod::facts::{Dismissal, Exit, Fact, HookKind, World};
 use crate::pod::sample;
 use crate::pod::spec::{Handler, Pod, RestartPolicy};
 
