@@ -1,6 +1,7 @@
-//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew.
+//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew. The prompt is
+//! only started when somebody is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -15,6 +16,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, close};
 
 use super::Hands;
+use super::line::{self, Line};
 use super::reaper::is_child;
 use crate::clock::Tick;
 use crate::logs::{self, Report};
@@ -27,7 +29,10 @@ const STABLE: Duration = Duration::from_secs(10);
 
 pub struct Helpers {
     /// The names of those that this machine needs.
-    duties: &'static [&'static str],
+    duties: BTreeSet<&'static str>,
+    /// Held while nobody is at the console, and whether somebody has come.
+    line: Option<Line>,
+    called: bool,
     /// Our end of the logger's socket.
     logger: Option<OwnedFd>,
     /// By name: when it was last started, and how often in a row it did not last.
@@ -36,7 +41,8 @@ pub struct Helpers {
 
 impl Helpers {
     pub fn new(duties: &'static [&'static str]) -> Self {
-        Helpers { duties, logger: None, tries: BTreeMap::new() }
+        let duties = duties.iter().copied().collect();
+        Helpers { duties, line: None, called: false, logger: None, tries: BTreeMap::new() }
     }
 
     /// When the helper may be started (again).
@@ -59,11 +65,16 @@ impl Helpers {
 impl Hands {
     /// What to poll for the helpers' sake.
     pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
-        self.helpers.logger.iter().map(|socket| (socket.as_raw_fd(), PollFlags::POLLIN)).collect()
+        let logger = self.helpers.logger.iter().map(AsRawFd::as_raw_fd);
+        let line = self.helpers.line.iter().map(Line::fd);
+        logger.chain(line).map(|fd| (fd, PollFlags::POLLIN)).collect()
     }
 
-    /// What the logger tells, if its socket is among those that rang.
+    /// What the logger tells, if its socket is among those that rang; somebody at the console is remembered.
     pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
+        if self.helpers.line.take_if(|line| ready.contains(&line.fd())).is_some() {
+            self.helpers.called = true;
+        }
         let Some(socket) = &self.helpers.logger else { return Vec::new() };
         if !ready.contains(&socket.as_raw_fd()) {
             return Vec::new();
@@ -89,8 +100,8 @@ impl Hands {
     /// Starts every helper that should run and does not. Returns what was learned, and when to look again.
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         let (mut facts, mut wake_at) = (Vec::new(), None);
-        for name in self.helpers.duties.iter().copied() {
-            if world.helpers.contains_key(name) {
+        for name in self.helpers.duties.clone() {
+            if world.helpers.contains_key(name) || (name == "prompt" && self.listens()) {
                 continue;
             }
             let due = self.helpers.due(name);
@@ -101,7 +112,8 @@ impl Hands {
             self.helpers.tried(name, now);
             match self.start_helper(name, world) {
                 Ok(Some(pid)) => facts.push(Fact::Helper { name: name.to_owned(), pid: Some(pid) }),
-                Ok(None) => {}
+                // A wake-up every few seconds came of asking again.
+                Ok(None) => drop(self.helpers.duties.remove(name)),
                 Err(why) => {
                     warn!("{name}: cannot start: {why}");
                     wake_at = Some(now + Duration::from_secs(5));
@@ -147,6 +159,17 @@ impl Hands {
         }
     }
 
+    /// Whether nobody has been at the console yet. Where it cannot be listened to, the prompt does.
+    fn listens(&mut self) -> bool {
+        if self.helpers.called {
+            return false;
+        }
+        if self.helpers.line.is_none() {
+            self.helpers.line = line::console().and_then(|path| Line::open(&path).ok());
+        }
+        self.helpers.line.is_some()
+    }
+
     fn start_helper(&mut self, name: &'static str, world: &World) -> io::Result<Option<i32>> {
         match name {
             "logger" => self.start_logger(world).map(Some),
@@ -158,9 +181,13 @@ impl Hands {
                     spawn(&words, &[], None).map(Some)
                 }
             },
-            "prompt" => match terminal() {
+            "prompt" => match line::console() {
                 None => Ok(None),
-                Some(path) => spawn(&["__prompt", &path], &[], None).map(Some),
+                Some(path) => {
+                    let pid = spawn(&["__prompt", &path], &[], None)?;
+                    self.helpers.called = false;
+                    Ok(Some(pid))
+                }
             },
             _ => Ok(None),
         }
@@ -193,13 +220,6 @@ impl Hands {
     fn state_of(&self, id: &str) -> PathBuf {
         self.config.run.join("logs").join(id)
     }
-}
-
-/// The serial line that the kernel's console is on: the last one that it names.
-fn terminal() -> Option<String> {
-    let active = fs::read_to_string("/sys/class/tty/console/active").ok()?;
-    let name = active.split_whitespace().last()?;
-    Some(format!("/dev/{name}"))
 }
 
 #[allow(unsafe_code)]

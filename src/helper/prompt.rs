@@ -1,6 +1,6 @@
 //! `podinit prompt TTY`: the operator's verbs on a serial console, for a board that no network reaches.
 //!
-//! It sleeps in a read until somebody presses Enter. Each verb runs as a child of its own, in the terminal's foreground:
+//! PID 1 starts it when somebody presses Enter; closed by `exit`, it sleeps in a read until the next one. Each verb runs as a child of its own, in the terminal's foreground:
 //! Ctrl-C ends the verb, not the prompt. The terminal stays in its cooked mode, whose line discipline edits the line.
 
 #![allow(unsafe_code)]
