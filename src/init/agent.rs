@@ -102,10 +102,22 @@ impl Agent {
                     return power;
                 }
             }
+            self.rest();
             let polled = self.polled();
             let news = self.senses.wait(wake_at, &polled);
             fatal::grow_old();
             self.look(news);
+        }
+    }
+
+    /// Nothing is due. Unless a start is under way, what could wait is done.
+    fn rest(&mut self) {
+        let mut containers = self.world.pods.values().flat_map(|pod| pod.containers.values());
+        if containers.any(|facts| facts.run.as_ref().is_some_and(|run| run.helper.is_some())) {
+            return;
+        }
+        if let Some(machine) = &mut self.machine {
+            machine.settle();
         }
     }
 
