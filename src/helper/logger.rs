@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::logs::pipe::Scratch;
 use crate::logs::wire::{Order, Report, order, tell};
 use crate::logs::writer::Writer;
+use crate::pages;
 
 /// Runs until PID 1 closes the socket, which is descriptor 3.
 pub fn run() -> i32 {
@@ -43,6 +44,8 @@ pub fn run() -> i32 {
                 Ok(Order::Nothing) => {}
                 Err(error) => eprintln!("logger: an order: {error}"),
             }
+            // Not after each line of output: those may come at any rate.
+            pages::give_back();
         }
     }
 }

@@ -18,6 +18,8 @@ use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setpgid, setsid, tcsetpgrp};
 
+use crate::pages;
+
 nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
 
 /// Runs until the terminal is gone. `args`: the terminal's path, by default /dev/console.
@@ -72,6 +74,8 @@ fn serve() -> io::Result<()> {
         calm();
         if open {
             say("podinit> ");
+        } else {
+            pages::give_back();
         }
         let mut line = String::new();
         match stdin.read_line(&mut line) {

@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
+use crate::pages;
 use crate::pod::{Desired, Fact, World, plan};
 use crate::senses::{News, Senses};
 
@@ -110,7 +111,7 @@ impl Agent {
         }
     }
 
-    /// Nothing is due. Unless a start is under way, what could wait is done.
+    /// Nothing is due. Unless a start is under way, what could wait is done, and what only work needs is given back.
     fn rest(&mut self) {
         let mut containers = self.world.pods.values().flat_map(|pod| pod.containers.values());
         if containers.any(|facts| facts.run.as_ref().is_some_and(|run| run.helper.is_some())) {
@@ -119,6 +120,7 @@ impl Agent {
         if let Some(machine) = &mut self.machine {
             machine.settle();
         }
+        pages::give_back();
     }
 
     /// Observes what the news point to, and learns it.
