@@ -7,7 +7,8 @@
 
 use libc::{c_int, c_void};
 
-/// To be called before a sleep that may be long. It takes some microseconds, and what comes next some page faults.
+/// To be called before a sleep that may be long. What comes next pays in page faults: not to be
+/// called between two starts.
 pub fn give_back() {
     // SAFETY: malloc_trim touches only what the allocator has free.
     unsafe { libc::malloc_trim(0) };

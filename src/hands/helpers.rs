@@ -112,7 +112,7 @@ impl Hands {
             self.helpers.tried(name, now);
             match self.start_helper(name, world) {
                 Ok(Some(pid)) => facts.push(Fact::Helper { name: name.to_owned(), pid: Some(pid) }),
-                // A wake-up every few seconds came of asking again.
+                // To ask again would be a wake-up every few seconds.
                 Ok(None) => drop(self.helpers.duties.remove(name)),
                 Err(why) => {
                     warn!("{name}: cannot start: {why}");

@@ -120,7 +120,7 @@ impl Agent {
     }
 
     /// Nothing is due. Unless a start is under way, what could wait is done; and after a while without a fact, what only
-    /// work needs is given back: a start right after that takes 8 % longer, so not between two of them.
+    /// work needs is given back: done at each rest it made a start 8 % longer, so not between two of them.
     fn rest(&mut self) {
         let mut containers = self.world.pods.values().flat_map(|pod| pod.containers.values());
         if containers.any(|facts| facts.run.as_ref().is_some_and(|run| run.helper.is_some())) {
