@@ -2,6 +2,7 @@
 
 mod exec;
 mod helpers;
+mod line;
 mod paths;
 mod reaper;
 mod run;
