@@ -293,7 +293,15 @@ impl Hands {
         let addresses = self.addresses();
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
-        let command = env::command(pod, container, image, &addresses, &node).map_err(create_error)?;
+        let place = self.volumes();
+        let sources = env::Sources {
+            addresses: &addresses,
+            allocatable: &node,
+            configs: &self.configs,
+            file: &|volume, path| volume::read(pod, volume, path, &place),
+        };
+        let own = env::environment(pod, container, &sources).map_err(config_error)?;
+        let command = env::command(pod, container, image, own).map_err(create_error)?;
         security::non_root(pod, container, image_user(image)).map_err(config_error)?;
         let user = user::resolve(&paths.rootfs, image_user(image), &container.security, &pod.security)?;
         let profiles = [self.config.root.join("seccomp"), "/var/lib/kubelet/seccomp".into()];

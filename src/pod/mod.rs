@@ -2,6 +2,7 @@
 
 pub mod cause;
 pub mod env;
+pub mod envfile;
 pub mod events;
 pub mod facts;
 pub mod learn;

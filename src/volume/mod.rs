@@ -7,6 +7,7 @@ mod beneath;
 mod empty;
 pub mod group;
 mod host;
+mod peek;
 mod projected;
 mod remove;
 mod share;
@@ -21,6 +22,7 @@ use crate::pod::spec::{Medium, Mount, Plugin, Propagation, PullPolicy, Volume, V
 use crate::pod::{Container, Pod};
 
 pub use group::Own;
+pub use peek::read;
 pub use remove::{discard, tree as remove_tree};
 
 /// Where volumes are.
