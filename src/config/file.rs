@@ -1,5 +1,7 @@
 //! The configuration file: documents of KubeletConfiguration (for pods) and MachineConfiguration (for the machine).
 
+use std::net::IpAddr;
+
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::{Config, Fixed, Network, flags, value};
@@ -77,6 +79,23 @@ fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Result<(), Str
                 config.ending_grace = span;
             }
         }),
+        "clusterDomain" => {
+            config.cluster_domain = text.trim_matches('.').to_owned();
+            Ok(())
+        }
+        "resolvConf" if text.is_empty() => {
+            config.resolv_conf = None;
+            Ok(())
+        }
+        "resolvConf" => absolute(text).map(|path| config.resolv_conf = Some(path.into())),
+        _ if path.starts_with("clusterDNS[") => text
+            .parse::<IpAddr>()
+            .map(|server| config.cluster_dns.push(server.to_string()))
+            .map_err(|_| format!("{text:?} is no IP address")),
+        _ if path.starts_with("allowedUnsafeSysctls[") => {
+            config.allowed_sysctls.push(text.to_owned());
+            Ok(())
+        }
         _ => return None,
     })
 }

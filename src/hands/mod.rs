@@ -3,6 +3,7 @@
 mod exec;
 mod helpers;
 mod line;
+mod names;
 mod paths;
 mod reaper;
 mod run;
@@ -36,6 +37,8 @@ pub struct Hands {
     helpers: helpers::Helpers,
     /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
     orphans: BTreeMap<i32, Ended>,
+    /// What the node's own hosts file and resolv.conf were when the pods' were written.
+    names: [names::Stamp; 2],
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
@@ -58,6 +61,7 @@ impl Hands {
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
+            names: [None; 2],
             configs: Vec::new(),
             dying: BTreeSet::new(),
         })
@@ -72,6 +76,7 @@ impl Hands {
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
+            names: [None; 2],
             configs: Vec::new(),
             dying: BTreeSet::new(),
         }

@@ -16,7 +16,7 @@ use crate::container::sandbox::Sandbox;
 use crate::container::{cgroup, pause, sandbox};
 use crate::pod::facts::PodFacts;
 use crate::pod::project::Contents;
-use crate::pod::{Fact, Pod, resources, sysctl};
+use crate::pod::{Fact, Pod, hosts, resources, sysctl};
 use crate::spawn::spawn_in;
 use crate::volume;
 
@@ -65,11 +65,11 @@ impl Hands {
         let values = values(pod, self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
         // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's.
-        sysctl::judge(pod, &[], kernel()).map_err(|(_, message)| message)?;
+        sysctl::judge(pod, &self.config.allowed_sysctls, kernel()).map_err(|(_, message)| message)?;
         let wanted = Sandbox {
             host_network: pod.host_network,
             host_ipc: pod.spaces.host_ipc,
-            hostname: &pod.hostname,
+            hostname: &hosts::kernel_name(pod, &self.config.cluster_domain)?,
             sysctls: &pod.security.sysctls,
         };
         sandbox::set_up(&paths.sandbox, &wanted)
@@ -79,7 +79,7 @@ impl Hands {
         }
         volume::set_up(pod, &self.volumes(), contents, memory_total())?;
         let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
-        name_files(pod, &paths.sandbox, ip.as_deref()).map_err(told("cannot write", &paths.sandbox))?;
+        self.name_files(pod, ip.as_deref()).map_err(told("cannot write names in", &paths.sandbox))?;
         Ok(ip)
     }
 
@@ -149,24 +149,6 @@ impl Hands {
         Ok(())
     }
 }
-
-/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` as the containers see them; a hosts file in the kubelet's words.
-fn name_files(pod: &Pod, sandbox: &Path, ip: Option<&str>) -> io::Result<()> {
-    let hosts = if pod.host_network {
-        let own = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        format!("# Kubernetes-managed hosts file (host network).\n{own}")
-    } else {
-        let address = ip.map_or_else(String::new, |ip| format!("{ip}\t{}\n", pod.hostname));
-        format!("{HOSTS}{address}")
-    };
-    fs::write(sandbox.join("hosts"), hosts)?;
-    fs::write(sandbox.join("hostname"), format!("{}\n", pod.hostname))?;
-    fs::write(sandbox.join("resolv.conf"), fs::read("/etc/resolv.conf").unwrap_or_default())
-}
-
-const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
-    ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\n\
-    fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
 
 /// The kernel's version; None where it does not read.
 fn kernel() -> Option<(u32, u32)> {

@@ -201,6 +201,7 @@ impl Agent {
         if due.is_some_and(|due| now < due) {
             return due;
         }
+        self.hands.follow_names(&self.world);
         self.senses.watch();
         let listing = self.dir.list();
         // What a refused manifest wants is not known.

@@ -1,10 +1,12 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
 pub mod cause;
+pub mod dns;
 pub mod env;
 pub mod envfile;
 pub mod events;
 pub mod facts;
+pub mod hosts;
 pub mod learn;
 pub mod line;
 pub mod mount;

@@ -83,6 +83,9 @@ pub fn hostname(report: &mut Report<'_>, spec: &k8s::PodSpec, name: &str, node: 
         }
         return node.into();
     }
+    if let Some(name) = spec.hostname_override.as_deref().filter(|name| !name.is_empty()) {
+        return name.into();
+    }
     let name: String = given.unwrap_or(name).chars().take(63).collect();
     name.trim_end_matches(['-', '.']).into()
 }
