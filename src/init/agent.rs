@@ -72,6 +72,7 @@ impl Agent {
         let desired = Desired {
             restart_cap: Some(config.restart_cap),
             ending_grace: Some(config.ending_grace),
+            ending_grace_critical: config.ending_grace_critical,
             ..Desired::default()
         };
         Ok(Agent {
