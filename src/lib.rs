@@ -51,3 +51,5 @@ pub mod clock;
 pub mod config;
 /// The log: one grammar, one write a line.
 pub mod console;
+/// What a resting process gives back.
+pub mod pages;

@@ -5,6 +5,8 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/lifecycle.rs"]
+mod lifecycle;
 #[path = "host/volumes.rs"]
 mod volumes;
 

@@ -2,6 +2,7 @@
 
 mod exec;
 mod helpers;
+mod line;
 mod paths;
 mod reaper;
 mod run;
@@ -11,7 +12,7 @@ mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::warn;
@@ -37,6 +38,8 @@ pub struct Hands {
     orphans: BTreeMap<i32, Ended>,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
+    /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
+    dying: BTreeSet<PathBuf>,
 }
 
 impl Hands {
@@ -56,6 +59,7 @@ impl Hands {
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
             configs: Vec::new(),
+            dying: BTreeSet::new(),
         })
     }
 
@@ -69,6 +73,7 @@ impl Hands {
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
             configs: Vec::new(),
+            dying: BTreeSet::new(),
         }
     }
 

@@ -9,7 +9,6 @@
 use nix::errno::Errno;
 
 use super::{Hands, paths};
-use crate::container::cgroup;
 use crate::container::handover::{self, Outcome};
 use crate::pod::facts::{PodFacts, Run, StartError};
 use crate::pod::{Container, Fact, World};
@@ -102,8 +101,8 @@ impl Hands {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
         let why = match handover::outcome(&paths.bundle) {
             Outcome::Started { pid: first } => {
-                // Its helper was all that lived in it. Should it stay, it goes with the run.
-                let _ = cgroup::remove(&paths::cgroup(&self.config, &paths.helper_cgroup));
+                // Its helper was all that lived in it.
+                self.drop_cgroup(paths::cgroup(&self.config, &paths.helper_cgroup));
                 let started = Fact::Started { uid, container: name, run: run.number, pid: first };
                 // An orphan of this number may have been another process, long ago: the kernel is asked.
                 let orphan = self.orphans.remove(&first);
@@ -281,11 +280,14 @@ mod tests {
         assert!(matches!(&told()[..], [Fact::Started { .. }]));
         assert!(!group.exists() && group.parent().is_some_and(Path::exists), "its own, and no other");
         // As busy as one with a process in it.
-        std::fs::create_dir_all(&group)
-            .and_then(|()| std::fs::write(group.join("busy"), ""))
-            .expect("a file");
+        let busy = group.join("busy");
+        std::fs::create_dir_all(&group).and_then(|()| std::fs::write(&busy, "")).expect("a file");
         assert!(matches!(&told()[..], [Fact::Started { .. }]));
+        hands.drop_dying();
         assert!(group.exists());
+        std::fs::remove_file(&busy).expect("a file");
+        hands.drop_dying();
+        assert!(!group.exists() && hands.dying.is_empty());
         assert!(hands.bury(first));
         std::fs::remove_dir_all(&folder).expect("clean");
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -66,6 +66,10 @@ impl Hands {
         let paths = paths::run(&self.config, &pod.spec, &container.name, number);
         // An earlier life may have died between an action and its fact: nothing of it may stand in the way.
         self.scrub(&paths);
+        // What could not be removed is used again.
+        for below in [&paths.helper_cgroup, &paths.cgroup] {
+            self.dying.remove(&paths::cgroup(&self.config, below));
+        }
         let started = if streams.contains_key(&paths.id) {
             // A pod that came back under its uid, or a start that a death of ours cut off: two streams of one name
             // would close each other's pipes. The next run has another name.
@@ -163,10 +167,10 @@ impl Hands {
         for below in [&paths.helper_cgroup, &paths.cgroup] {
             let group = paths::cgroup(&self.config, below);
             if group.exists() {
-                let done = cgroup::kill(&group).and_then(|()| cgroup::remove(&group));
-                if let Err(why) = done {
-                    log::warn!("cgroup {}: cannot remove: {why}", group.display());
+                if let Err(why) = cgroup::kill(&group) {
+                    log::warn!("{why}");
                 }
+                self.drop_cgroup(group);
             }
         }
         if !paths.bundle.exists() && !paths.scratch.exists() {
@@ -180,6 +184,26 @@ impl Hands {
         ];
         for why in steps.into_iter().filter_map(Result::err) {
             log::warn!("{}: cannot clean: {why}", paths.bundle.display());
+        }
+    }
+
+    /// Removes a cgroup, now or as soon as it is empty.
+    pub(super) fn drop_cgroup(&mut self, group: PathBuf) {
+        match cgroup::remove(&group) {
+            Ok(()) => drop(self.dying.remove(&group)),
+            Err(why) => {
+                let busy = why.kind() == io::ErrorKind::ResourceBusy;
+                if self.dying.insert(group) && !busy {
+                    log::warn!("{why}");
+                }
+            }
+        }
+    }
+
+    /// After children have ended. Whoever dies in a cgroup of ours is a child of ours by then, or ends before one.
+    pub fn drop_dying(&mut self) {
+        for group in self.dying.clone() {
+            self.drop_cgroup(group);
         }
     }
 

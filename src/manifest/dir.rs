@@ -6,7 +6,7 @@
 
 mod files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -145,31 +145,39 @@ impl Entry {
 
     /// Takes what is good, keeps what was good of what is not.
     fn take(&mut self, label: &str, read: Read) {
-        let before = std::mem::take(&mut self.taken);
+        let pods = std::mem::take(&mut self.taken);
         let configs = std::mem::take(&mut self.configs);
+        let before: HashMap<String, &Taken> = pods.iter().map(|old| (old.pod.full_name(), old)).collect();
+        let known_configs: HashMap<String, &Kept> =
+            configs.iter().map(|old| (key(&old.config), old)).collect();
         self.problems = read.problems;
         let refused = std::mem::take(&mut self.refused);
         // A refused document that bears no known name may be any of the former ones.
         let (mut any_pod, mut any_config) = (!read.legible, !read.legible);
+        let mut replaced = HashSet::new();
         for document in read.documents {
             match (document.content, document.subject) {
                 (Content::Pods(new), _) => {
                     for new in new {
+                        let name = new.pod.full_name();
                         // The same pod stays the same allocation, so that comparing is cheap.
-                        let same = before.iter().find(|old| old.pod == new.pod);
+                        let same = before.get(&name).filter(|old| old.pod == new.pod);
                         let pod = same.map_or(new.pod, |old| old.pod.clone());
                         self.taken.push(Taken { pod, ..new });
+                        replaced.insert(name);
                     }
                 }
                 (Content::Config(new), _) => {
-                    let same = configs.iter().find(|old| old.config == new.config);
+                    let name = key(&new.config);
+                    let same = known_configs.get(&name).filter(|old| old.config == new.config);
                     let config = same.map_or(new.config, |old| old.config.clone());
                     self.configs.push(Kept { config, ..new });
+                    replaced.insert(name);
                 }
                 (Content::Refused, subject) => {
-                    let pod = before.iter().any(|old| subject.covers(&old.pod.full_name()));
-                    let config = configs.iter().any(|old| subject.holds(&key(&old.config)));
-                    let known = pod || config || refused.contains(&subject);
+                    let known = refused.contains(&subject)
+                        || before.keys().any(|name| subject.covers(name))
+                        || known_configs.keys().any(|name| subject.holds(name));
                     match &subject {
                         Subject::Foreign(_) => {}
                         Subject::Unknown => (any_pod, any_config) = (true, true),
@@ -183,18 +191,22 @@ impl Entry {
             }
         }
         let mut say = |message: &str| self.problems.push(problem(Path::new(label), message, false));
-        for old in before {
+        for old in pods {
             let name = old.pod.full_name();
-            let replaced = self.taken.iter().any(|new| new.pod.full_name() == name);
-            if !replaced && (any_pod || self.refused.iter().any(|subject| subject.covers(&name))) {
+            if replaced.contains(&name) {
+                continue;
+            }
+            if any_pod || self.refused.iter().any(|subject| subject.covers(&name)) {
                 say(&format!("pod {name} runs on as its last good manifest says"));
                 self.taken.push(old);
             }
         }
         for old in configs {
             let name = key(&old.config);
-            let replaced = self.configs.iter().any(|new| key(&new.config) == name);
-            if !replaced && (any_config || self.refused.iter().any(|subject| subject.holds(&name))) {
+            if replaced.contains(&name) {
+                continue;
+            }
+            if any_config || self.refused.iter().any(|subject| subject.holds(&name)) {
                 say(&format!("{name} stays as its last good manifest says"));
                 self.configs.push(old);
             }

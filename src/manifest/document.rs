@@ -1,5 +1,6 @@
 //! One document to what it holds: pods, a ConfigMap, a Secret; a list or a workload becomes its parts.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -22,7 +23,12 @@ pub struct Source<'s> {
     /// The file's full path, which is hashed into the uid.
     pub path: &'s str,
     pub node: &'s str,
+    /// How many values the pods of the file's workloads may still have together.
+    pub room: &'s Cell<usize>,
 }
+
+/// What `Source::room` is at first: a thousand pods of a large template, short of keeping PID 1 busy for seconds.
+pub const ROOM: usize = 200_000;
 
 /// A pod and where its name stands.
 #[derive(Clone, Debug)]
@@ -158,6 +164,7 @@ fn part(
         Some(kind @ (Kind::DaemonSet | Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet)) => {
             match workload::template(&mut report, kind) {
                 None => refused(),
+                Some(template) if !fits(&mut report, &template, source) => refused(),
                 Some(template) => {
                     let place = place.template();
                     let content = pods(&template, source, &place, &mut inner);
@@ -187,6 +194,20 @@ fn items<'n>(report: &mut Report<'n>) -> Option<&'n [Node]> {
             None
         }
     }
+}
+
+/// A small file may want more pods than can be read in time.
+fn fits(report: &mut Report<'_>, template: &workload::Template, source: &Source<'_>) -> bool {
+    let replicas = template.replicas.and_then(|count| usize::try_from(count).ok()).unwrap_or(1);
+    let left = source.room.get().checked_sub(replicas.saturating_mul(template.pod.count()));
+    match left {
+        Some(left) => source.room.set(left),
+        None => report.refuse(
+            &Path::of("spec.replicas"),
+            format!("{replicas} pods of this template are too many for one file: write several files"),
+        ),
+    }
+    left.is_some()
 }
 
 /// The pods of a template: all of them, or none.

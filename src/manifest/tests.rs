@@ -245,7 +245,14 @@ fn a_bad_document_leaves_the_others() {
 #[test]
 fn no_text_makes_it_panic() {
     let json = serde_json::to_string_pretty(&one(WEB).object).unwrap();
-    let seeds = [WEB.as_bytes(), json.as_bytes()];
+    let seeds = [
+        WEB.as_bytes(),
+        json.as_bytes(),
+        include_bytes!("../../tests/manifests/good/configs.yaml"),
+        include_bytes!("../../tests/manifests/good/hardened.yaml"),
+        include_bytes!("../../tests/manifests/good/workloads.yaml"),
+        include_bytes!("../../tests/manifests/good/podlist.json"),
+    ];
     let spice: [&[u8]; 32] = [
         b"&a ",
         b"*a",
@@ -281,8 +288,8 @@ fn no_text_makes_it_panic() {
         b"#",
     ];
     let mut random = fastrand::Rng::with_seed(7);
-    for round in 0..1500 {
-        let mut text = seeds[round % 2].to_vec();
+    for round in 0..3000 {
+        let mut text = seeds[round % seeds.len()].to_vec();
         for _ in 0..random.usize(1..6) {
             let at = random.usize(0..=text.len());
             let end = (at + random.usize(0..40)).min(text.len());
@@ -294,8 +301,8 @@ fn no_text_makes_it_panic() {
                 _ => drop(text.splice(at..at, spice[random.usize(0..spice.len())].iter().copied())),
             }
         }
-        let Parsed { pods, problems, .. } = parse(&text, "f", "/f", "n");
-        if pods.is_empty() {
+        let Parsed { pods, configs, problems } = parse(&text, "f", "/f", "n");
+        if pods.is_empty() && configs.is_empty() {
             let blank =
                 text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
             let silent = problems.is_empty() && !blank && !text.starts_with(b"~");
@@ -434,4 +441,23 @@ spec:
     assert_eq!(pods, []);
     let problems: Vec<String> = problems.iter().filter(|one| one.refused).map(ToString::to_string).collect();
     assert_eq!(problems, ["f:10: spec.template.spec.containers[0].image: a container needs an image"]);
+}
+
+/// A file of a few lines could have kept PID 1 busy for minutes.
+#[test]
+fn a_small_file_does_not_want_more_than_can_be_read_in_time() {
+    let args = vec!["a"; 300].join(", ");
+    let text = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  replicas: 1000\n  template:\n    \
+         spec: {{containers: [{{name: c, image: i, args: [{args}]}}]}}\n"
+    );
+    let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", "n");
+    assert_eq!(pods, []);
+    assert_eq!(
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["f:5: spec.replicas: 1000 pods of this template are too many for one file: write several files"]
+    );
+    let twice = format!("{0}---\n{0}", text.replace("1000", "400"));
+    let Parsed { problems, .. } = parse(twice.as_bytes(), "f", "/f", "n");
+    assert!(problems[0].message.starts_with("400 pods of this template are too many"), "{problems:?}");
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::facts::{
-    ContainerFacts, Fact, Hook, Image, PodFacts, Rejection, Run, Sandbox, Stale, StartError, Stream, World,
+    ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, Stale, StartError,
+    Stream, World,
 };
 use super::restart;
 use super::spec::Pod;
@@ -99,8 +100,7 @@ impl World {
             }
             Fact::Probed { uid, container, run, probe, ok, why } => self.within(uid, container, |facts| {
                 let Some(run) = live(facts, *run) else { return false };
-                let former = run.verdicts.insert(*probe, (now, *ok, why.clone()));
-                former.is_none_or(|(_, before, _)| before != *ok)
+                probed(run, *probe, (now, *ok, why.clone()))
             }),
             Fact::ProbeFailed { uid, container, run, .. } => {
                 self.within(uid, container, |facts| live(facts, *run).is_some())
@@ -166,6 +166,26 @@ fn rejected(world: &mut World, pod: &Arc<Pod>, reason: &str, message: &str, now:
         Rejection { pod: pod.clone(), since, reason: reason.to_owned(), message: message.to_owned() };
     world.rejected.insert(pod.uid.clone(), rejection);
     fresh
+}
+
+/// True where the verdict is another one. It dates from its first telling, and it is final where the run is stopped for
+/// it, and where a startup probe succeeded: a run is not stopped halfway.
+fn probed(run: &mut Run, probe: ProbeKind, (now, ok, why): (Tick, bool, String)) -> bool {
+    match (probe, run.verdicts.get_mut(&probe)) {
+        (ProbeKind::Startup, Some(_)) | (ProbeKind::Liveness, Some((_, false, _))) => false,
+        (ProbeKind::Liveness | ProbeKind::Readiness, Some((_, before, said))) if *before == ok => {
+            *said = why;
+            false
+        }
+        (ProbeKind::Liveness | ProbeKind::Readiness, Some(verdict)) => {
+            *verdict = (now, ok, why);
+            true
+        }
+        (ProbeKind::Startup | ProbeKind::Liveness | ProbeKind::Readiness, None) => {
+            run.verdicts.insert(probe, (now, ok, why));
+            true
+        }
+    }
 }
 
 /// All present runs become ones of the past, if this one has ended and is still the container's newest.

@@ -8,6 +8,7 @@ pub mod learn;
 pub mod line;
 pub mod mount;
 pub mod plan;
+pub mod probe;
 pub mod project;
 pub mod resources;
 pub mod restart;

@@ -32,12 +32,11 @@ pub(super) fn mended(turn: &Turn, pod: &PodFacts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::clock::Tick;
     use crate::pod::facts::{Fact, World};
-    use crate::pod::spec::{Desired, Pod, RestartPolicy};
+    use crate::pod::spec::{Desired, RestartPolicy};
     use crate::pod::{plan, sample};
 
     const UID: &str = "u1";
@@ -50,11 +49,7 @@ mod tests {
     impl Case {
         /// Admitted at 0; its volumes should hold 1.
         fn new() -> Self {
-            let pod = Pod {
-                containers: vec![],
-                ..Arc::unwrap_or_clone(sample::pod(RestartPolicy::Always, &[], &[]))
-            };
-            let pod = Arc::new(pod);
+            let pod = sample::pod(RestartPolicy::Always, &[], &["c"]);
             let projections = [(UID.to_owned(), 1)].into();
             let mut world = World::default();
             world.learn(Fact::Admitted { pod: pod.clone() }, Tick(0));
@@ -78,13 +73,14 @@ mod tests {
             self.desired.projections.insert(UID.into(), digest);
         }
 
-        /// The first action as `Project`, `SetUp` or other, and the wake-up in seconds.
+        /// What is done about its volumes, and the wake-up in seconds.
         fn told(&self, second: u64) -> (Option<&'static str>, Option<u64>) {
             let plan = plan(&self.desired, &self.world, Tick::seconds(second));
-            let action = plan.actions.first().map(|action| match action {
-                Action::Project { uid } if uid == UID => "project",
-                Action::SetUp { uid } if uid == UID => "set up",
-                other => panic!("{other:?}"),
+            // Beside them its container's image is looked for.
+            let action = plan.actions.iter().find_map(|action| match action {
+                Action::Project { uid } if uid == UID => Some("project"),
+                Action::SetUp { uid } if uid == UID => Some("set up"),
+                _ => None,
             });
             (action, plan.wake_at.map(|at| (at - Tick(0)).as_secs()))
         }

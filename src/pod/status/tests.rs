@@ -1,5 +1,7 @@
 //! What is told of made-up pods: one line of table a situation.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
