@@ -16,7 +16,6 @@ use super::{Hands, paths, remove_tree};
 use crate::clock::Tick;
 use crate::container::cgroup;
 use crate::pod::{Pod, World};
-use crate::volume;
 
 /// How long killed processes may take to be gone.
 const DEATH: Duration = Duration::from_secs(10);
@@ -37,7 +36,6 @@ impl Hands {
             info!("podinit: removing what a former podinit left of these pods: {}", left.join(", "));
         }
         for uid in &left {
-            told(&sandboxes.join(uid), volume::unshare(uid, &self.volumes()));
             let here = [sandboxes.join(uid), data.join(uid)];
             if !here.iter().all(|path| detached(path)) {
                 warn!("pod {uid}: what is mounted there cannot be unmounted, so it stays");

@@ -151,7 +151,7 @@ pub fn source(
     let base = base.ok_or_else(|| format!("volume {:?} not found", mount.volume))?;
     let sandbox = place.sandbox(&pod.uid);
     if mount.propagation != Propagation::None {
-        share::share(&base, &sandbox).map_err(|error| format!("share {}: {error}", base.display()))?;
+        share::share(&base).map_err(|error| format!("share {}: {error}", base.display()))?;
     }
     let target = || {
         let name = format!("{}/{}/{index}", mount.volume, container.name);
@@ -191,7 +191,6 @@ pub fn tear_down(uid: &str, place: &Place) -> io::Result<Option<PathBuf>> {
     if uid.is_empty() || uid.contains('/') || uid == "." || uid == ".." {
         return Err(io::Error::other(format!("{uid:?} is no uid")));
     }
-    unshare(uid, place)?;
     let sandbox = place.sandbox(uid);
     let told = |dir: &Path| {
         let dir = dir.display().to_string();
@@ -202,11 +201,6 @@ pub fn tear_down(uid: &str, place: &Place) -> io::Result<Option<PathBuf>> {
     }
     let volumes = place.volumes(uid);
     remove::discard(&volumes, &place.trash()).map_err(told(&volumes))
-}
-
-/// Undoes what the pod's mountPropagation needed outside of its own directories.
-pub fn unshare(uid: &str, place: &Place) -> io::Result<()> {
-    share::unshare(&place.sandbox(uid), &place.run.join("pods"))
 }
 
 /// Sets the mode whatever the umask is.

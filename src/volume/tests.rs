@@ -448,18 +448,20 @@ fn fs_group_owns_what_is_there() {
 }
 
 #[test]
-fn what_is_shared_travels_and_is_undone_with_the_last_pod() {
+fn what_is_shared_travels_as_far_as_each_mount_says() {
     let top = fresh("share");
-    let (root, run, host) = (top.join("root"), top.join("run"), top.join("host"));
+    let (root, run, own) = (top.join("root"), top.join("run"), top.join("own"));
     let place = Place { root: &root, run: &run };
-    fs::create_dir_all(host.join("sub")).unwrap();
-    let _undo = Bind(host.clone());
+    fs::create_dir_all(own.join("host/sub")).unwrap();
+    // A mount of its own, so that the test marks nothing else of the machine.
+    let _own = Bind::new(&own, &own);
+    mount(None::<&str>, &own, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    let host = own.join("host");
     let source_of = |uid: &str, propagation: Propagation, strongest: Propagation| {
         let of = VolumeSource::HostPath { path: host.display().to_string(), kind: HostPathType::Unset };
         let mut pod = with(vec![volume("h", of)]);
         pod.uid = uid.into();
         pod.containers[0].mounts[0].propagation = propagation;
-        fs::create_dir_all(run.join("pods").join(uid)).unwrap();
         source(&pod, &pod.containers[0], 0, "", strongest, &place)
     };
     // `shared`, `master` or nothing: of the mount at this very path.
@@ -471,34 +473,23 @@ fn what_is_shared_travels_and_is_undone_with_the_last_pod() {
         Some(fields.iter().map(|field| field.split(':').next().unwrap()).collect::<Vec<_>>().join(" "))
     };
     use Propagation::{Bidirectional, HostToContainer, None as Private};
-    assert_eq!(source_of("a", Bidirectional, Bidirectional).unwrap(), host);
-    assert_eq!(kind(&host).as_deref(), Some("shared"));
-    assert_eq!(source_of("b", HostToContainer, HostToContainer).unwrap(), host);
-    assert_eq!(kind(&host).as_deref(), Some("shared"));
+    assert_eq!(source_of("a", Private, Private).unwrap(), host);
+    assert_eq!((kind(&own).as_deref(), kind(&host)), (Some(""), None));
+    assert_eq!(source_of("a", HostToContainer, HostToContainer).unwrap(), host);
+    assert_eq!((kind(&own).as_deref(), kind(&host)), (Some("shared"), None));
+    assert_eq!(source_of("b", Bidirectional, Bidirectional).unwrap(), host);
     // Beside a stronger one, the weaker has a mount of its own that is as it should be.
     let weaker = source_of("c", Private, Bidirectional).unwrap();
     assert_eq!((weaker.starts_with(&run), kind(&weaker).as_deref()), (true, Some("")));
     let slave = source_of("b", HostToContainer, Bidirectional).unwrap();
     assert_eq!((slave.starts_with(&run), kind(&slave).as_deref()), (true, Some("master")));
     let late = Bind::new(&top, &host.join("sub"));
-    assert!(slave.join("sub/host").is_dir() && !weaker.join("sub/host").exists());
+    assert!(slave.join("sub/own").is_dir() && !weaker.join("sub/own").exists());
     drop(late);
-
-    tear_down("a", &place).unwrap();
-    assert_eq!(kind(&host).as_deref(), Some("shared"), "another pod has it still");
-    tear_down("b", &place).unwrap();
-    assert_eq!(kind(&host), None);
-    tear_down("c", &place).unwrap();
-    assert!(host.join("sub").is_dir());
-
-    // What is mounted there anyway stays mounted.
-    let _own = Bind::new(&host, &host);
-    mount(None::<&str>, &host, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    source_of("d", Bidirectional, Bidirectional).unwrap();
-    assert_eq!(kind(&host).as_deref(), Some("shared"));
-    tear_down("d", &place).unwrap();
-    assert_eq!(kind(&host).as_deref(), Some("shared"));
+    for uid in ["a", "b", "c"] {
+        tear_down(uid, &place).unwrap();
+    }
+    assert!(kind(&own).is_some() && host.join("sub").is_dir());
     drop(_own);
-    drop(_undo);
     fs::remove_dir_all(&top).unwrap();
 }

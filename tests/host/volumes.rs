@@ -296,9 +296,9 @@ fn fs_group_lets_a_user_in() {
     assert_eq!(sh(&here, "user", &format!("touch /s/y; {stat} /v/of/mine/y")), "1000 2000\n");
 }
 
-/// A storage pod mounts, and others see it; with the last of them all is as it was.
+/// A storage pod mounts and unmounts, and others see it.
 #[test]
-fn a_mount_made_in_a_container_reaches_host_and_neighbours_and_goes_with_them() {
+fn a_mount_made_in_a_container_reaches_host_and_neighbours_and_nothing_else_does() {
     let mut here = Instance::new();
     let host = here.home.join("host");
     fs::create_dir_all(host.join("made")).unwrap();
@@ -333,11 +333,15 @@ fn a_mount_made_in_a_container_reaches_host_and_neighbours_and_goes_with_them() 
     assert_eq!(now.iter().find(out), None);
     assert!(!here.podinit(&["exec", "user", "--", "sh", "-c", "busybox umount /h/made"]).status.success());
 
-    fs::remove_file(here.home.join("m/maker.yaml")).unwrap();
-    until("no maker", || here.pod("maker").is_none().then_some(()));
-    assert!(mounts().contains(&made), "the other one has it still");
-    fs::remove_file(here.home.join("m/user.yaml")).unwrap();
-    until("no user", || here.pod("user").is_none().then_some(()));
+    // What was mounted stays for the neighbours until its maker unmounts it.
+    assert_eq!(sh(&here, "user", "ls /h/made"), "x\n");
+    sh(&here, "maker", "busybox umount /h/made");
+    assert_eq!(sh(&here, "user", "ls /h/made"), "");
+    assert!(!mounts().contains(&made));
+    for name in ["maker", "user"] {
+        fs::remove_file(here.home.join(format!("m/{name}.yaml"))).unwrap();
+        until("no pod", || here.pod(name).is_none().then_some(()));
+    }
     let left: Vec<_> =
         mounts().into_iter().filter(|path| path.starts_with(&host.display().to_string())).collect();
     assert_eq!(left, Vec::<String>::new());

@@ -165,8 +165,8 @@ fn propagation_and_recursive_read_only() {
                     HostToContainer => "rslave",
                     Bidirectional => "rshared",
                 };
-                let options = &mount.expect("the volume")["options"];
-                assert_eq!(*options, serde_json::json!(["rbind", word, access, "nodev"]));
+                let options = mount.expect("the volume")["options"].as_array().expect("options");
+                assert_eq!(options[..3], ["rbind", word, access]);
             }
         }
     }
