@@ -5,6 +5,8 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/security.rs"]
+mod security;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -23,6 +24,9 @@ use crate::pod::spec::PullPolicy;
 use crate::pod::{Container, Fact, Pod, env, resources, security};
 use crate::spawn::spawn;
 use crate::{logs, volume};
+
+/// How many milliseconds PID 1 gives what was killed to be gone, before it is said to stay.
+const NAPS: u32 = 20;
 
 impl Hands {
     /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
@@ -154,7 +158,18 @@ impl Hands {
         for below in [&paths.helper_cgroup, &paths.cgroup] {
             let group = paths::cgroup(&self.config, below);
             if group.exists() {
-                let done = cgroup::kill(&group).and_then(|()| cgroup::remove(&group));
+                let end = || cgroup::kill(&group).and_then(|()| cgroup::remove(&group));
+                let mut done = end();
+                // Without a pid namespace of its own, others outlive its first process by the moment that a kill takes.
+                for _ in 0..NAPS {
+                    match &done {
+                        Err(why) if why.kind() == io::ErrorKind::ResourceBusy => {
+                            std::thread::sleep(Duration::from_millis(1));
+                            done = end();
+                        }
+                        Ok(()) | Err(_) => break,
+                    }
+                }
                 if let Err(why) = done {
                     log::warn!("cgroup {}: cannot remove: {why}", group.display());
                 }
