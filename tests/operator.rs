@@ -64,9 +64,11 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
         ..Pod::default()
     };
     PodFacts {
+        stale: None,
         spec: Arc::new(pod),
         admitted: Tick::seconds(admitted),
         dismissed: None,
+        expired: None,
         sandbox: Sandbox::Ready { since: Tick::seconds(admitted), ip: None },
         containers: BTreeMap::new(),
         stuck: None,

@@ -1,5 +1,8 @@
 //! One line of `get pods`: READY, STATUS and RESTARTS as kubectl computes them (its printer's printPod).
 
+#[cfg(test)]
+mod tests;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as k8s;
 
@@ -9,7 +12,7 @@ use super::table::age;
 pub fn row(pod: &k8s::Pod, wide: bool, now: Timestamp) -> Vec<String> {
     let empty = k8s::PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&empty);
-    let total = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let total = pod.spec.as_ref().map_or(0, |spec| spec.containers.len()) + sidecars(pod).count();
     let tally = tally(pod, status);
     let restarts = match tally.restarted {
         Some(at) if tally.restarts > 0 => format!("{} ({} ago)", tally.restarts, age(Some(at), now)),
@@ -51,13 +54,19 @@ fn tally(pod: &k8s::Pod, status: &k8s::PodStatus) -> Tally {
     };
     let initializing = init(pod, status, &mut tally);
     if !initializing || holds(status, "Initialized") {
-        mains(status, &mut tally);
+        mains(pod, status, &mut tally);
     }
     let over = phase == "Succeeded" || phase == "Failed";
     if pod.metadata.deletion_timestamp.is_some() && !over {
         tally.status = "Terminating".to_owned();
     }
     tally
+}
+
+/// The names of init containers that run beside the regular ones.
+fn sidecars(pod: &k8s::Pod) -> impl Iterator<Item = &str> {
+    let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    init.filter(|one| one.restart_policy.as_deref() == Some("Always")).map(|one| one.name.as_str())
 }
 
 /// Counts in the init containers; whether they are not yet through.
@@ -67,8 +76,13 @@ fn init(pod: &k8s::Pod, status: &k8s::PodStatus, tally: &mut Tally) -> bool {
         count(container, tally);
         let state = container.state.as_ref();
         let waiting = state.and_then(|state| state.waiting.as_ref()).and_then(|why| why.reason.as_deref());
+        let sidecar = sidecars(pod).any(|name| name == container.name);
         tally.status = match (state.and_then(|state| state.terminated.as_ref()), waiting) {
             (Some(ended), _) if ended.exit_code == 0 => continue,
+            (_, _) if sidecar && container.started == Some(true) => {
+                tally.ready += usize::from(container.ready);
+                continue;
+            }
             (Some(ended), _) => format!("Init:{}", why_ended(ended)),
             (None, Some(reason)) if !reason.is_empty() && reason != "PodInitializing" => {
                 format!("Init:{reason}")
@@ -80,10 +94,15 @@ fn init(pod: &k8s::Pod, status: &k8s::PodStatus, tally: &mut Tally) -> bool {
     false
 }
 
-/// Counts in the regular containers, whose restarts then are the pod's.
-fn mains(status: &k8s::PodStatus, tally: &mut Tally) {
+/// Counts in the regular containers, whose restarts then are the pod's, with those of the sidecars.
+fn mains(pod: &k8s::Pod, status: &k8s::PodStatus, tally: &mut Tally) {
     tally.restarts = 0;
     tally.restarted = None;
+    for container in status.init_container_statuses.iter().flatten() {
+        if sidecars(pod).any(|name| name == container.name) {
+            count(container, tally);
+        }
+    }
     let mut running = false;
     // The first one's word is the last one said.
     for container in status.container_statuses.iter().flatten().rev() {

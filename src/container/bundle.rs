@@ -18,6 +18,7 @@ use super::rlimit::Rlimit;
 use super::user::User;
 use super::{defaults, device};
 use crate::pod::facts::StartError;
+use crate::pod::spec::Propagation;
 use crate::pod::{Container, Pod};
 
 /// All that makes up one container.
@@ -59,12 +60,17 @@ pub struct Command {
 }
 
 /// A file or directory of the host, shown in the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bind {
     pub source: PathBuf,
     /// Absolute, in the container.
     pub target: PathBuf,
     pub read_only: bool,
+    /// Read-only also where something is mounted below it (Linux 5.12).
+    pub recursive_read_only: bool,
+    /// Of what is mounted in it later. libcontainer 0.7 knows one for all of a container's mounts, the strongest: where
+    /// one differs from that, its `source` is a mount that is as it should be.
+    pub propagation: Propagation,
 }
 
 /// Files that we write for the container, on the host; None where there is none.
@@ -230,8 +236,12 @@ fn mounts(input: &Input) -> Result<Vec<oci::Mount>, OciSpecError> {
         list.push(bind(source, Path::new(target), options)?);
     }
     for volume in volumes {
-        let access = if volume.read_only { "ro" } else { "rw" };
-        let mut options = vec!["rbind", "rprivate", access];
+        let access = match (volume.read_only, volume.recursive_read_only) {
+            (_, true) => "rro",
+            (true, false) => "ro",
+            (false, false) => "rw",
+        };
+        let mut options = vec!["rbind", propagation(volume.propagation), access];
         // Where nothing else keeps the container from a device that is in the volume.
         if !privileged && !input.confinement.device_filter {
             options.push("nodev");
@@ -248,6 +258,14 @@ fn bind(source: &Path, target: &Path, options: &[&str]) -> Result<oci::Mount, Oc
         .source(source)
         .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
         .build()
+}
+
+fn propagation(of: Propagation) -> &'static str {
+    match of {
+        Propagation::None => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    }
 }
 
 fn depth(path: &Path) -> usize {
@@ -269,8 +287,7 @@ fn linux(input: &Input) -> Result<oci::Linux, OciSpecError> {
         .devices(devices(input)?)
         .masked_paths(paths(defaults::masked(input.exists)))
         .readonly_paths(paths(defaults::read_only(input.exists)))
-        // No mount travels either way: what a volume without mountPropagation means (None).
-        .rootfs_propagation("private")
+        .rootfs_propagation(root_propagation(&input.mounts))
         .build()?;
     linux.set_resources(Some(resources(input)?));
     linux.set_uid_mappings(None).set_gid_mappings(None).set_sysctl(None);
@@ -278,6 +295,18 @@ fn linux(input: &Input) -> Result<oci::Linux, OciSpecError> {
     linux.set_mount_label(None).set_intel_rdt(None).set_personality(None).set_time_offsets(None);
     linux.set_memory_policy(None).set_net_devices(None);
     Ok(linux)
+}
+
+/// The strongest of all mounts': libcontainer 0.7 heeds no other. private: no mount travels either way.
+fn root_propagation(mounts: &[Bind]) -> &'static str {
+    let any = |wanted| mounts.iter().any(|bind| bind.propagation == wanted);
+    if any(Propagation::Bidirectional) {
+        "shared"
+    } else if any(Propagation::HostToContainer) {
+        "slave"
+    } else {
+        "private"
+    }
 }
 
 /// Its own mount, pid and cgroup namespaces, unless it shares the pod's or the machine's; the pod's net, ipc and uts.

@@ -50,17 +50,22 @@ const SOCKET: i32 = 3;
 /// helper kills that cgroup as well; the container's end takes it in any case. What the command leaves running in the
 /// background stays there, as it does with any other runtime.
 pub fn run(request: &Request) -> i32 {
-    let own = cgroup(&request.cgroup, std::process::id());
-    let result = enter(request, &own);
-    // Held by a process left in the background: removed with the container.
-    let _ = fs::remove_dir(&own);
-    match result {
+    match attempt(request, std::process::id()) {
         Ok(code) => code,
         Err(fault) => {
             eprintln!("{}", fault.message);
             fault.code
         }
     }
+}
+
+/// The same for a helper of this pid; who calls tells of the trouble, and apart from what the process says.
+pub fn attempt(request: &Request, helper: u32) -> Result<i32, Fault> {
+    let own = cgroup(&request.cgroup, helper);
+    let result = enter(request, &own);
+    // Held by a process left in the background: removed with the container.
+    let _ = fs::remove_dir(&own);
+    result
 }
 
 /// Where the processes of an exec helper of this pid live: killed by who killed the helper.

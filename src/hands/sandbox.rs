@@ -16,6 +16,7 @@ use super::{Hands, paths, remove_tree};
 use crate::container::sandbox::Sandbox;
 use crate::container::{apparmor, cgroup, pause, sandbox};
 use crate::pod::facts::PodFacts;
+use crate::pod::project::Contents;
 use crate::pod::{Fact, Pod, resources, security, sysctl};
 use crate::spawn::spawn_in;
 use crate::volume;
@@ -24,14 +25,22 @@ use crate::volume;
 const PAUSE_BEGINS: u16 = 5000;
 
 impl Hands {
-    pub(super) fn set_up(&mut self, pod: &PodFacts) -> Fact {
+    /// What the volumes hold is told before the sandbox is ready, and of a failure after it.
+    pub(super) fn set_up(&mut self, pod: &PodFacts) -> Vec<Fact> {
         let uid = pod.spec.uid.clone();
-        match self.try_set_up(&pod.spec) {
-            Ok(ip) => Fact::SetUp { uid, ip },
+        let (digest, contents) = self.contents(&pod.spec);
+        let (contents, trouble) = match contents {
+            Ok(contents) => (contents, None),
+            Err(why) => (Contents::new(), Some(why)),
+        };
+        let done = trouble.clone().map_or(Ok(()), Err).and_then(|()| self.try_set_up(&pod.spec, &contents));
+        match done {
+            Ok(ip) => vec![Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }],
             Err(why) => {
                 // Half a sandbox is worse than none: the next attempt starts from nothing.
                 let _ = self.remove_pod(&pod.spec);
-                Fact::SetUpFailed { uid, why }
+                let for_want = trouble.map(|why| Fact::ProjectFailed { uid: uid.clone(), digest, why });
+                [Fact::SetUpFailed { uid, why }].into_iter().chain(for_want).collect()
             }
         }
     }
@@ -44,7 +53,7 @@ impl Hands {
         }
     }
 
-    fn try_set_up(&mut self, pod: &Pod) -> Result<Option<String>, String> {
+    fn try_set_up(&mut self, pod: &Pod, contents: &Contents) -> Result<Option<String>, String> {
         let paths = paths::pod(&self.config, pod);
         let told = |what: &str, path: &Path| {
             let what = format!("{what} {}", path.display());
@@ -72,7 +81,7 @@ impl Hands {
         if pod.spaces.share_pid {
             self.pause(pod).map_err(told("cannot make the pid namespace in", &paths.sandbox))?;
         }
-        volume::set_up(pod, &self.config.root, memory_total())?;
+        volume::set_up(pod, &self.volumes(), contents, memory_total())?;
         let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
         name_files(pod, &paths.sandbox, ip.as_deref()).map_err(told("cannot write", &paths.sandbox))?;
         Ok(ip)
@@ -123,11 +132,11 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let steps = [
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
-            ("volumes", volume::tear_down(&pod.uid, &self.config.root, &self.config.run)),
+            ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
             ("namespaces", sandbox::tear_down(&paths.sandbox)),
             ("links", self.unlink_logs(&paths.logs)),
             ("logs", remove_tree(&paths.logs)),
-            ("data", remove_tree(&paths.data)),
+            ("data", self.discard(&paths.data)),
             ("sandbox", remove_tree(&paths.sandbox)),
         ];
         let failed: Vec<_> =

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::pod::World;
 use crate::pod::facts::{Event, PodFacts, Run};
 use crate::pod::spec::Container;
-use crate::pod::status::{Node, object, status};
+use crate::pod::status::{Node, object, rejected, status};
 
 /// The answer to a question; None for an order (Exec, Power, Fault), which wants hands.
 pub fn answer(
@@ -82,9 +82,11 @@ struct Moment<'a> {
 fn pods(world: &World, moment: &Moment) -> Answer {
     let mut pods: Vec<&PodFacts> = world.pods.values().collect();
     pods.sort_by_cached_key(|facts| (facts.spec.namespace.clone(), facts.spec.name.clone(), facts.admitted));
-    Answer::Pods {
-        items: pods.iter().map(|facts| object(facts, moment.now, moment.wall, moment.node)).collect(),
-    }
+    let admitted = pods.iter().map(|facts| object(facts, moment.now, moment.wall, moment.node));
+    let waiting = world.rejected.values().map(|rejection| rejected(rejection, moment.wall));
+    let mut items: Vec<k8s::Pod> = admitted.chain(waiting).collect();
+    items.sort_by_cached_key(|pod| (pod.metadata.namespace.clone(), pod.metadata.name.clone()));
+    Answer::Pods { items }
 }
 
 /// The pod and container of these names; of two pods of one name the one that stays.

@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, StartError, World};
+use super::cause::{Cause, Why, cause};
+use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Sandbox, StartError, World};
 use super::restart;
-use super::spec::{Container, Problem, PullPolicy};
+use super::spec::{Container, Problem, PullPolicy, RestartPolicy};
 use crate::clock::Tick;
+
+/// Reason and message of a pod that outlived its activeDeadlineSeconds.
+pub(super) const EXPIRED: (&str, &str) =
+    ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
 
 /// What is new, before it is filed.
 struct News {
@@ -51,7 +56,9 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::SetUp { uid, .. }
         | Fact::SetUpFailed { uid, .. }
         | Fact::TornDown { uid }
+        | Fact::Expired { uid }
         | Fact::Projected { uid, .. }
+        | Fact::ProjectFailed { uid, .. }
         | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
@@ -63,6 +70,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::Hooking { uid, container, .. }
         | Fact::Hooked { uid, container, .. }
         | Fact::Signalled { uid, container, .. }
+        | Fact::RestartAll { uid, container, .. }
         | Fact::Exited { uid, container, .. }
         | Fact::Cleaned { uid, container, .. } => Some((uid, container)),
     }
@@ -86,11 +94,20 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
             news.extend(back_off(pod, container));
             news
         }
-        Fact::Signalled { .. } => vec![normal("Killing", format!("Stopping container {container}"))],
+        Fact::Signalled { .. } => vec![killing(pod, container)],
+        Fact::RestartAll { .. } => {
+            vec![normal("RestartingAllContainers", format!("Container {container} asks for it"))]
+        }
+        Fact::Expired { .. } => vec![normal(EXPIRED.0, EXPIRED.1.to_owned())],
         Fact::Exited { .. } => back_off(pod, container).into_iter().collect(),
         Fact::TearDownFailed { why, .. } => {
             vec![warning("FailedKillPod", format!("error killing pod: {why}"))]
         }
+        // A set-up that failed for it has told it.
+        Fact::ProjectFailed { why, .. } => match pod.sandbox {
+            Sandbox::Ready { .. } => vec![warning("FailedMount", why.clone())],
+            Sandbox::Absent | Sandbox::Failed { .. } => Vec::new(),
+        },
         Fact::ProbeFailed { probe, error, why, .. } => vec![unhealthy(*probe, *error, why)],
         Fact::Hooked { hook, failed: Some(why), .. } => vec![hook_failed(*hook, why)],
         Fact::Listed { .. }
@@ -113,8 +130,8 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
 
 /// Volumes are made with the sandbox; the kubelet tells the two apart.
 fn set_up_failed(why: &str) -> News {
-    if why.starts_with("volume ") || why.contains("hostPath") {
-        warning("FailedMount", format!("MountVolume.SetUp failed: {why}"))
+    if why.starts_with("MountVolume.SetUp failed") {
+        warning("FailedMount", why.to_owned())
     } else {
         warning("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {why}"))
     }
@@ -141,18 +158,36 @@ fn start_failed(container: &str, why: &StartError) -> Vec<News> {
 
 /// Told when the end that leads into the wait is learned. The cap does not matter here: only whether there is a wait.
 fn back_off(pod: &PodFacts, container: &str) -> Option<News> {
-    let facts = pod.containers.get(container)?;
-    let run = facts.run.as_ref()?;
+    let spec = pod.spec.container(container)?;
+    let run = pod.present(container)?;
     let ours = run.failed.as_ref().is_some_and(|(_, why)| why.ours);
-    let init = pod.spec.init.iter().any(|spec| spec.name == container);
-    let again = restart::again(pod.spec.restart, init, facts, None)?;
-    if ours || pod.dismissed.is_some() || Some(again) == run.ended() {
+    let again = restart::again(pod, spec, None)?;
+    if ours || pod.stopping().is_some() || Some(again) == run.ended() {
         return None;
     }
     let (name, namespace, uid) = (&pod.spec.name, &pod.spec.namespace, &pod.spec.uid);
     let message =
         format!("Back-off restarting failed container {container} in pod {name}_{namespace}({uid})");
     Some(warning("BackOff", message))
+}
+
+/// Why it is stopped, in the kubelet's words.
+fn killing(pod: &PodFacts, container: &str) -> News {
+    let cause =
+        pod.spec.container(container).and_then(|spec| Some((spec, cause(pod, spec, pod.run(container)?)?)));
+    let failed = |spec: &Container, probe: &str| match restart::policy(&pod.spec, spec) {
+        RestartPolicy::Never => format!("Container {container} failed {probe} probe"),
+        RestartPolicy::Always | RestartPolicy::OnFailure => {
+            format!("Container {container} failed {probe} probe, will be restarted")
+        }
+    };
+    let message = match cause {
+        Some((spec, Cause { why: Why::Startup, .. })) => failed(spec, "startup"),
+        Some((spec, Cause { why: Why::Liveness, .. })) => failed(spec, "liveness"),
+        Some((_, Cause { why: Why::PostStart, .. })) => "FailedPostStartHook".to_owned(),
+        Some((_, Cause { why: Why::All, .. })) | None => format!("Stopping container {container}"),
+    };
+    normal("Killing", message)
 }
 
 fn created(container: &str) -> News {

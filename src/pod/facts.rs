@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::{Pod, Problem, RestartPolicy};
+use super::restart::{After, after};
+use super::spec::{Container, Pod, Problem};
 use crate::clock::Tick;
 
 /// One thing that happened, told once, when it was observed. `World::learn` files it under its moment.
@@ -38,6 +39,8 @@ pub enum Fact {
     StartFailed { uid: String, container: String, run: u32, why: StartError },
     /// The volumes of ConfigMaps, Secrets and downward fields hold what this digest stands for.
     Projected { uid: String, digest: u64 },
+    /// They could not be made to hold it, and hold what they held.
+    ProjectFailed { uid: String, digest: u64, why: String },
     /// A probe's verdict, its thresholds applied, differs from the one before. `why`: the output of the last try.
     Probed { uid: String, container: String, run: u32, probe: ProbeKind, ok: bool, why: String },
     /// One try of a probe failed (`error`: could not even be made). Told as an event; decides nothing.
@@ -50,6 +53,10 @@ pub enum Fact {
     Rejected { pod: Arc<Pod>, reason: String, message: String },
     /// A signal was sent: `kill` to everything in the container's cgroup, else the stop signal to its first process.
     Signalled { uid: String, container: String, run: u32, kill: bool },
+    /// The end of this run asks for a restart of all containers of its pod: their present runs are of the past.
+    RestartAll { uid: String, container: String, run: u32 },
+    /// The pod was still active at the end of its activeDeadlineSeconds.
+    Expired { uid: String },
     /// The container's first process ended (and with it, by its pid namespace, all others).
     Exited { uid: String, container: String, run: u32, exit: Exit },
     /// What the ended run left (cgroup, writable layer, mounts) is gone.
@@ -168,6 +175,9 @@ pub struct PodFacts {
     pub spec: Arc<Pod>,
     pub admitted: Tick,
     pub dismissed: Option<(Tick, Dismissal)>,
+    /// When its activeDeadlineSeconds were over while it was active.
+    #[serde(default)]
+    pub expired: Option<Tick>,
     pub sandbox: Sandbox,
     /// By container name; a container without an entry was never touched.
     pub containers: BTreeMap<String, ContainerFacts>,
@@ -176,6 +186,19 @@ pub struct PodFacts {
     /// What its projected volumes hold.
     #[serde(default)]
     pub projected: Option<u64>,
+    /// The newest failure to change that; None once they hold what they should.
+    #[serde(default)]
+    pub stale: Option<Stale>,
+}
+
+/// Projected volumes that do not hold what they should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stale {
+    /// What they should hold.
+    pub digest: u64,
+    pub tries: u32,
+    pub at: Tick,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -212,6 +235,10 @@ pub struct ContainerFacts {
     pub stepped: Option<Tick>,
     /// When its image was last found.
     pub seen: Option<Tick>,
+    /// The number of its newest run when all containers of the pod were last to be restarted. Runs up to this one are
+    /// of the past: they are killed, and then it is as if the container had not run yet.
+    #[serde(default)]
+    pub past: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -265,6 +292,18 @@ pub struct Hook {
     pub ended: Option<(Tick, Option<String>)>,
 }
 
+impl ContainerFacts {
+    /// Whether the run is one from before a restart of all containers.
+    pub fn is_past(&self, run: &Run) -> bool {
+        self.past.is_some_and(|past| run.number <= past)
+    }
+
+    /// The newest run, unless it is of the past.
+    pub fn present(&self) -> Option<&Run> {
+        self.run.as_ref().filter(|run| !self.is_past(run))
+    }
+}
+
 impl Run {
     /// When it ended, by an exit or by a start that failed; None while it lives or is being started.
     pub fn ended(&self) -> Option<Tick> {
@@ -274,6 +313,40 @@ impl Run {
     /// True from the start helper to the end.
     pub fn live(&self) -> bool {
         self.ended().is_none()
+    }
+
+    /// Whether its first process runs.
+    pub fn running(&self) -> bool {
+        self.started.is_some() && self.live()
+    }
+
+    /// Whether its start has come to an end: it runs, and its postStart hook, where it has one, has ended well.
+    pub fn begun(&self, container: &Container) -> bool {
+        let hooked = || self.hooks.get(&HookKind::PostStart).and_then(|hook| hook.ended.as_ref());
+        self.running() && (container.post_start.is_none() || hooked().is_some_and(|(_, why)| why.is_none()))
+    }
+
+    /// Kubernetes' `started`: it has begun, and its startup probe, where it has one, has succeeded.
+    pub fn up(&self, container: &Container) -> bool {
+        self.begun(container)
+            && (container.startup.is_none() || self.verdict(ProbeKind::Startup) == Some(true))
+    }
+
+    /// Kubernetes' `ready` of a container that is not to end: it is up, and its readiness probe, where it has one,
+    /// succeeds.
+    pub fn ready(&self, container: &Container) -> bool {
+        self.up(container)
+            && (container.readiness.is_none() || self.verdict(ProbeKind::Readiness) == Some(true))
+    }
+
+    /// Whether its liveness or startup probe failed.
+    pub fn unhealthy(&self) -> bool {
+        [ProbeKind::Startup, ProbeKind::Liveness].iter().any(|kind| self.verdict(*kind) == Some(false))
+    }
+
+    /// What a probe was last told to say of it.
+    pub fn verdict(&self, kind: ProbeKind) -> Option<bool> {
+        self.verdicts.get(&kind).map(|(_, ok, _)| *ok)
     }
 
     /// The exit code, 128 for a container that was made but could not be started; None while it lives, or where it
@@ -307,10 +380,12 @@ impl PodFacts {
             spec,
             admitted,
             dismissed: None,
+            expired: None,
             sandbox: Sandbox::Absent,
             containers: BTreeMap::new(),
             stuck: None,
             projected: None,
+            stale: None,
         }
     }
 
@@ -324,17 +399,32 @@ impl PodFacts {
         self.containers.iter().filter_map(|(name, facts)| Some((name.as_str(), facts.run.as_ref()?)))
     }
 
-    /// Whether nothing of it runs nor ever will: every container ended for good, or an init container failed for good.
-    pub fn over(&self) -> bool {
-        let policy = self.spec.restart;
-        let code = |name: &str| self.run(name).and_then(Run::code);
-        let failed_init = policy == RestartPolicy::Never
-            && self.spec.init.iter().any(|container| self.run(&container.name).is_some_and(Run::init_failed));
-        failed_init
-            || match policy {
-                RestartPolicy::Always => false,
-                RestartPolicy::OnFailure => self.spec.containers.iter().all(|c| code(&c.name) == Some(0)),
-                RestartPolicy::Never => self.spec.containers.iter().all(|c| code(&c.name).is_some()),
-            }
+    /// The newest run of this container, unless it is of the past.
+    pub fn present(&self, container: &str) -> Option<&Run> {
+        self.containers.get(container)?.present()
+    }
+
+    /// Since when it is over: every regular container ended for good, or an init container failed for good.
+    pub fn over(&self) -> Option<Tick> {
+        let stays = |container: &Container| {
+            let run = self.present(&container.name)?;
+            let ended = run.ended()?;
+            (after(&self.spec, container, run) == After::Stays).then_some((ended, run.init_failed()))
+        };
+        let inits = self.spec.init.iter().filter(|init| !init.sidecar);
+        let failed = inits.filter_map(stays).find(|(_, failed)| *failed).map(|(ended, _)| ended);
+        let mains = || self.spec.containers.iter().try_fold(Tick(0), |last, c| Some(last.max(stays(c)?.0)));
+        failed.or_else(mains)
+    }
+
+    /// Since when it only ends: dismissed, expired or over.
+    pub fn stopping(&self) -> Option<Tick> {
+        let dismissed = self.dismissed.map(|(at, _)| at);
+        [dismissed, self.expired, self.over()].into_iter().flatten().min()
+    }
+
+    /// Whether nothing of it runs, nor ever will again.
+    pub fn done(&self) -> bool {
+        self.stopping().is_some() && !self.runs().any(|(_, run)| run.live())
     }
 }

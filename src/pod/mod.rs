@@ -1,11 +1,15 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
+pub mod cause;
 pub mod env;
 pub mod events;
 pub mod facts;
 pub mod learn;
 pub mod line;
+pub mod mount;
 pub mod plan;
+pub mod probe;
+pub mod project;
 pub mod resources;
 pub mod restart;
 #[cfg(test)]

@@ -3,12 +3,14 @@
 mod admit;
 mod end;
 mod live;
+mod project;
+mod stop;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use super::facts::{Dismissal, HookKind, PodFacts, World};
+use super::facts::{Dismissal, HookKind, World};
 use super::spec::{Desired, Pod};
 use crate::clock::Tick;
 
@@ -27,10 +29,14 @@ pub enum Action {
     Start { uid: String, container: String, run: u32 },
     /// Run a hook of the container's live run. Answer: Hooking, later Hooked.
     Hook { uid: String, container: String, run: u32, hook: HookKind },
-    /// Write the pod's projected volumes anew. Answer: Projected, or nothing where it could not be done yet.
+    /// Write the pod's projected volumes anew. Answer: Projected or ProjectFailed.
     Project { uid: String },
     /// Tell that a wanted pod cannot be taken up. Answer: Rejected.
     Reject { pod: Arc<Pod>, reason: String, message: String },
+    /// Note that all containers are to be restarted. Answer: RestartAll.
+    RestartAll { uid: String, container: String, run: u32 },
+    /// Note that the pod has outlived its activeDeadlineSeconds. Answer: Expired.
+    Expire { uid: String },
     /// Send the stop signal, or kill everything in it (its start helper too). Answer: Signalled (later Exited).
     Signal { uid: String, container: String, run: u32, kill: bool },
     /// Remove what an ended run left. Answer: Cleaned.
@@ -53,21 +59,26 @@ pub struct Plan {
 pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
     let mut turn = Turn { desired, now, plan: Plan::default() };
     let wanted = admit::wanted(desired);
+    let critical = end::critical(&turn, world);
     for (uid, pod) in &world.pods {
         match (&pod.dismissed, wanted.unwanted(uid, pod)) {
-            (None, Some(why)) => turn.act(Action::Dismiss { uid: uid.clone(), why }),
-            (None, None) | (Some(_), _) => pod_plan(&mut turn, pod),
+            (Some(_), _) => end::pod(&mut turn, pod),
+            (None, None) => {
+                project::pod(&mut turn, pod);
+                live::pod(&mut turn, pod);
+            }
+            (None, Some(why)) => {
+                let waits = why == Dismissal::Ending && pod.spec.critical();
+                let due = if waits { critical } else { now };
+                turn.at(due, || Action::Dismiss { uid: uid.clone(), why });
+                if due > now {
+                    live::pod(&mut turn, pod);
+                }
+            }
         }
     }
     admit::admit(&mut turn, world);
     turn.plan
-}
-
-fn pod_plan(turn: &mut Turn, pod: &PodFacts) {
-    match pod.dismissed {
-        Some((dismissed, _)) => end::pod(turn, pod, dismissed),
-        None => live::pod(turn, pod),
-    }
 }
 
 /// The plan while it is made.

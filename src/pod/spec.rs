@@ -16,10 +16,15 @@ pub struct Desired {
     pub ending: bool,
     /// The longest grace that an ending machine gives any pod (kubelet: shutdownGracePeriod).
     pub ending_grace: Option<Duration>,
+    /// What of it is kept for critical pods, which are stopped after all others (shutdownGracePeriodCriticalPods);
+    /// None or nothing: all pods are stopped at once.
+    pub ending_grace_critical: Option<Duration>,
     /// The cap of the crash-loop back-off (kubelet: crashLoopBackOff.maxContainerRestartPeriod); None: 300 s.
     pub restart_cap: Option<Duration>,
     /// ConfigMaps and Secrets of the manifest directory.
     pub configs: Vec<Arc<Config>>,
+    /// What the projected volumes of `pods` should hold, by uid: `project::digests` of both.
+    pub projections: BTreeMap<String, u64>,
 }
 
 /// One pod, checked and defaulted.
@@ -68,10 +73,39 @@ impl Pod {
         self.init.iter().chain(&self.containers)
     }
 
+    /// What part this container has in the pod.
+    pub fn role(&self, container: &Container) -> Role {
+        match self.init.iter().any(|init| init.name == container.name) {
+            true if container.sidecar => Role::Sidecar,
+            true => Role::Init,
+            false => Role::Main,
+        }
+    }
+
+    /// Whether an ending machine stops it last: by its priority, or by the name of a class that every cluster has.
+    pub fn critical(&self) -> bool {
+        let class = self.object.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref());
+        self.priority >= CRITICAL || matches!(class, Some("system-cluster-critical" | "system-node-critical"))
+    }
+
     /// The container of this name, init or regular.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.all().find(|container| container.name == name)
     }
+}
+
+/// Kubernetes' SystemCriticalPriority.
+const CRITICAL: i32 = 2_000_000_000;
+
+/// What part a container has in its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to its end before the next ones start.
+    Init,
+    /// Started in its turn among the init containers, then kept running beside all others.
+    Sidecar,
+    /// A regular one.
+    Main,
 }
 
 /// Which namespaces the pod's containers share with the host or each other, beside the network's (`host_network`).

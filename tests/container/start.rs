@@ -73,7 +73,8 @@ fn failed_start() {
     one.is_gone();
 
     let mut one = run("nosource", &["true"]);
-    one.mounts = vec![Bind { source: "/nowhere".into(), target: "/data".into(), read_only: true }];
+    one.mounts =
+        vec![Bind { source: "/nowhere".into(), target: "/data".into(), read_only: true, ..Bind::default() }];
     let (Outcome::Failed(why), ..) = one.start() else { panic!("a mount of nothing") };
     assert!(why.message.starts_with("mount of /nowhere at /data: No such file"), "{}", why.message);
     one.is_gone();
@@ -163,7 +164,12 @@ fn volumes() {
         ],
     );
     one.cwd = "/work/deep".into();
-    let bind = |target: &str, read_only| Bind { source: data.clone(), target: target.into(), read_only };
+    let bind = |target: &str, read_only| Bind {
+        source: data.clone(),
+        target: target.into(),
+        read_only,
+        ..Bind::default()
+    };
     one.mounts = vec![bind("/rw", false), bind("/ro", true)];
     let ended = one.to_end();
     assert_eq!(ended.stdout, "here\ncontent\n/work/deep\n", "{}", ended.stderr);

@@ -74,8 +74,13 @@ fn made(host_network: bool, change: impl FnOnce(&mut Input)) -> Result<Value, St
             termination: Some(Path::new("/r/web/termination")),
         },
         mounts: vec![
-            Bind { source: "/v/deep".into(), target: "/data/deep".into(), read_only: true },
-            Bind { source: "/v/data".into(), target: "/data".into(), read_only: false },
+            Bind {
+                source: "/v/deep".into(),
+                target: "/data/deep".into(),
+                read_only: true,
+                ..Bind::default()
+            },
+            Bind { source: "/v/data".into(), target: "/data".into(), ..Bind::default() },
         ],
         limits: Limits {
             shares: Some(1024),
@@ -128,10 +133,49 @@ fn on_the_host_network_the_name_is_the_hosts_too() {
     assert_eq!(spec.get("hostname"), None);
 }
 
+/// libcontainer 0.7 heeds the root's propagation alone: the strongest stands for all.
+#[test]
+fn propagation_and_recursive_read_only() {
+    use crate::pod::spec::Propagation::{Bidirectional, HostToContainer, None as Private};
+    let table: [(&[_], _); 4] = [
+        (&[], "private"),
+        (&[Private, Private], "private"),
+        (&[Private, HostToContainer], "slave"),
+        (&[Bidirectional, HostToContainer, Private], "shared"),
+    ];
+    for (kinds, root) in table {
+        let binds = |recursive_read_only| {
+            let bind = |(index, propagation): (usize, &_)| Bind {
+                source: "/v".into(),
+                target: format!("/v{index}").into(),
+                read_only: recursive_read_only,
+                recursive_read_only,
+                propagation: *propagation,
+            };
+            kinds.iter().enumerate().map(bind).collect::<Vec<_>>()
+        };
+        for (recursive, access) in [(false, "rw"), (true, "rro")] {
+            let spec = made(false, |input| input.mounts = binds(recursive)).expect("spec");
+            assert_eq!(spec["linux"]["rootfsPropagation"], root, "{kinds:?}");
+            let mounts = spec["mounts"].as_array().expect("mounts");
+            for (index, kind) in kinds.iter().enumerate() {
+                let mount = mounts.iter().find(|mount| mount["destination"] == format!("/v{index}"));
+                let word = match kind {
+                    Private => "rprivate",
+                    HostToContainer => "rslave",
+                    Bidirectional => "rshared",
+                };
+                let options = &mount.expect("the volume")["options"];
+                assert_eq!(*options, serde_json::json!(["rbind", word, access, "nodev"]));
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_volume_covers_is_not_mounted_twice() {
     let spec = made(false, |input| {
-        let bind = |target: &str| Bind { source: "/v".into(), target: target.into(), read_only: false };
+        let bind = |target: &str| Bind { source: "/v".into(), target: target.into(), ..Bind::default() };
         input.mounts = vec![bind("/dev/shm/"), bind("/etc/hosts"), bind("/"), bind("/dev/mqueue")];
         input.files.resolv = None;
     })
@@ -203,7 +247,9 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         (|input| input.command.argv = vec![String::new()], "no command specified"),
         (|input| input.command.cwd = "srv".into(), "working directory \"srv\" is not absolute"),
         (
-            |input| input.mounts = vec![Bind { source: "/v".into(), target: "data".into(), read_only: true }],
+            |input| {
+                input.mounts = vec![Bind { source: "/v".into(), target: "data".into(), ..Bind::default() }]
+            },
             "mount path \"data\" is not absolute",
         ),
     ];

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Action, Turn};
-use crate::pod::facts::{Dismissal, PodFacts, Run, World};
+use crate::pod::facts::{Dismissal, PodFacts, World};
 use crate::pod::spec::{Desired, Pod};
 
 /// What is wanted, as a lookup.
@@ -49,7 +49,7 @@ pub(super) fn admit(turn: &mut Turn, world: &World) {
     }
     let mut names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
     let mut ports = Ports::default();
-    for pod in world.pods.values().filter(|pod| holds_ports(pod)) {
+    for pod in world.pods.values().filter(|pod| !pod.done()) {
         ports.take(&pod.spec);
     }
     for pod in &turn.desired.pods {
@@ -70,11 +70,6 @@ fn same(one: &Pod, other: &Pod) -> bool {
 
 fn name(pod: &Pod) -> (&str, &str) {
     (&pod.namespace, &pod.name)
-}
-
-/// Whether its containers listen, or may do so again.
-fn holds_ports(pod: &PodFacts) -> bool {
-    if pod.dismissed.is_some() { pod.runs().any(|(_, run)| Run::live(run)) } else { !pod.over() }
 }
 
 /// The host's ports in use: by protocol and number, the addresses (empty: all of them).

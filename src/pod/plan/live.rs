@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Action, Turn, end};
+use super::{Action, Turn, project, stop};
 use crate::clock::Tick;
-use crate::pod::facts::{ContainerFacts, Image, PodFacts, Run, Sandbox};
-use crate::pod::restart;
+use crate::pod::facts::{ContainerFacts, HookKind, Image, PodFacts, Run, Sandbox};
+use crate::pod::restart::{self, After, after};
 use crate::pod::spec::{Container, PullPolicy};
 
 /// The first and the longest wait between tries to set up.
@@ -14,28 +14,84 @@ const SET_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const FIND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 pub(super) fn pod(turn: &mut Turn, pod: &PodFacts) {
+    if let Some(deadline) = stop::deadline(turn, pod) {
+        // Over or expired: what still runs of it is stopped, and it stays.
+        stop::pod(turn, pod, deadline);
+        return;
+    }
+    if let Some(limit) = pod.spec.deadline {
+        let expires = pod.admitted + limit;
+        turn.at(expires, || Action::Expire { uid: pod.spec.uid.clone() });
+        if expires <= turn.now {
+            return;
+        }
+    }
     let set_up = || Action::SetUp { uid: pod.spec.uid.clone() };
     match pod.sandbox {
         Sandbox::Absent => turn.act(set_up()),
+        // What it failed for was mended: no back-off.
+        Sandbox::Failed { .. } if project::mended(turn, pod) => turn.act(set_up()),
         Sandbox::Failed { tries, at, .. } => turn.at(at + restart::retry(SET_UP.0, SET_UP.1, tries), set_up),
-        Sandbox::Ready { .. } => containers(turn, pod),
+        Sandbox::Ready { .. } if past(turn, pod) => {}
+        Sandbox::Ready { .. } => match trigger(pod) {
+            Some(restart_all) => turn.act(restart_all),
+            None => containers(turn, pod),
+        },
     }
 }
 
-fn containers(turn: &mut Turn, pod: &PodFacts) {
-    let touched = |container: &Container| pod.run(&container.name).is_some();
-    if !pod.spec.containers.iter().any(touched) {
-        // A later one has run: the earlier ones are done.
-        let first = pod.spec.init.iter().rposition(touched).unwrap_or(0);
-        for init in pod.spec.init.iter().skip(first) {
-            container(turn, pod, init, true);
-            if !pod.run(&init.name).is_some_and(succeeded) {
-                return;
-            }
+/// Ends and removes what is left from before a restart of all containers; whether there is anything.
+fn past(turn: &mut Turn, pod: &PodFacts) -> bool {
+    let mut left = false;
+    for container in pod.spec.all() {
+        let Some(facts) = pod.containers.get(&container.name) else { continue };
+        let Some(run) = facts.run.as_ref().filter(|run| facts.is_past(run) && !run.cleaned) else { continue };
+        left = true;
+        if run.live() {
+            stop::watch(turn, pod, container, run);
+        } else {
+            stop::clean(turn, pod, container, run);
         }
     }
-    for regular in &pod.spec.containers {
-        container(turn, pod, regular, false);
+    left
+}
+
+/// The first container whose end asks for a restart of all.
+fn trigger(pod: &PodFacts) -> Option<Action> {
+    pod.spec.all().find_map(|container| {
+        let run = pod.present(&container.name).filter(|run| !run.live())?;
+        let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
+        (after(&pod.spec, container, run) == After::All).then_some(Action::RestartAll {
+            uid,
+            container: name,
+            run: run.number,
+        })
+    })
+}
+
+fn containers(turn: &mut Turn, pod: &PodFacts) {
+    let touched = |container: &Container| pod.present(&container.name).is_some();
+    // Where a later one has run, the earlier ones are done; with a regular one, all are.
+    let reached = match pod.spec.containers.iter().any(touched) {
+        true => pod.spec.init.len(),
+        false => pod.spec.init.iter().rposition(touched).unwrap_or(0),
+    };
+    for (index, init) in pod.spec.init.iter().enumerate() {
+        if init.sidecar || index >= reached {
+            container(turn, pod, init, false);
+        } else if let Some(run) = pod.present(&init.name).filter(|run| !run.live() && !run.cleaned) {
+            stop::clean(turn, pod, init, run);
+        }
+        let done = |run: &Run| if init.sidecar { run.up(init) } else { succeeded(run) };
+        if index >= reached && !pod.present(&init.name).is_some_and(done) {
+            return;
+        }
+    }
+    let mut held = false;
+    for main in &pod.spec.containers {
+        // Kubernetes starts one after the other. Here they start at once, but whoever counts on a postStart hook to
+        // be over before the next container starts shall find it so.
+        held |= container(turn, pod, main, held) && main.post_start.is_some();
     }
 }
 
@@ -43,38 +99,51 @@ fn succeeded(run: &Run) -> bool {
     run.exited.is_some() && !run.init_failed()
 }
 
-fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, init: bool) {
-    let (uid, name) = (&pod.spec.uid, &spec.name);
+/// Sees to one container. `held`: it may not be started now. Whether its start is under way.
+fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, held: bool) -> bool {
     let untouched = ContainerFacts::default();
-    let facts = pod.containers.get(name).unwrap_or(&untouched);
+    let facts = pod.containers.get(&spec.name).unwrap_or(&untouched);
     match &facts.run {
-        None => start(turn, pod, spec, facts, (0, turn.now)),
-        Some(run) if run.live() => end::watch(turn, uid, name, run, None),
+        None => !held && start(turn, pod, spec, facts, (0, turn.now)),
+        Some(run) if run.live() => {
+            stop::watch(turn, pod, spec, run);
+            let hooked = run.hooks.get(&HookKind::PostStart).is_some_and(|hook| hook.ended.is_some());
+            run.started.is_none() || !hooked
+        }
         Some(run) if !run.cleaned => {
-            turn.act(Action::Clean { uid: uid.clone(), container: name.clone(), run: run.number });
+            stop::clean(turn, pod, spec, run);
+            false
         }
-        Some(run) => {
-            let cap = turn.desired.restart_cap;
-            let Some(due) = restart::again(pod.spec.restart, init, facts, cap) else { return };
-            start(turn, pod, spec, facts, (run.number.saturating_add(1), due));
-        }
+        Some(_) if held => false,
+        Some(run) => match restart::again(pod, spec, turn.desired.restart_cap) {
+            Some(due) => start(turn, pod, spec, facts, (run.number.saturating_add(1), due)),
+            None => false,
+        },
     }
 }
 
-/// The run of this number at its time, its image seen to before.
-fn start(turn: &mut Turn, pod: &PodFacts, spec: &Container, facts: &ContainerFacts, (run, due): (u32, Tick)) {
+/// The run of this number at its time, its image seen to before. Whether that time is now.
+fn start(
+    turn: &mut Turn,
+    pod: &PodFacts,
+    spec: &Container,
+    facts: &ContainerFacts,
+    (run, due): (u32, Tick),
+) -> bool {
     let (uid, container) = (pod.spec.uid.clone(), spec.name.clone());
-    match &facts.image {
-        Image::Unknown => turn.at(due, || Action::Find { uid, container }),
+    let (due, action) = match &facts.image {
+        Image::Unknown => (due, Action::Find { uid, container }),
         Image::Missing { tries, at, .. } => {
             let look = *at + restart::retry(FIND.0, FIND.1, *tries);
-            turn.at(due.max(look), || Action::Find { uid, container });
+            (due.max(look), Action::Find { uid, container })
         }
         Image::Found { .. } if spec.pull == PullPolicy::Always && !fresh(facts) => {
-            turn.at(due, || Action::Find { uid, container });
+            (due, Action::Find { uid, container })
         }
-        Image::Found { .. } => turn.at(due, || Action::Start { uid, container, run }),
-    }
+        Image::Found { .. } => (due, Action::Start { uid, container, run }),
+    };
+    turn.at(due, || action);
+    due <= turn.now
 }
 
 /// Whether the image was seen to since the last run ended.

@@ -1,11 +1,14 @@
 //! Tables from the kubelet's own tests, and time lines.
 
+mod order;
+mod stops;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Action, plan};
 use crate::clock::Tick;
-use crate::pod::facts::{Dismissal, Exit, Fact, StartError, World};
+use crate::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError, World};
 use crate::pod::sample;
 use crate::pod::spec::RestartPolicy::{Always, Never, OnFailure};
 use crate::pod::spec::{Desired, Pod};
@@ -50,6 +53,32 @@ impl Case {
         }
     }
 
+    fn signal(&mut self, second: u64, name: &str, run: u32, kill: bool) {
+        self.learn(second, Fact::Signalled { uid: UID.into(), container: name.into(), run, kill });
+    }
+
+    fn exit(&mut self, second: u64, name: &str, run: u32, code: i32) {
+        let exit = Exit { code, ..Exit::default() };
+        self.learn(second, Fact::Exited { uid: UID.into(), container: name.into(), run, exit });
+        self.learn(second, Fact::Cleaned { uid: UID.into(), container: name.into(), run });
+    }
+
+    fn probed(&mut self, second: u64, name: &str, probe: ProbeKind, ok: bool) {
+        let (uid, container) = (UID.to_owned(), name.to_owned());
+        self.learn(second, Fact::Probed { uid, container, run: 0, probe, ok, why: String::new() });
+    }
+
+    fn hooking(&mut self, second: u64, name: &str, hook: HookKind) {
+        let (uid, container) = (UID.to_owned(), name.to_owned());
+        self.learn(second, Fact::Hooking { uid, container, run: 0, hook, helper: 0 });
+    }
+
+    fn hooked(&mut self, second: u64, name: &str, hook: HookKind, failed: bool) {
+        let (uid, container) = (UID.to_owned(), name.to_owned());
+        let failed = failed.then(|| "exit code 1".to_owned());
+        self.learn(second, Fact::Hooked { uid, container, run: 0, hook, failed });
+    }
+
     /// What is due: `start c`, `stop c`, `kill c`, ...
     fn due(&self, second: u64) -> (Vec<String>, Option<Tick>) {
         let plan = plan(&self.desired, &self.world, Tick::seconds(second));
@@ -67,6 +96,8 @@ fn word(action: &Action) -> String {
         Action::Start { container, .. } => format!("start {container}"),
         Action::Signal { container, kill: false, .. } => format!("stop {container}"),
         Action::Signal { container, kill: true, .. } => format!("kill {container}"),
+        Action::RestartAll { container, .. } => format!("restart all for {container}"),
+        Action::Expire { uid } => format!("expire {uid}"),
         Action::Clean { container, .. } => format!("clean {container}"),
         Action::Hook { container, hook, .. } => format!("{hook:?} {container}"),
         Action::Project { uid } => format!("project {uid}"),

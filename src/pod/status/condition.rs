@@ -3,10 +3,11 @@
 
 use k8s_openapi::api::core::v1 as k8s;
 
-use super::Now;
 use super::container::end;
+use super::{Now, begun};
 use crate::clock::Tick;
-use crate::pod::facts::{PodFacts, Sandbox};
+use crate::pod::facts::{Dismissal, HookKind, PodFacts, ProbeKind, Run, Sandbox};
+use crate::pod::spec::{Container, Role};
 
 /// PodReadyToStartContainers, Initialized, Ready, ContainersReady, PodScheduled, in this order, as kubectl shows them.
 pub fn conditions(
@@ -21,27 +22,45 @@ pub fn conditions(
         Sandbox::Absent => (Verdict::no("", String::new()), pod.admitted),
         Sandbox::Failed { at, .. } => (Verdict::no("", String::new()), *at),
     };
-    let initialized = (initialized(phase, init, mains), turned(pod, true));
-    let containers = (containers_ready(phase, mains), turned(pod, false));
+    let initialized = (initialized(pod, phase, init), turned(pod, true));
+    let containers = (containers_ready(pod, phase, init, mains), turned(pod, false));
     let ready = (ready(&containers.0, pod), containers.1);
     let scheduled = (Verdict::yes(), pod.admitted);
-    [
+    let mut all = vec![
         ("PodReadyToStartContainers", sandbox),
         ("Initialized", initialized),
         ("Ready", ready),
         ("ContainersReady", containers),
         ("PodScheduled", scheduled),
-    ]
-    .into_iter()
-    .map(|(kind, (verdict, since))| k8s::PodCondition {
-        last_transition_time: Some(now.time(since)),
-        message: (!verdict.message.is_empty()).then_some(verdict.message),
-        reason: (!verdict.reason.is_empty()).then(|| verdict.reason.to_owned()),
-        status: if verdict.holds { "True" } else { "False" }.to_owned(),
-        type_: kind.to_owned(),
-        ..Default::default()
-    })
-    .collect()
+    ];
+    if let Some((at, Dismissal::Ending)) = pod.dismissed {
+        let message = "Pod was terminated in response to imminent node shutdown.".to_owned();
+        all.push((
+            "DisruptionTarget",
+            (Verdict { holds: true, reason: "TerminationByKubelet", message }, at),
+        ));
+    }
+    if let Some(since) = restarting_all(pod) {
+        all.push(("AllContainersRestarting", (Verdict::yes(), since)));
+    }
+    all.into_iter()
+        .map(|(kind, (verdict, since))| k8s::PodCondition {
+            last_transition_time: Some(now.time(since)),
+            message: (!verdict.message.is_empty()).then_some(verdict.message),
+            reason: (!verdict.reason.is_empty()).then(|| verdict.reason.to_owned()),
+            status: if verdict.holds { "True" } else { "False" }.to_owned(),
+            type_: kind.to_owned(),
+            ..Default::default()
+        })
+        .collect()
+}
+
+/// Since when runs from before a restart of all containers are being ended.
+fn restarting_all(pod: &PodFacts) -> Option<Tick> {
+    let past =
+        pod.containers.values().filter_map(|facts| facts.run.as_ref().filter(|run| facts.is_past(run)));
+    let ends = past.clone().filter_map(Run::ended);
+    past.clone().any(|run| !run.cleaned).then(|| ends.min().unwrap_or(pod.admitted))
 }
 
 /// Whether a condition holds, and why not.
@@ -62,28 +81,36 @@ impl Verdict {
     }
 }
 
-fn initialized(phase: &str, init: &[k8s::ContainerStatus], mains: &[k8s::ContainerStatus]) -> Verdict {
+fn initialized(pod: &PodFacts, phase: &str, init: &[k8s::ContainerStatus]) -> Verdict {
     if phase == "Succeeded" {
         return Verdict { holds: true, reason: "PodCompleted", message: String::new() };
     }
-    let begun = |status: &k8s::ContainerStatus| {
-        let state = status.state.as_ref();
-        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    let done = |(container, status): &(&Container, &k8s::ContainerStatus)| match container.sidecar {
+        true => status.started == Some(true),
+        false => status.ready,
     };
-    let incomplete = unready(init);
-    if incomplete.is_empty() || mains.iter().any(begun) {
+    let incomplete = names(pod.spec.init.iter().zip(init).filter(|one| !done(one)));
+    if incomplete.is_empty() || begun(pod) {
         return Verdict::yes();
     }
     Verdict::no("ContainersNotInitialized", format!("containers with incomplete status: {incomplete}"))
 }
 
-fn containers_ready(phase: &str, mains: &[k8s::ContainerStatus]) -> Verdict {
+/// Every sidecar and every regular container is ready.
+fn containers_ready(
+    pod: &PodFacts,
+    phase: &str,
+    init: &[k8s::ContainerStatus],
+    mains: &[k8s::ContainerStatus],
+) -> Verdict {
     match phase {
         "Succeeded" => return Verdict::no("PodCompleted", String::new()),
         "Failed" => return Verdict::no("PodFailed", String::new()),
         _ => {}
     }
-    let unready = unready(mains);
+    let sidecars = pod.spec.init.iter().zip(init).filter(|(container, _)| container.sidecar);
+    let all = sidecars.chain(pod.spec.containers.iter().zip(mains));
+    let unready = names(all.filter(|(_, status)| !status.ready));
     if unready.is_empty() {
         return Verdict::yes();
     }
@@ -105,20 +132,32 @@ fn ready(containers: &Verdict, pod: &PodFacts) -> Verdict {
     }
 }
 
-/// `[a b]`: those not ready, or empty.
-fn unready(statuses: &[k8s::ContainerStatus]) -> String {
-    let names: Vec<&str> =
-        statuses.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+/// `[a b]`, or nothing where there are none.
+fn names<'a>(of: impl Iterator<Item = (&'a Container, &'a k8s::ContainerStatus)>) -> String {
+    let names: Vec<&str> = of.map(|(container, _)| container.name.as_str()).collect();
     if names.is_empty() { String::new() } else { format!("[{}]", names.join(" ")) }
 }
 
-/// When the pod's init containers (or its regular ones) last changed between running and not.
+/// When the pod's init containers (or its regular ones) last changed between running and not, or ready and not.
 fn turned(pod: &PodFacts, init: bool) -> Tick {
-    let group = if init { &pod.spec.init } else { &pod.spec.containers };
-    let runs = group.iter().filter_map(|container| pod.containers.get(&container.name));
-    runs.flat_map(|facts| [&facts.last, &facts.run])
-        .flatten()
-        .flat_map(|run| [end(run), run.started.map(|(at, _)| at).filter(|_| !init)])
+    let concerns = |container: &&Container| match pod.spec.role(container) {
+        Role::Init => init,
+        Role::Sidecar => true,
+        Role::Main => !init,
+    };
+    let runs = pod.spec.all().filter(concerns).filter_map(|container| {
+        let facts = pod.containers.get(&container.name)?;
+        Some((pod.spec.role(container) == Role::Init, facts))
+    });
+    runs.flat_map(|(plain, facts)| [&facts.last, &facts.run].map(|run| (plain, run)))
+        .filter_map(|(plain, run)| Some((plain, run.as_ref()?)))
+        .flat_map(|(plain, run)| {
+            let started = run.started.map(|(at, _)| at).filter(|_| !plain);
+            let hooked = run.hooks.get(&HookKind::PostStart).and_then(|hook| Some(hook.ended.as_ref()?.0));
+            let probed = [ProbeKind::Startup, ProbeKind::Readiness];
+            let probed = probed.iter().filter_map(|kind| run.verdicts.get(kind)).map(|(at, _, _)| *at).max();
+            [end(run), started, hooked, probed]
+        })
         .flatten()
         .fold(pod.admitted, Tick::max)
 }

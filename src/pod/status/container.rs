@@ -7,13 +7,16 @@ use k8s_openapi::api::core::v1 as k8s;
 
 use super::Now;
 use crate::clock::Tick;
-use crate::pod::facts::{ContainerFacts, Exit, Image, PodFacts, Run, Sandbox};
+use crate::pod::facts::{ContainerFacts, Exit, HookKind, Image, PodFacts, Run, Sandbox};
 use crate::pod::resources::container_id;
 use crate::pod::restart::again;
-use crate::pod::spec::{Container, PullPolicy};
+use crate::pod::spec::{Container, PullPolicy, Role};
 
 /// An image that could not be had is told as just failed for so long, and as backing off from then on.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// The reason of everything that a restart of all containers ends.
+const RESTARTING_ALL: &str = "RestartingAllContainers";
 
 /// Kubernetes' exit code of a container whose first process could not be started.
 const NOT_STARTED: i32 = 128;
@@ -22,11 +25,11 @@ const NOT_STARTED: i32 = 128;
 pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::ContainerStatus {
     let untouched = ContainerFacts::default();
     let facts = pod.containers.get(&container.name).unwrap_or(&untouched);
-    let init = pod.spec.init.iter().any(|other| other.name == container.name);
-    let view = View { pod, container, init, facts, now };
+    let view = View { pod, container, facts, now };
     let (state, last) = view.states();
-    let running = state.running.is_some();
     let completed = state.terminated.as_ref().is_some_and(|ended| ended.exit_code == 0);
+    let holds =
+        |test: fn(&Run, &Container) -> bool| facts.run.as_ref().is_some_and(|run| test(run, container));
     let shown = facts.run.as_ref().filter(|run| began(run)).or(facts.last.as_ref());
     k8s::ContainerStatus {
         container_id: shown.map(|run| view.id(run)),
@@ -37,9 +40,12 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
         },
         last_state: last.map(|ended| k8s::ContainerState { terminated: Some(ended), ..Default::default() }),
         name: container.name.clone(),
-        ready: if init { completed } else { running },
-        restart_count: i32::try_from(facts.restarts).unwrap_or(i32::MAX),
-        started: Some(running),
+        ready: match pod.spec.role(container) {
+            Role::Init => completed,
+            Role::Sidecar | Role::Main => holds(Run::ready),
+        },
+        restart_count: i32::try_from(view.restarts()).unwrap_or(i32::MAX),
+        started: Some(holds(Run::up)),
         state: Some(state),
         ..Default::default()
     }
@@ -54,7 +60,6 @@ fn began(run: &Run) -> bool {
 struct View<'a> {
     pod: &'a PodFacts,
     container: &'a Container,
-    init: bool,
     facts: &'a ContainerFacts,
     now: &'a Now<'a>,
 }
@@ -67,13 +72,20 @@ impl View<'_> {
             return (self.idle(), before());
         };
         if let Some(ended) = self.ended(run) {
-            return match self.due() {
-                Some(due) if due > self.now.tick => {
+            let fresh = end(run).is_some_and(|at| self.now.tick - at < FRESH);
+            return match (self.due(), hook_failed(run).filter(|_| fresh)) {
+                (Some(_), _) if self.facts.is_past(run) => {
+                    (waiting(RESTARTING_ALL, String::new()), Some(ended))
+                }
+                (Some(_), Some(why)) => (waiting("PostStartHookError", why.to_owned()), Some(ended)),
+                (Some(due), None) if due > self.now.tick => {
                     (waiting("CrashLoopBackOff", self.back_off(run, due)), Some(ended))
                 }
                 // It would run again by now, were its image there.
-                Some(_) if matches!(self.facts.image, Image::Missing { .. }) => (self.idle(), Some(ended)),
-                Some(_) | None => {
+                (Some(_), None) if matches!(self.facts.image, Image::Missing { .. }) => {
+                    (self.idle(), Some(ended))
+                }
+                (Some(_) | None, _) => {
                     (k8s::ContainerState { terminated: Some(ended), ..Default::default() }, before())
                 }
             };
@@ -121,7 +133,7 @@ impl View<'_> {
     /// How the run ended, if it did.
     fn ended(&self, run: &Run) -> Option<k8s::ContainerStateTerminated> {
         let (finished, exit_code, signal, reason, message) = match (&run.exited, &run.failed) {
-            (Some((at, exit)), _) => (*at, exit.code, exit.signal, reason(exit), &exit.message),
+            (Some((at, exit)), _) => (*at, exit.code, exit.signal, self.reason(run, exit), &exit.message),
             (None, Some((at, why))) if why.counts() => (*at, NOT_STARTED, None, "StartError", &why.message),
             (None, _) => return None,
         };
@@ -138,10 +150,27 @@ impl View<'_> {
 
     /// When the ended container runs again, if it does.
     fn due(&self) -> Option<Tick> {
-        if self.pod.dismissed.is_some() {
+        if self.pod.stopping().is_some() {
             return None;
         }
-        again(self.pod.spec.restart, self.init, self.facts, self.now.restart_cap)
+        again(self.pod, self.container, self.now.restart_cap)
+    }
+
+    /// restartCount. A run from before a restart of all containers counts as restarted once it has ended, as its
+    /// state says.
+    fn restarts(&self) -> u32 {
+        let gone = |run: &&Run| self.facts.is_past(run) && run.code().is_some();
+        let gone = self.facts.run.as_ref().filter(gone).is_some_and(|_| self.due().is_some());
+        self.facts.restarts.saturating_add(u32::from(gone))
+    }
+
+    fn reason(&self, run: &Run, exit: &Exit) -> &'static str {
+        match exit.code {
+            0 => "Completed",
+            _ if self.facts.is_past(run) && run.killed.is_some() => RESTARTING_ALL,
+            _ if exit.oom => "OOMKilled",
+            _ => "Error",
+        }
     }
 
     /// The kubelet's message for a container that runs again, but not yet.
@@ -166,12 +195,9 @@ pub fn end(run: &Run) -> Option<Tick> {
     }
 }
 
-fn reason(exit: &Exit) -> &'static str {
-    match exit.code {
-        0 => "Completed",
-        _ if exit.oom => "OOMKilled",
-        _ => "Error",
-    }
+/// The trouble of its postStart hook, where that failed.
+fn hook_failed(run: &Run) -> Option<&str> {
+    run.hooks.get(&HookKind::PostStart)?.ended.as_ref()?.1.as_deref()
 }
 
 fn waiting(reason: &str, message: String) -> k8s::ContainerState {

@@ -11,10 +11,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{PodFacts, Sandbox};
+use super::events::EXPIRED;
+use super::facts::{ContainerFacts, Dismissal, PodFacts, Rejection, Run, Sandbox};
 use super::resources::qos;
+use super::restart::{After, after};
 use crate::clock::{Tick, Wall};
-use phase::State;
+use phase::{One, State};
 
 /// What a pod's status tells of the machine it runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +55,8 @@ pub fn status(facts: &PodFacts, now: Tick, wall: &Wall, node: &Node) -> k8s::Pod
         group.iter().map(|one| container::container(facts, one, &now)).collect()
     };
     let (init, mains) = (told(&pod.init), told(&pod.containers));
-    let states = |group: &[k8s::ContainerStatus]| -> Vec<State> { group.iter().map(State::of).collect() };
-    let phase = phase::phase(pod.restart, &states(&init), &states(&mains));
+    let (phase, end) = (phase_of(facts, &init, &mains), Ending::of(facts));
+    let phase = if end.is_some() { "Failed" } else { phase };
     let ips = ips(facts, node);
     k8s::PodStatus {
         conditions: Some(condition::conditions(facts, phase, &init, &mains, &now)),
@@ -65,14 +67,98 @@ pub fn status(facts: &PodFacts, now: Tick, wall: &Wall, node: &Node) -> k8s::Pod
         message: facts
             .stuck
             .as_ref()
-            .map(|(tries, _, why)| format!("torn down in vain {tries} times: {why}")),
+            .map(|(tries, _, why)| format!("torn down in vain {tries} times: {why}"))
+            .or(end.map(|end| end.words().1.to_owned())),
         phase: Some(phase.to_owned()),
         pod_ip: ips.first().cloned(),
         pod_ips: listed(ips.into_iter().map(|ip| k8s::PodIP { ip }).collect()),
+        reason: end.map(|end| end.words().0.to_owned()),
         qos_class: Some(qos(pod).word().to_owned()),
         start_time: Some(now.time(facts.admitted)),
         ..Default::default()
     }
+}
+
+/// The pod's phase as its containers make it.
+fn phase_of(facts: &PodFacts, init: &[k8s::ContainerStatus], mains: &[k8s::ContainerStatus]) -> &'static str {
+    let statuses = init.iter().chain(mains);
+    let all: Vec<One> = facts
+        .spec
+        .all()
+        .zip(statuses)
+        .map(|(container, status)| {
+            let known = facts.containers.get(&container.name);
+            let ended = known.and_then(|known| {
+                known
+                    .run
+                    .as_ref()
+                    .filter(|run| run.code().is_some())
+                    .or(known.last.as_ref())
+                    .map(|run| (known, run))
+            });
+            let again = |known: &ContainerFacts, run: &Run| {
+                known.is_past(run) || after(&facts.spec, container, run) != After::Stays
+            };
+            One {
+                role: facts.spec.role(container),
+                state: State::of(status),
+                again: ended.is_some_and(|(known, run)| again(known, run)),
+            }
+        })
+        .collect();
+    phase::phase(&all, begun(facts))
+}
+
+/// Whether a regular container was started, and with it all of the initialisation is done.
+fn begun(facts: &PodFacts) -> bool {
+    facts.spec.containers.iter().any(|main| facts.present(&main.name).is_some())
+}
+
+/// An end that no container's exit tells of: the pod is Failed, whatever its containers say.
+#[derive(Clone, Copy)]
+enum Ending {
+    Expired,
+    Shutdown,
+}
+
+impl Ending {
+    /// A pod that was over before is left as it is.
+    fn of(facts: &PodFacts) -> Option<Ending> {
+        let over = |at: Tick| facts.over().is_some_and(|over| over <= at);
+        match (facts.expired, facts.dismissed) {
+            (Some(_), _) => Some(Ending::Expired),
+            (None, Some((at, Dismissal::Ending))) if !over(at) => Some(Ending::Shutdown),
+            (None, Some(_) | None) => None,
+        }
+    }
+
+    /// Reason and message, the kubelet's.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Ending::Expired => EXPIRED,
+            Ending::Shutdown => ("Terminated", "Pod was terminated in response to imminent node shutdown."),
+        }
+    }
+}
+
+/// A wanted pod that is not taken up, as `kubectl get pod -o json` would show it.
+///
+/// A kubelet calls it Failed and never tries again; podinit does, so that it is Pending.
+pub fn rejected(rejection: &Rejection, wall: &Wall) -> k8s::Pod {
+    let mut object = rejection.pod.object.clone();
+    let since = wall.time(rejection.since);
+    object.metadata.creation_timestamp = Some(Time(since));
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    annotations.insert("kubernetes.io/config.seen".to_owned(), since.to_string());
+    annotations.insert(MANIFEST.to_owned(), rejection.pod.origin.clone());
+    object.status = Some(k8s::PodStatus {
+        message: Some(format!("Pod was rejected: {}", rejection.message)),
+        phase: Some("Pending".to_owned()),
+        qos_class: Some(qos(&rejection.pod).word().to_owned()),
+        reason: Some(rejection.reason.clone()),
+        ..Default::default()
+    });
+    object
 }
 
 /// The moment for which a status is told.

@@ -3,16 +3,26 @@
 
 use k8s_openapi::api::core::v1 as k8s;
 
-use crate::pod::spec::RestartPolicy;
+use crate::pod::spec::Role;
 
 /// What the phase needs to know of one container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct One {
+    pub role: Role,
+    pub state: State,
+    /// Whether it runs again after its newest end.
+    pub again: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not running. `last`: the exit code of the run before, where there was one.
     Waiting {
         last: Option<i32>,
     },
-    Running,
+    Running {
+        started: bool,
+    },
     /// Its exit code.
     Ended(i32),
 }
@@ -26,7 +36,7 @@ impl State {
         if let Some(code) = ended(&status.state) {
             State::Ended(code)
         } else if status.state.as_ref().is_some_and(|state| state.running.is_some()) {
-            State::Running
+            State::Running { started: status.started == Some(true) }
         } else {
             State::Waiting { last: ended(&status.last_state) }
         }
@@ -36,89 +46,127 @@ impl State {
     fn code(self) -> Option<i32> {
         match self {
             State::Waiting { last } => last,
-            State::Running => None,
+            State::Running { .. } => None,
             State::Ended(code) => Some(code),
         }
     }
 }
 
-/// `Pending`, `Running`, `Succeeded` or `Failed`.
-pub fn phase(policy: RestartPolicy, init: &[State], mains: &[State]) -> &'static str {
+/// `Pending`, `Running`, `Succeeded` or `Failed`. `initialized`: a regular container was started before.
+pub fn phase(all: &[One], initialized: bool) -> &'static str {
     const NEVER_RAN: State = State::Waiting { last: None };
-    if policy == RestartPolicy::Never && init.iter().any(|state| state.code().is_some_and(|code| code != 0)) {
+    let of = |role: Role| all.iter().filter(move |one| one.role == role);
+    let failed = |one: &One| !one.again && one.state.code().is_some_and(|code| code != 0);
+    let running = |one: &One| matches!(one.state, State::Running { .. });
+    if of(Role::Init).any(failed) {
         return "Failed";
     }
-    if init.iter().any(|state| *state == State::Running || *state == NEVER_RAN) || mains.contains(&NEVER_RAN)
-    {
+    let pending = of(Role::Init).any(|one| running(one) || one.state == NEVER_RAN)
+        || !initialized
+            && of(Role::Sidecar)
+                .any(|one| matches!(one.state, NEVER_RAN | State::Running { started: false }))
+        || of(Role::Main).any(|one| one.state == NEVER_RAN);
+    if pending {
         return "Pending";
     }
-    if mains.contains(&State::Running) {
+    if of(Role::Main).chain(of(Role::Sidecar)).any(running) {
         return "Running";
     }
-    let again = |code: i32| match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => code != 0,
-        RestartPolicy::Never => false,
-    };
-    let codes: Vec<i32> = mains.iter().filter_map(|state| state.code()).collect();
-    if codes.iter().any(|code| again(*code)) {
+    if of(Role::Main).any(|one| one.again) {
         "Running"
-    } else if codes.iter().all(|code| *code == 0) {
-        "Succeeded"
-    } else {
+    } else if of(Role::Main).any(failed) {
         "Failed"
+    } else {
+        "Succeeded"
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::RestartPolicy::{Always, Never, OnFailure};
     use super::State::{Ended, Running, Waiting};
     use super::*;
+    use crate::pod::spec::RestartPolicy::{self, Always, Never, OnFailure};
 
     const NONE: State = Waiting { last: None };
     const LAST0: State = Waiting { last: Some(0) };
     const LAST1: State = Waiting { last: Some(-1) };
+    const RUNS: State = Running { started: false };
+    const STARTED: State = Running { started: true };
 
-    /// The kubelet's own table (TestPodPhase*), its numbers, without the rows on sidecars and on API pods.
-    /// A container without a status is one that never ran: podinit shows it as waiting.
+    /// By the policy alone.
+    fn one(role: Role, policy: RestartPolicy, state: State) -> One {
+        let again = match (role, policy) {
+            (Role::Sidecar, _) => true,
+            (Role::Main, Always) => true,
+            (Role::Init, Always) | (_, OnFailure) => state.code().is_some_and(|code| code != 0),
+            (Role::Init | Role::Main, Never) => false,
+        };
+        One { role, state, again }
+    }
+
+    /// The kubelet's own table (TestPodPhase*), its numbers.
+    /// A container without a status is one that never ran: podinit shows it as waiting. Rows 4, 5 and 28 are of API
+    /// pods that a kubelet marks as ended against their policy: there are none here.
     #[test]
     fn phases_are_the_kubelets() {
-        let table: &[(u32, RestartPolicy, &[State], &[State], &str)] = &[
-            (1, Always, &[], &[NONE, NONE], "Pending"),
-            (2, Always, &[], &[Running, Running], "Running"),
-            (6, Always, &[], &[Running, Ended(0)], "Running"),
-            (8, Always, &[], &[Running, NONE], "Pending"),
-            (9, Always, &[], &[Running, LAST0], "Running"),
-            (10, Always, &[NONE], &[NONE, NONE], "Pending"),
-            (11, Always, &[Running], &[NONE, NONE], "Pending"),
-            (12, Always, &[Ended(-1)], &[NONE, NONE], "Pending"),
-            (13, Always, &[LAST0], &[NONE, NONE], "Pending"),
-            (14, Always, &[LAST1], &[NONE, NONE], "Pending"),
-            (15, Always, &[NONE], &[NONE, NONE], "Pending"),
-            (16, Always, &[Ended(0)], &[Running, Running], "Running"),
-            (36, Never, &[], &[NONE, NONE], "Pending"),
-            (38, Never, &[], &[Ended(0), Ended(0)], "Succeeded"),
-            (39, Never, &[], &[Ended(-1), Ended(-1)], "Failed"),
-            (40, Never, &[], &[Running, Ended(0)], "Running"),
-            (42, Never, &[], &[Running, NONE], "Pending"),
-            (43, Never, &[NONE], &[NONE, NONE], "Pending"),
-            (45, Never, &[Ended(-1)], &[NONE, NONE], "Failed"),
-            (47, Never, &[LAST1], &[NONE, NONE], "Failed"),
-            (48, Never, &[NONE], &[NONE, NONE], "Pending"),
-            (63, OnFailure, &[], &[NONE, NONE], "Pending"),
-            (67, OnFailure, &[], &[Running, Ended(0)], "Running"),
-            (70, OnFailure, &[], &[Running, LAST0], "Running"),
+        let table: &[(u32, RestartPolicy, &[State], &[State], &[State], bool, &str)] = &[
+            (1, Always, &[], &[], &[NONE, NONE], false, "Pending"),
+            (2, Always, &[], &[], &[STARTED, STARTED], false, "Running"),
+            (6, Always, &[], &[], &[STARTED, Ended(0)], false, "Running"),
+            (8, Always, &[], &[], &[STARTED, NONE], false, "Pending"),
+            (9, Always, &[], &[], &[STARTED, LAST0], false, "Running"),
+            (10, Always, &[NONE], &[], &[NONE, NONE], false, "Pending"),
+            (11, Always, &[RUNS], &[], &[NONE, NONE], false, "Pending"),
+            (12, Always, &[Ended(-1)], &[], &[NONE, NONE], false, "Pending"),
+            (13, Always, &[LAST0], &[], &[NONE, NONE], false, "Pending"),
+            (14, Always, &[LAST1], &[], &[NONE, NONE], false, "Pending"),
+            (15, Always, &[NONE], &[], &[NONE, NONE], false, "Pending"),
+            (16, Always, &[Ended(0)], &[], &[STARTED, STARTED], false, "Running"),
+            (19, Always, &[], &[Ended(0)], &[NONE, NONE], false, "Pending"),
+            (20, Always, &[], &[LAST0], &[NONE, NONE], false, "Pending"),
+            (22, Always, &[], &[NONE], &[NONE, NONE], false, "Pending"),
+            (23, Always, &[], &[STARTED], &[STARTED, NONE], true, "Pending"),
+            (24, Always, &[], &[STARTED], &[STARTED, STARTED], true, "Running"),
+            (26, Always, &[], &[Ended(0)], &[STARTED, STARTED], true, "Running"),
+            (32, Always, &[RUNS], &[RUNS], &[Ended(0)], false, "Pending"),
+            (33, Always, &[Ended(0)], &[RUNS], &[Ended(0)], false, "Pending"),
+            (34, Always, &[Ended(0)], &[RUNS], &[Ended(0)], true, "Running"),
+            (36, Never, &[], &[], &[NONE, NONE], false, "Pending"),
+            (38, Never, &[], &[], &[Ended(0), Ended(0)], false, "Succeeded"),
+            (39, Never, &[], &[], &[Ended(-1), Ended(-1)], false, "Failed"),
+            (40, Never, &[], &[], &[STARTED, Ended(0)], false, "Running"),
+            (42, Never, &[], &[], &[STARTED, NONE], false, "Pending"),
+            (43, Never, &[NONE], &[], &[NONE, NONE], false, "Pending"),
+            (45, Never, &[Ended(-1)], &[], &[NONE, NONE], false, "Failed"),
+            (47, Never, &[LAST1], &[], &[NONE, NONE], false, "Failed"),
+            (48, Never, &[NONE], &[], &[NONE, NONE], false, "Pending"),
+            (50, Never, &[], &[NONE], &[NONE, NONE], false, "Pending"),
+            (51, Never, &[], &[RUNS], &[NONE, NONE], false, "Pending"),
+            (52, Never, &[], &[Ended(0)], &[NONE, NONE], false, "Pending"),
+            (53, Never, &[], &[LAST0], &[NONE, NONE], false, "Pending"),
+            (54, Never, &[], &[LAST1], &[NONE, NONE], false, "Pending"),
+            (56, Never, &[], &[STARTED], &[STARTED, NONE], true, "Pending"),
+            (58, Never, &[], &[RUNS], &[Ended(0), Ended(0)], true, "Running"),
+            (59, Never, &[], &[Ended(0)], &[Ended(0), Ended(0)], true, "Succeeded"),
+            (60, Never, &[], &[Ended(-1)], &[Ended(0), Ended(0)], true, "Succeeded"),
+            (62, Never, &[], &[LAST1], &[Ended(0), Ended(0)], true, "Succeeded"),
+            (63, OnFailure, &[], &[], &[NONE, NONE], false, "Pending"),
+            (67, OnFailure, &[], &[], &[STARTED, Ended(0)], false, "Running"),
+            (70, OnFailure, &[], &[], &[STARTED, LAST0], false, "Running"),
             // Our own: what ended and starts again is Running; what stays ended is not.
-            (101, Always, &[], &[Ended(0), Ended(0)], "Running"),
-            (102, Always, &[], &[LAST1, LAST1], "Running"),
-            (103, OnFailure, &[], &[Ended(0), LAST1], "Running"),
-            (104, OnFailure, &[], &[Ended(0), Ended(0)], "Succeeded"),
-            (105, Never, &[], &[Ended(0), Ended(1)], "Failed"),
-            (106, OnFailure, &[Ended(1)], &[NONE], "Pending"),
+            (101, Always, &[], &[], &[Ended(0), Ended(0)], false, "Running"),
+            (102, Always, &[], &[], &[LAST1, LAST1], false, "Running"),
+            (103, OnFailure, &[], &[], &[Ended(0), LAST1], false, "Running"),
+            (104, OnFailure, &[], &[], &[Ended(0), Ended(0)], false, "Succeeded"),
+            (105, Never, &[], &[], &[Ended(0), Ended(1)], false, "Failed"),
+            (106, OnFailure, &[Ended(1)], &[], &[NONE], false, "Pending"),
         ];
-        for (number, policy, init, mains, expected) in table {
-            assert_eq!(phase(*policy, init, mains), *expected, "row {number}");
+        for (number, policy, init, sidecars, mains, initialized, expected) in table {
+            let of = |role, states: &[State]| -> Vec<One> {
+                states.iter().map(|state| one(role, *policy, *state)).collect()
+            };
+            let all = [of(Role::Init, init), of(Role::Sidecar, sidecars), of(Role::Main, mains)].concat();
+            assert_eq!(phase(&all, *initialized), *expected, "row {number}");
         }
     }
 }

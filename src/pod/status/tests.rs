@@ -1,5 +1,7 @@
 //! What is told of made-up pods: one line of table a situation.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,9 +60,11 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         ..Pod::default()
     };
     PodFacts {
+        stale: None,
         spec: Arc::new(spec),
         admitted: Tick::seconds(10),
         dismissed: None,
+        expired: None,
         sandbox: Sandbox::Ready { since: Tick::seconds(11), ip: Some("10.88.0.2".into()) },
         containers: BTreeMap::new(),
         stuck: None,
