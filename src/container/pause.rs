@@ -14,16 +14,21 @@ use super::sandbox::unmount;
 const NAMESPACE: &str = "ns/pid";
 const NUMBER: &str = "pause";
 
+/// PF_EXITING of a process' flags (linux/sched.h): set before the kernel kills all others in its namespace.
+const EXITING: u64 = 4;
+
 /// Whether the pod of this sandbox has its first process: the one that was held, and alive. A pid may have been used
-/// again, so its namespace must be the one that is held; and a zombie's namespace takes no new process.
+/// again, so its namespace must be the one that is held. One that is dying waits, no zombie yet, until every other
+/// process of the namespace has been reaped, which takes no new one from then on.
 pub fn lives(dir: &Path) -> bool {
     let held = || -> Option<bool> {
         let pid: i32 = fs::read_to_string(dir.join(NUMBER)).ok()?.trim().parse().ok()?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let state = status.lines().find_map(|line| line.strip_prefix("State:"))?.trim();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the name, which may hold anything: state, five numbers, flags.
+        let flags: u64 = stat.rsplit_once(") ")?.1.split(' ').nth(6)?.parse().ok()?;
         let about = |path: &Path| fs::metadata(path).ok().map(|about| (about.dev(), about.ino()));
         let own = about(Path::new(&format!("/proc/{pid}/ns/pid")))?;
-        Some(!state.starts_with(['Z', 'X']) && own == about(&dir.join(NAMESPACE))?)
+        Some(flags & EXITING == 0 && own == about(&dir.join(NAMESPACE))?)
     };
     held().unwrap_or(false)
 }

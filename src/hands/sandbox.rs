@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::utsname::uname;
@@ -13,10 +14,10 @@ use nix::unistd::{SysconfVar, pipe2, sysconf};
 
 use super::{Hands, paths, remove_tree};
 use crate::container::sandbox::Sandbox;
-use crate::container::{cgroup, pause, sandbox};
+use crate::container::{apparmor, cgroup, pause, sandbox};
 use crate::pod::facts::PodFacts;
 use crate::pod::project::Contents;
-use crate::pod::{Fact, Pod, hosts, resources, sysctl};
+use crate::pod::{Fact, Pod, hosts, resources, security, sysctl};
 use crate::spawn::spawn_in;
 use crate::volume;
 
@@ -64,8 +65,11 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let values = values(pod, self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
-        // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's.
-        sysctl::judge(pod, &self.config.allowed_sysctls, kernel()).map_err(|(_, message)| message)?;
+        // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's, or to
+        // a pod that runs unconfined and does not know it.
+        sysctl::judge(pod, &self.config.allowed_sysctls, kernel())
+            .and_then(|()| security::apparmor(pod, apparmor::loaded().as_deref()))
+            .map_err(|(reason, message)| format!("{reason}: {message}"))?;
         let wanted = Sandbox {
             host_network: pod.host_network,
             host_ipc: pod.spaces.host_ipc,
@@ -102,7 +106,13 @@ impl Hands {
         drop(tell);
         // No container may see it before it has let go of the machine's files. It closes its end then, or by its death.
         let mut polls = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
-        let let_go = poll(&mut polls, PollTimeout::from(PAUSE_BEGINS)).is_ok_and(|count| count > 0);
+        let let_go = loop {
+            match poll(&mut polls, PollTimeout::from(PAUSE_BEGINS)) {
+                // Another child's end; each costs at most the whole time once more.
+                Err(Errno::EINTR) => {}
+                done => break done.is_ok_and(|count| count > 0),
+            }
+        };
         match let_go {
             true => pause::hold(&paths.sandbox, pid),
             false => Err(io::Error::other("the pause helper does not begin")),
