@@ -5,6 +5,8 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/probes.rs"]
+mod probes;
 
 use std::collections::BTreeSet;
 use std::fs;

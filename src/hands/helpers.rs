@@ -59,11 +59,19 @@ impl Helpers {
 impl Hands {
     /// What to poll for the helpers' sake.
     pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
-        self.helpers.logger.iter().map(|socket| (socket.as_raw_fd(), PollFlags::POLLIN)).collect()
+        let logger = self.helpers.logger.as_ref().map(AsRawFd::as_raw_fd);
+        let sockets = [logger, self.probes.socket()];
+        sockets.into_iter().flatten().map(|socket| (socket, PollFlags::POLLIN)).collect()
     }
 
-    /// What the logger tells, if its socket is among those that rang.
+    /// What helpers tell, if their sockets are among those that rang.
     pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
+        let mut facts = self.hear_logger(ready, world);
+        facts.extend(self.hear_probes(ready));
+        facts
+    }
+
+    fn hear_logger(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
         let Some(socket) = &self.helpers.logger else { return Vec::new() };
         if !ready.contains(&socket.as_raw_fd()) {
             return Vec::new();
@@ -86,11 +94,20 @@ impl Hands {
         done.into_iter().filter_map(|id| self.drained(&id, world)).collect()
     }
 
-    /// Starts every helper that should run and does not. Returns what was learned, and when to look again.
+    /// Does what is due beside the plan: helpers, probes, the ends of hooks. Returns what was learned, and when to look
+    /// again.
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
+        self.watch_probes(world, now);
+        let done = [self.start_helpers(world, now), self.try_probes(world, now), self.end_hooks(world, now)];
+        let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).min();
+        (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)
+    }
+
+    /// Starts every helper that should run and does not.
+    fn start_helpers(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         let (mut facts, mut wake_at) = (Vec::new(), None);
         for name in self.helpers.duties.iter().copied() {
-            if world.helpers.contains_key(name) {
+            if world.helpers.contains_key(name) || (name == "probe" && !self.probes.needed()) {
                 continue;
             }
             let due = self.helpers.due(name);
@@ -111,10 +128,10 @@ impl Hands {
         (facts, wake_at)
     }
 
-    /// A later life: the logger's socket died with the former one, so there must be a new logger. The other helpers
-    /// live on, as the containers do.
+    /// A later life: the sockets of logger and probe helper died with the former one, so there must be new ones. The
+    /// other helpers live on, as the containers do.
     pub fn resume(&mut self, mut world: World) -> World {
-        if let Some(pid) = world.helpers.remove("logger") {
+        for pid in ["logger", "probe"].into_iter().filter_map(|name| world.helpers.remove(name)) {
             let pid = Pid::from_raw(pid);
             // Only a child of ours: one that was reaped already may have left its number to somebody else.
             if is_child(pid.as_raw()) && kill(pid, Signal::SIGKILL).is_ok() {
@@ -158,6 +175,7 @@ impl Hands {
                     spawn(&words, &[], None).map(Some)
                 }
             },
+            "probe" => self.probes.start(Tick::now()).map(Some),
             "prompt" => match terminal() {
                 None => Ok(None),
                 Some(path) => spawn(&["__prompt", &path], &[], None).map(Some),

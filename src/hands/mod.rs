@@ -1,8 +1,11 @@
 //! The hands: each action is carried out here, on a room or by a helper, and answered with facts.
 
+mod checks;
 mod exec;
 mod helpers;
+mod hooks;
 mod paths;
+mod probes;
 mod reaper;
 mod run;
 mod sandbox;
@@ -32,6 +35,9 @@ pub struct Hands {
     helpers: helpers::Helpers,
     /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
     orphans: BTreeMap<i32, Ended>,
+    probes: probes::Probes,
+    /// Tries of probes and hooks under way, by their helpers.
+    checks: BTreeMap<i32, checks::Check>,
 }
 
 impl Hands {
@@ -50,6 +56,8 @@ impl Hands {
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
+            probes: probes::Probes::new(),
+            checks: BTreeMap::new(),
         })
     }
 
@@ -62,6 +70,8 @@ impl Hands {
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
+            probes: probes::Probes::new(),
+            checks: BTreeMap::new(),
         }
     }
 
@@ -79,7 +89,12 @@ impl Hands {
             }
             Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
             // Not carried out yet.
-            Action::Hook { .. } | Action::Project { .. } => Vec::new(),
+            Action::Project { .. } => Vec::new(),
+            Action::Hook { uid, container, run, hook } => {
+                self.with_container(world, uid, container, |hands, pod, container, facts| {
+                    hands.hook(pod, container, facts, *run, *hook)
+                })
+            }
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
             Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
             Action::Find { uid, container } => {
