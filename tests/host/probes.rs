@@ -168,6 +168,8 @@ fn network_probes_ask_inside_the_pod_and_outlive_their_helper() {
     shell(&here, "one", "busybox kill $(cat /tmp/server)");
     here.pod_that("one", |pod| status(pod)["restartCount"] == 1);
     told(&here, "one", "Liveness probe failed: dial tcp 127.0.0.1:8080: connect: connection refused");
+    // Not before it heeds the signal.
+    here.pod_that("one", ready);
     here.signal(Signal::SIGTERM);
     assert_eq!(here.ended().code(), Some(0), "{}", here.log());
     assert_eq!(helper_left(second), None);
