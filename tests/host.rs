@@ -5,12 +5,17 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/lifecycle.rs"]
+mod lifecycle;
 #[path = "host/probes.rs"]
 mod probes;
+#[path = "host/volumes.rs"]
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -366,4 +371,53 @@ fn what_it_cannot_do_is_said_before_anything_is_done() {
     let (exit, text) = run(&here.flags().iter().map(String::as_str).collect::<Vec<_>>());
     assert!(exit == Some(1) && text.contains("another podinit runs in"), "{text}");
     assert!(here.podinit(&["get", "pods"]).status.success(), "the first one was disturbed");
+}
+
+/// Built by umoci of Debian's packages and archived by skopeo: nothing of podinit made it.
+#[test]
+fn nginx_of_debian_serves_over_http() {
+    let mut here = Instance::new();
+    let images = here.home.join("nginx");
+    let build = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/image/build");
+    said(&Command::new(build).arg(&images).output().unwrap());
+    let store = here.home.join("root/images").display().to_string();
+    let archive = images.join("nginx.oci.tar").display().to_string();
+    let name = said(&here.podinit(&["image", "--store", &store, "import", &archive]));
+    assert_eq!(name, "docker.io/library/nginx:1.22\n");
+    // On the host's network, so that it is asked from outside; its port is one that is free here.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let conf = here.home.join("nginx.conf");
+    let text = format!(
+        "user www-data;\nworker_processes 2;\npid /run/nginx.pid;\nerror_log /dev/stderr notice;\n\
+         events {{ worker_connections 64; }}\nhttp {{\n  access_log /dev/stdout;\n  \
+         server {{ listen 127.0.0.1:{port}; root /var/www/html; }}\n}}\n"
+    );
+    fs::write(&conf, text).unwrap();
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: nginx}}\nspec:\n  hostNetwork: true\n  containers:\n  \
+         - name: nginx\n    image: nginx:1.22\n    ports: [{{containerPort: {port}}}]\n    \
+         volumeMounts: [{{name: conf, mountPath: /etc/nginx/nginx.conf, readOnly: true}}]\n  \
+         volumes: [{{name: conf, hostPath: {{path: {}, type: File}}}}]\n",
+        conf.display()
+    );
+    here.write("nginx.yaml", &pod);
+    here.start();
+    let get = |path: &str| {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        write!(socket, "GET {path} HTTP/1.0\r\nHost: board\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    let page = until("a page", || get("/"));
+    assert!(page.starts_with("HTTP/1.1 200 OK") && page.ends_with("\r\n\r\npodinit serves\n"), "{page}");
+    assert!(page.contains("Server: nginx/"), "{page}");
+    assert!(get("/no").is_some_and(|answer| answer.starts_with("HTTP/1.1 404")));
+    until("its access log", || here.say(&["logs", "nginx"]).contains("\"GET / HTTP/1.0\" 200").then_some(()));
+    // What the upper layers took away or hid.
+    let seen = here.say(&["exec", "nginx", "--", "ls", "/opt", "/opt/old"]);
+    assert!(seen.contains("odd") && seen.contains("new") && !seen.contains("gone"), "{seen}");
+    here.signal(Signal::SIGTERM);
+    assert_eq!(here.ended().code(), Some(0), "{}", here.log());
+    here.assert_nothing_left();
 }

@@ -10,12 +10,27 @@ const DOORS: &[(&str, &[&str])] = &[
     (
         "init",
         &[
-            "senses", "hands", "ledger", "fatal", "manifest", "pod", "machine", "operator", "config",
-            "clock", "console",
+            "senses", "hands", "ledger", "fatal", "manifest", "pod", "machine", "net", "operator", "config",
+            "clock", "console", "pages",
         ],
     ),
     ("hands", &["spawn", "pod", "container", "image", "volume", "net", "logs", "config", "clock"]),
-    ("helper", &["container", "image", "net", "logs", "operator", "pod", "config", "clock", "console"]),
+    (
+        "helper",
+        &[
+            "container",
+            "image",
+            "volume",
+            "net",
+            "logs",
+            "operator",
+            "pod",
+            "config",
+            "clock",
+            "console",
+            "pages",
+        ],
+    ),
     ("cli", &["operator", "logs", "image", "pod", "config", "clock"]),
     ("operator", &["pod", "clock", "config"]),
     ("manifest", &["pod"]),
@@ -31,6 +46,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("pod", &["clock"]),
     ("spawn", &["container"]),
     ("fatal", &[]),
+    ("pages", &[]),
     ("config", &[]),
     ("clock", &[]),
 ];

@@ -105,6 +105,7 @@ fn read_back(log: &Path) -> [Vec<u8>; 2] {
 fn killed_at_random_moments_it_loses_nothing_and_repeats_nothing() {
     let dir = std::env::temp_dir().join(format!("podinit-logger-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).unwrap();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -164,5 +165,46 @@ fn killed_at_random_moments_it_loses_nothing_and_repeats_nothing() {
         let count = rotated(&order.path).unwrap().len();
         assert_eq!(count > 0, number > 0, "{count} rotated logs of {}", order.id);
     }
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+/// It was: a logger that was started after the pod's end wrote what was still on its way.
+#[test]
+fn the_logs_of_a_pod_that_is_gone_are_not_made_again() {
+    let dir = std::env::temp_dir().join(format!("podinit-logger-gone-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    let pod = dir.join("pod");
+    fs::create_dir_all(&pod).unwrap();
+    let path = pod.join("c/0.log");
+    let order = Add {
+        id: "gone".into(),
+        path: path.clone(),
+        max_size: 0,
+        max_files: 5,
+        state: dir.join("state/gone"),
+    };
+    let mut pipes = pipes(0).unwrap();
+    let null = || File::open("/dev/null").unwrap().into();
+    let mut out = File::from(std::mem::replace(&mut pipes.stdout.1, null()));
+    pipes.stderr.1 = null();
+    let containers = [(order, pipes)];
+    let (mut child, socket) = start(&containers, &[]);
+    out.write_all(b"early\n").unwrap();
+    while !path.exists() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(socket);
+    fs::remove_dir_all(&pod).unwrap();
+    out.write_all(b"late\n").unwrap();
+    drop(out);
+    let (mut child, socket) = start(&containers, &[]);
+    let mut fds = [nix::poll::PollFd::new(socket.as_fd(), nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut fds, 60_000u16).unwrap(), 1, "the logger hangs");
+    assert!(matches!(report(socket.as_fd()).unwrap(), Some(Report::Done { .. })));
+    drop(socket);
+    assert!(child.wait().unwrap().success());
+    assert!(!pod.exists());
     fs::remove_dir_all(&dir).unwrap();
 }

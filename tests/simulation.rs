@@ -1,6 +1,8 @@
 //! Thousands of random histories, each against the same properties. A failure prints its seed and its last facts;
 //! `PODINIT_SEEDS=FROM..TO` (or one number) runs others.
 
+#[path = "simulation/due.rs"]
+mod due;
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/pods.rs"]
@@ -76,6 +78,20 @@ fn the_histories_reach_the_corners() {
         "re-executed",
         "started while killed",
         "edited under its uid while it ran",
+        "sidecar restarted",
+        "sidecar stopped last",
+        "sidecar cut by the deadline",
+        "all restarted",
+        "helper killed by a restart of all",
+        "postStart failed",
+        "postStart held another start",
+        "preStop before the signal",
+        "preStop cut by the deadline",
+        "liveness failed",
+        "startup failed",
+        "expired",
+        "over with a sidecar",
+        "critical pod waited",
     ];
     let missing: Vec<_> =
         wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();

@@ -1,5 +1,8 @@
 //! One line of `get pods`: READY, STATUS and RESTARTS as kubectl computes them (its printer's printPod).
 
+#[cfg(test)]
+mod tests;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as k8s;
 

@@ -88,7 +88,8 @@ pub(super) fn enter(
     let process =
         spec.process().clone().ok_or_else(|| io::Error::other("the container's spec has no process"))?;
     let group = paths::cgroup(config, &paths.cgroup);
-    let request = Request { pid, cgroup: group.clone(), process, args: command.to_vec(), tty };
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    let request = Request { pid, cgroup: group.clone(), process, seccomp, args: command.to_vec(), tty };
     // A name of its own: two commands at once must not run each other's. The helper removes it when it has read it.
     let file = paths.bundle.join(format!("exec-{}.json", Tick::now().0));
     fs::write(&file, serde_json::to_vec(&request)?)?;

@@ -1,21 +1,23 @@
-//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew.
+//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew. The prompt is
+//! only started when somebody is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use log::warn;
+use log::{LevelFilter, warn};
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, close};
 
-use super::Hands;
+use super::line::{self, Line};
 use super::reaper::is_child;
+use super::{Hands, paths};
 use crate::clock::Tick;
 use crate::logs::{self, Report};
 use crate::pod::facts::Stream;
@@ -24,10 +26,15 @@ use crate::spawn::spawn;
 
 /// A helper that ended sooner than this after its start waits before its next one.
 const STABLE: Duration = Duration::from_secs(10);
+/// A helper that so often in a row did not last is started again without a word: all has been told by then.
+const TOLD: u32 = 10;
 
 pub struct Helpers {
     /// The names of those that this machine needs.
-    duties: &'static [&'static str],
+    duties: BTreeSet<&'static str>,
+    /// Held while nobody is at the console, and whether somebody has come.
+    line: Option<Line>,
+    called: bool,
     /// Our end of the logger's socket.
     logger: Option<OwnedFd>,
     /// By name: when it was last started, and how often in a row it did not last.
@@ -36,7 +43,8 @@ pub struct Helpers {
 
 impl Helpers {
     pub fn new(duties: &'static [&'static str]) -> Self {
-        Helpers { duties, logger: None, tries: BTreeMap::new() }
+        let duties = duties.iter().copied().collect();
+        Helpers { duties, line: None, called: false, logger: None, tries: BTreeMap::new() }
     }
 
     /// When the helper may be started (again).
@@ -53,19 +61,30 @@ impl Helpers {
             Some(_) | None => 0,
         };
         self.tries.insert(name, (now, tries));
+        if tries == TOLD {
+            warn!("{name}: has ended {TOLD} times soon after its start: tried again without a word");
+        }
+    }
+
+    /// Whether nobody wants to read of this helper any more. An end after it has lasted is news again.
+    fn hushed(&self, name: &str, now: Tick) -> bool {
+        self.tries.get(name).is_some_and(|(last, tries)| *tries >= TOLD && now - *last < STABLE)
     }
 }
 
 impl Hands {
     /// What to poll for the helpers' sake.
     pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
-        let logger = self.helpers.logger.as_ref().map(AsRawFd::as_raw_fd);
-        let sockets = [logger, self.probes.socket()];
-        sockets.into_iter().flatten().map(|socket| (socket, PollFlags::POLLIN)).collect()
+        let sockets = [self.helpers.logger.as_ref().map(AsRawFd::as_raw_fd), self.probes.socket()];
+        let line = self.helpers.line.iter().map(Line::fd);
+        sockets.into_iter().flatten().chain(line).map(|fd| (fd, PollFlags::POLLIN)).collect()
     }
 
-    /// What helpers tell, if their sockets are among those that rang.
+    /// What helpers tell, if their sockets are among those that rang; somebody at the console is remembered.
     pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
+        if self.helpers.line.take_if(|line| ready.contains(&line.fd())).is_some() {
+            self.helpers.called = true;
+        }
         let mut facts = self.hear_logger(ready, world);
         facts.extend(self.hear_probes(ready));
         facts
@@ -106,8 +125,9 @@ impl Hands {
     /// Starts every helper that should run and does not.
     fn start_helpers(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         let (mut facts, mut wake_at) = (Vec::new(), None);
-        for name in self.helpers.duties.iter().copied() {
-            if world.helpers.contains_key(name) || (name == "probe" && !self.probes.needed()) {
+        for name in self.helpers.duties.clone() {
+            let waits = name == "prompt" && self.listens() || name == "probe" && !self.probes.needed();
+            if world.helpers.contains_key(name) || waits {
                 continue;
             }
             let due = self.helpers.due(name);
@@ -116,9 +136,10 @@ impl Hands {
                 continue;
             }
             self.helpers.tried(name, now);
-            match self.start_helper(name, world) {
+            match self.start_helper(name, world, now) {
                 Ok(Some(pid)) => facts.push(Fact::Helper { name: name.to_owned(), pid: Some(pid) }),
-                Ok(None) => {}
+                // To ask again would be a wake-up every few seconds.
+                Ok(None) => drop(self.helpers.duties.remove(name)),
                 Err(why) => {
                     warn!("{name}: cannot start: {why}");
                     wake_at = Some(now + Duration::from_secs(5));
@@ -128,9 +149,17 @@ impl Hands {
         (facts, wake_at)
     }
 
+    /// Whether it is a fact that was told too often.
+    pub fn hushed(&self, fact: &Fact, now: Tick) -> bool {
+        matches!(fact, Fact::Helper { name, .. } if self.helpers.hushed(name, now))
+    }
+
     /// A later life: the sockets of logger and probe helper died with the former one, so there must be new ones. The
-    /// other helpers live on, as the containers do.
+    /// other helpers live on, as the containers do. Start helpers' cgroups that the former life could not remove are tried again.
     pub fn resume(&mut self, mut world: World) -> World {
+        let groups = paths::cgroup(&self.config, &format!("{}/podinit", self.config.cgroup_parent));
+        let groups = fs::read_dir(groups).into_iter().flatten().flatten();
+        self.dying.extend(groups.map(|entry| entry.path()).filter(|path| path.is_dir()));
         for pid in ["logger", "probe"].into_iter().filter_map(|name| world.helpers.remove(name)) {
             let pid = Pid::from_raw(pid);
             // Only a child of ours: one that was reaped already may have left its number to somebody else.
@@ -164,21 +193,38 @@ impl Hands {
         }
     }
 
-    fn start_helper(&mut self, name: &'static str, world: &World) -> io::Result<Option<i32>> {
+    /// Whether nobody has been at the console yet. Where it cannot be listened to, the prompt does.
+    fn listens(&mut self) -> bool {
+        if self.helpers.called {
+            return false;
+        }
+        if self.helpers.line.is_none() {
+            self.helpers.line = line::console().and_then(|path| Line::open(&path).ok());
+        }
+        self.helpers.line.is_some()
+    }
+
+    fn start_helper(&mut self, name: &'static str, world: &World, now: Tick) -> io::Result<Option<i32>> {
+        let hushed = self.helpers.hushed(name, now);
+        let level = if hushed { LevelFilter::Off } else { log::max_level() }.as_str();
         match name {
             "logger" => self.start_logger(world).map(Some),
             "net" => match self.config.net_args() {
                 None => Ok(None),
                 Some(args) => {
-                    let mut words = vec!["__net"];
+                    let mut words = vec!["__net", level];
                     words.extend(args.iter().map(String::as_str));
                     spawn(&words, &[], None).map(Some)
                 }
             },
             "probe" => self.probes.start(Tick::now()).map(Some),
-            "prompt" => match terminal() {
+            "prompt" => match line::console() {
                 None => Ok(None),
-                Some(path) => spawn(&["__prompt", &path], &[], None).map(Some),
+                Some(path) => {
+                    let pid = spawn(&["__prompt", level, &path], &[], None)?;
+                    self.helpers.called = false;
+                    Ok(Some(pid))
+                }
             },
             _ => Ok(None),
         }
@@ -213,15 +259,40 @@ impl Hands {
     }
 }
 
-/// The serial line that the kernel's console is on: the last one that it names.
-fn terminal() -> Option<String> {
-    let active = fs::read_to_string("/sys/class/tty/console/active").ok()?;
-    let name = active.split_whitespace().last()?;
-    Some(format!("/dev/{name}"))
-}
-
 #[allow(unsafe_code)]
 fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: a stream's descriptors stay open until it is drained, and nothing else closes them.
     unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_never_lasts_is_tried_for_ever_and_told_for_a_while() {
+        let mut helpers = Helpers::new(&["net"]);
+        let mut now = Tick::seconds(5);
+        let mut waits = Vec::new();
+        for _ in 0..TOLD {
+            helpers.tried("net", now);
+            assert!(!helpers.hushed("net", now), "{waits:?}");
+            // It ends at once.
+            let due = helpers.due("net").max(now);
+            waits.push((due - now).as_millis());
+            now = due;
+        }
+        assert_eq!(waits, [0, 200, 400, 800, 1600, 3200, 6400, 6400, 6400, 6400]);
+        for _ in 0..100 {
+            helpers.tried("net", now);
+            assert!(helpers.hushed("net", now) && !helpers.hushed("logger", now));
+            assert_eq!(helpers.due("net"), now + Duration::from_millis(6400));
+            now = helpers.due("net");
+        }
+        // This time it lasts.
+        let end = now + STABLE;
+        assert!(!helpers.hushed("net", end));
+        helpers.tried("net", end);
+        assert!(!helpers.hushed("net", end) && helpers.due("net") <= end);
+    }
 }

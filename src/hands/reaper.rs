@@ -107,6 +107,8 @@ impl Hands {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
         let why = match handover::outcome(&paths.bundle) {
             Outcome::Started { pid: first } => {
+                // Its helper was all that lived in it.
+                self.drop_cgroup(paths::cgroup(&self.config, &paths.helper_cgroup));
                 let started = Fact::Started { uid, container: name, run: run.number, pid: first };
                 // An orphan of this number may have been another process, long ago: the kernel is asked.
                 let orphan = self.orphans.remove(&first);
@@ -183,6 +185,7 @@ fn runs(world: &World) -> impl Iterator<Item = (&PodFacts, &str, &Run)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
     use std::process::Command;
     use std::sync::Arc;
 
@@ -261,10 +264,43 @@ mod tests {
         assert!(hands.bury(zombie));
     }
 
+    /// A folder of this test's own, and a machine whose files all lie in it.
+    fn machine(test: &str) -> (PathBuf, Config) {
+        let folder = std::env::temp_dir().join(format!("podinit-reaper-{test}-{}", std::process::id()));
+        let [run, root, cgroup] = ["run", "root", "cgroup"].map(|name| folder.join(name));
+        (folder, Config { run, root, cgroup, ..Config::default() })
+    }
+
+    #[test]
+    fn a_started_container_has_no_use_for_its_helpers_cgroup() {
+        let (folder, config) = machine("cgroup");
+        let mut hands = Hands::idle(&config);
+        let (helper, first) = (1_000_000_001, zombie("exit 0"));
+        let world = world(helper, None);
+        let paths = paths::run(&config, &world.pods["u1"].spec, "c", 0);
+        let group = paths::cgroup(&config, &paths.helper_cgroup);
+        std::fs::create_dir_all(&paths.bundle).expect("a bundle");
+        handover::report(&paths.bundle, &Ok(first)).expect("a report");
+        let mut told = || hands.ended(helper, Ended { code: 0, signal: None }, &world);
+        std::fs::create_dir_all(&group).expect("a cgroup");
+        assert!(matches!(&told()[..], [Fact::Started { .. }]));
+        assert!(!group.exists() && group.parent().is_some_and(Path::exists), "its own, and no other");
+        // As busy as one with a process in it.
+        let busy = group.join("busy");
+        std::fs::create_dir_all(&group).and_then(|()| std::fs::write(&busy, "")).expect("a file");
+        assert!(matches!(&told()[..], [Fact::Started { .. }]));
+        hands.drop_dying();
+        assert!(group.exists());
+        std::fs::remove_file(&busy).expect("a file");
+        hands.drop_dying();
+        assert!(!group.exists() && hands.dying.is_empty());
+        assert!(hands.bury(first));
+        std::fs::remove_dir_all(&folder).expect("clean");
+    }
+
     #[test]
     fn a_started_container_is_over_only_if_the_kernel_says_so() {
-        let folder = std::env::temp_dir().join(format!("podinit-reaper-{}", std::process::id()));
-        let config = Config { run: folder.clone(), root: folder.clone(), ..Config::default() };
+        let (folder, config) = machine("over");
         let mut hands = Hands::idle(&config);
         let (helper, gone, alive) = (1_000_000_001, zombie("exit 5"), zombie("exit 0"));
         assert!(hands.bury(gone));

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
@@ -14,7 +15,8 @@ use nix::mount::{MntFlags, umount2};
 use super::{Hands, paths, remove_tree};
 use crate::clock::Tick;
 use crate::container::cgroup;
-use crate::pod::World;
+use crate::pod::{Pod, World};
+use crate::volume;
 
 /// How long killed processes may take to be gone.
 const DEATH: Duration = Duration::from_secs(10);
@@ -24,6 +26,7 @@ impl Hands {
     /// and logs stay; None: they are not known for certain, and all stay.
     pub fn sweep(&mut self, wanted: Option<&BTreeSet<String>>) {
         self.kill_all();
+        self.empty_trash();
         match cgroup::prepare(&self.config.cgroup, &self.config.cgroup_parent) {
             Ok(found) => self.controllers = found.available,
             Err(why) => warn!("{why}"),
@@ -34,26 +37,50 @@ impl Hands {
             info!("podinit: removing what a former podinit left of these pods: {}", left.join(", "));
         }
         for uid in &left {
+            told(&sandboxes.join(uid), volume::unshare(uid, &self.volumes()));
             let here = [sandboxes.join(uid), data.join(uid)];
             if !here.iter().all(|path| detached(path)) {
                 warn!("pod {uid}: what is mounted there cannot be unmounted, so it stays");
                 continue;
             }
-            if wanted.is_some_and(|wanted| !wanted.contains(uid)) {
-                told(&data.join(uid), remove_tree(&data.join(uid)));
+            let stays = wanted.is_none_or(|wanted| wanted.contains(uid));
+            if !stays {
+                told(&data.join(uid), self.discard(&data.join(uid)));
                 self.remove_logs(uid);
             }
             told(&sandboxes.join(uid), remove_tree(&sandboxes.join(uid)));
+            if stays {
+                // A mark for `forget`: a pod that is no longer wanted before it is taken up left its volumes and logs.
+                told(&sandboxes.join(uid), fs::create_dir(sandboxes.join(uid)));
+            }
         }
         // Off a board the data directory may be shared with another podinit, whose pods are not ours to touch.
         let all = if self.config.cgroup_parent.is_empty() { names(&data) } else { left };
         for scratch in all.iter().map(|uid| data.join(uid).join("containers")) {
             if detached(&scratch) {
-                told(&scratch, remove_tree(&scratch));
+                told(&scratch, self.discard(&scratch));
             }
         }
         for folder in ["state", "logs"].map(|name| self.config.run.join(name)) {
             told(&folder, remove_tree(&folder));
+        }
+    }
+
+    /// What a former life left of pods that are neither wanted nor there any more goes. To be called at each listing that
+    /// is certain, before anything is done about it.
+    pub fn forget(&mut self, world: &World, wanted: &[Arc<Pod>]) {
+        for uid in names(&self.config.run.join("pods")) {
+            if world.pods.contains_key(&uid) || wanted.iter().any(|pod| pod.uid == uid) {
+                continue;
+            }
+            info!("podinit: removing what a former podinit left of pod {uid}");
+            let (data, sandbox) =
+                (self.config.root.join("pods").join(&uid), self.config.run.join("pods").join(&uid));
+            if [&data, &sandbox].into_iter().all(|path| detached(path)) {
+                told(&data, self.discard(&data));
+                self.remove_logs(&uid);
+                told(&sandbox, remove_tree(&sandbox));
+            }
         }
     }
 
@@ -64,6 +91,8 @@ impl Hands {
             check.session.kill();
         }
         self.kill_all();
+        let trash = self.volumes().trash();
+        told(&trash, remove_tree(&trash));
         if !self.config.cgroup_parent.is_empty() {
             let own = paths::cgroup(&self.config, &self.config.cgroup_parent);
             // Ours alone, unless somebody made something in it.

@@ -12,16 +12,24 @@ pub mod hook;
 pub mod logger;
 /// DHCP on every wired link.
 pub mod net;
+/// The first process of a pod with shareProcessNamespace.
+pub mod pause;
 /// HTTP, TCP and gRPC probes.
 pub mod probe;
 /// The operator's verbs on the serial console.
 pub mod prompt;
+/// A tree that is too large for PID 1 to remove.
+pub mod remove;
 /// One container's create and start.
 pub mod start;
 
+use crate::console;
+
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] =
-    &["__check", "__exec", "__hook", "__logger", "__net", "__probe", "__prompt", "__start"];
+pub const NAMES: &[&str] = &[
+    "__check", "__exec", "__hook", "__logger", "__net", "__pause", "__probe", "__prompt", "__remove",
+    "__start",
+];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
@@ -30,10 +38,20 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__hook" => hook::run(args),
         "__logger" => logger::run(),
-        "__net" => net::run(args),
+        "__net" => net::run(telling(args)),
+        "__pause" => pause::run(),
+        "__prompt" => prompt::run(telling(args)),
         "__probe" => probe::run(),
-        "__prompt" => prompt::run(args),
+        "__remove" => remove::run(args),
         "__start" => start::run(args),
         _ => 2,
     }
+}
+
+/// A board's helper tells what it does on the console, as PID 1 does, at the level that is its first argument. The
+/// other arguments.
+fn telling(args: &[String]) -> &[String] {
+    let Some((level, rest)) = args.split_first() else { return args };
+    console::board(level.parse().unwrap_or(log::LevelFilter::Info));
+    rest
 }

@@ -1,6 +1,6 @@
 //! `podinit prompt TTY`: the operator's verbs on a serial console, for a board that no network reaches.
 //!
-//! It sleeps in a read until somebody presses Enter. Each verb runs as a child of its own, in the terminal's foreground:
+//! PID 1 starts it when somebody presses Enter; closed by `exit`, it sleeps in a read until the next one. Each verb runs as a child of its own, in the terminal's foreground:
 //! Ctrl-C ends the verb, not the prompt. The terminal stays in its cooked mode, whose line discipline edits the line.
 
 #![allow(unsafe_code)]
@@ -10,6 +10,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use log::warn;
 use nix::fcntl::{OFlag, open};
@@ -18,26 +20,65 @@ use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setpgid, setsid, tcsetpgrp};
 
+use crate::clock::Tick;
+use crate::pages;
+
 nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
 
-/// Runs until the terminal is gone. `args`: the terminal's path, by default /dev/console.
+/// Whoever served the terminal this long had one that works.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Serves until it is killed, as it is by a terminal that hangs up. `args`: the terminal's path, by default
+/// /dev/console.
+///
+/// A terminal that cannot be used (the kernel's console need not have a device: a port with a Bluetooth chip behind it
+/// has none) is told once, and tried again all the same: it may come, as a USB adapter's does. By an end here PID 1
+/// would learn no more than that, and start the next one.
 pub fn run(args: &[String]) -> i32 {
     let tty = args.first().map_or("/dev/console", String::as_str);
-    match own(tty).and_then(|()| serve()) {
-        Ok(()) => 0,
-        Err(error) => {
-            warn!("prompt: {tty}: {error}");
-            1
+    let mut ends = Ends::default();
+    loop {
+        let path = behind(tty);
+        let since = Tick::now();
+        let error = own(&path).map_or_else(|error| error, |()| serve());
+        let (news, pause) = ends.another(format!("{path}: {error}"), Tick::now() - since);
+        if let Some(why) = news {
+            warn!("prompt: {why}: tried again now and then");
         }
+        thread::sleep(pause);
+    }
+}
+
+/// What became of the terminal so far, so that a trouble that stays is told once.
+#[derive(Default)]
+struct Ends {
+    told: String,
+    in_a_row: u32,
+}
+
+impl Ends {
+    /// It ended, because of this, after this long. What to tell of it, and how long to wait.
+    fn another(&mut self, why: String, lasted: Duration) -> (Option<&str>, Duration) {
+        if lasted >= STABLE {
+            *self = Ends::default();
+        }
+        // To a minute: a look costs next to nothing, but wakes the processor.
+        let pause = Duration::from_secs(1 << self.in_a_row.min(6)).min(Duration::from_secs(60));
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.told == why {
+            return (None, pause);
+        }
+        self.told = why;
+        (Some(&self.told), pause)
     }
 }
 
 /// Makes the terminal our controlling one and our standard streams. /dev/console itself cannot be one; the terminal
-/// behind it can.
+/// behind it can. May be called again.
 fn own(tty: &str) -> io::Result<()> {
+    let terminal = open(tty, OFlag::O_RDWR | OFlag::O_NOCTTY, Mode::empty())?;
     // Already a leader where PID 1 has made us one.
     let _ = setsid();
-    let terminal = open(behind(tty).as_str(), OFlag::O_RDWR | OFlag::O_NOCTTY, Mode::empty())?;
     // SAFETY: TIOCSCTTY takes a number; 1: take it from another session.
     unsafe { take_terminal(terminal.as_raw_fd(), 1) }?;
     dup2_stdin(&terminal)?;
@@ -65,19 +106,22 @@ fn behind(tty: &str) -> String {
     active.split_ascii_whitespace().last().map_or_else(|| tty.into(), |name| format!("/dev/{name}"))
 }
 
-fn serve() -> io::Result<()> {
+/// Answers until the terminal fails; how it did.
+fn serve() -> io::Error {
     let stdin = io::stdin();
     let mut open = false;
     loop {
         calm();
         if open {
             say("podinit> ");
+        } else {
+            pages::give_back();
         }
         let mut line = String::new();
         match stdin.read_line(&mut line) {
             // Ctrl-D at an open prompt closes it; a terminal that hangs up says it for ever.
             Ok(0) if open => open = false,
-            Ok(0) => return Ok(()),
+            Ok(0) => return io::Error::other("it says that nothing will come any more"),
             Ok(_) if !open => {
                 open = true;
                 say("podinit: the operator's verbs; help lists them, exit closes the prompt\n");
@@ -86,7 +130,7 @@ fn serve() -> io::Result<()> {
             // Not UTF-8: noise on the line.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return error,
         }
     }
 }
@@ -208,6 +252,28 @@ fn words(line: &str) -> Result<Vec<String>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_stays_unusable_is_told_once_and_tried_ever_more_rarely() {
+        let mut ends = Ends::default();
+        let table = [
+            ("none", 0, true, 1),
+            ("none", 0, false, 2),
+            ("none", 9, false, 4),
+            ("broken", 0, true, 8),
+            ("broken", 0, false, 16),
+            ("broken", 0, false, 32),
+            ("broken", 0, false, 60),
+            ("broken", 0, false, 60),
+            // It has worked since: this is another trouble, whatever its name.
+            ("broken", 10, true, 1),
+            ("broken", 0, false, 2),
+        ];
+        for (step, (why, lasted, told, pause)) in table.into_iter().enumerate() {
+            let expected = (told.then_some(why), Duration::from_secs(pause));
+            assert_eq!(ends.another(why.into(), Duration::from_secs(lasted)), expected, "step {step}");
+        }
+    }
 
     #[test]
     fn lines_become_words() {

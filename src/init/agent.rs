@@ -17,7 +17,8 @@ use crate::machine::Machine;
 use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
-use crate::pod::{Desired, Fact, World, plan};
+use crate::pages;
+use crate::pod::{Desired, Fact, World, plan, project};
 use crate::senses::{News, Senses};
 
 use super::doom::Doom;
@@ -27,6 +28,9 @@ const BUSY: usize = 20_000;
 
 /// What an ending machine allows beyond the pods' grace before it goes down regardless.
 const LAST_CALL: Duration = Duration::from_secs(15);
+
+/// After so long without a fact the present work is over.
+const QUIET: Duration = Duration::from_secs(10);
 
 pub struct Agent {
     pub(super) config: Config,
@@ -46,6 +50,9 @@ pub struct Agent {
     dir: Dir,
     senses: Senses,
     listed: Option<Tick>,
+    /// When the last fact was learned, and whether what it took has been given back.
+    learned: Tick,
+    lean: bool,
 }
 
 impl Agent {
@@ -81,6 +88,8 @@ impl Agent {
             dir,
             senses,
             listed: None,
+            learned: Tick::now(),
+            lean: false,
         })
     }
 
@@ -102,10 +111,28 @@ impl Agent {
                     return power;
                 }
             }
+            self.rest();
             let polled = self.polled();
             let news = self.senses.wait(wake_at, &polled);
             fatal::grow_old();
             self.look(news);
+        }
+    }
+
+    /// Nothing is due. Unless a start is under way, what could wait is done; and after a while without a fact, what only
+    /// work needs is given back: done at each rest it made a start 8 % longer, so not between two of them.
+    fn rest(&mut self) {
+        let mut containers = self.world.pods.values().flat_map(|pod| pod.containers.values());
+        if containers.any(|facts| facts.run.as_ref().is_some_and(|run| run.helper.is_some())) {
+            return;
+        }
+        if let Some(machine) = &mut self.machine {
+            machine.settle();
+        }
+        // No timer of its own: the next listing is early enough.
+        if !self.lean && Tick::now() >= self.learned + QUIET {
+            self.lean = true;
+            pages::give_back();
         }
     }
 
@@ -130,6 +157,8 @@ impl Agent {
         for fact in self.hands.heard(&news.ready, &self.world) {
             self.learn(fact);
         }
+        // An answer takes as much as a fact.
+        self.lean &= news.ready.is_empty();
         self.serve();
         self.heed_machine(&news.ready);
     }
@@ -179,8 +208,13 @@ impl Agent {
         }
         self.senses.watch();
         let listing = self.dir.list();
+        // What a refused manifest wants is not known.
+        if !listing.problems.iter().any(|problem| problem.refused) {
+            self.hands.forget(&self.world, &listing.pods);
+        }
+        self.desired.projections = project::digests(&listing.pods, &listing.configs);
+        self.hands.configs.clone_from(&listing.configs);
         self.desired.pods = listing.pods;
-        self.desired.configs = listing.configs;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -191,10 +225,13 @@ impl Agent {
     /// Files a fact: told, learned, and written down before anything is done about it.
     pub(super) fn learn(&mut self, fact: Fact) {
         let now = Tick::now();
-        if let Some(line) = fact.line(&self.world) {
+        if let Some(line) = fact.line(&self.world)
+            && !self.hands.hushed(&fact, now)
+        {
             info!("{line}");
         }
         self.world.learn(fact.clone(), now);
+        (self.learned, self.lean) = (now, false);
         if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {
             error!("ledger: {why}: until there is room a re-execution would start from nothing");
         }
@@ -209,6 +246,7 @@ impl Agent {
                 break;
             }
         }
+        self.hands.drop_dying();
     }
 
     fn child(&mut self, pid: i32, ended: Ended) {

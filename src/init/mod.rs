@@ -8,15 +8,17 @@ mod orders;
 use std::fs::{self, File, TryLockError};
 use std::os::fd::IntoRawFd;
 use std::path::Path;
+use std::time::Duration;
 
 use log::{error, info, warn};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::clock::Tick;
 use crate::config::Config;
 use crate::operator::request::Power;
-use crate::{console, fatal, machine};
+use crate::{console, fatal, machine, net};
 use agent::Agent;
 
 /// The long-lived helpers of a board, and of `podinit run`.
@@ -27,6 +29,10 @@ const RUN: &[&str] = &["logger", "probe"];
 pub fn board() -> ! {
     fatal::arm();
     let (config, machine) = machine::boot();
+    // Here and not in the net helper: pods may speak to each other over it also where no network is wanted.
+    if let Err(why) = net::link::loopback_up() {
+        error!("machine: the loopback interface stays down: {why}");
+    }
     match Agent::new(config, Some(machine), BOARD) {
         Ok(mut agent) => end::machine(agent.live()),
         Err(why) => {
@@ -106,16 +112,26 @@ fn begin(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
+/// How long what a killed podinit was about to start may hold its lock.
+const DEATH: Duration = Duration::from_secs(2);
+
 /// One podinit a run directory. The lock goes with this process, whatever ends it, and passes a re-execution.
 fn lock(run: &Path) -> Result<(), String> {
     let shown = run.display();
     let folder = File::open(run).map_err(|why| format!("cannot open {shown}: {why}"))?;
-    match folder.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(format!("another podinit runs in {shown}: give this one another --run-dir"));
+    let until = Tick::now() + DEATH;
+    loop {
+        match folder.try_lock() {
+            Ok(()) => break,
+            // A podinit that was just killed: a helper that it was about to start holds the lock until its exec.
+            Err(TryLockError::WouldBlock) if Tick::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(format!("another podinit runs in {shown}: give this one another --run-dir"));
+            }
+            Err(TryLockError::Error(why)) => return Err(format!("cannot lock {shown}: {why}")),
         }
-        Err(TryLockError::Error(why)) => return Err(format!("cannot lock {shown}: {why}")),
     }
     fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty()))
         .map_err(|why| format!("cannot keep {shown}: {why}"))?;

@@ -243,6 +243,8 @@ impl Writer {
                     self.header.lost = 0;
                 }
             }
+            // Output of a pod that is gone is nobody's.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 self.complain("write log", &error);
                 self.header.lost = self.header.lost.saturating_add(bytes);
@@ -266,8 +268,10 @@ impl Writer {
         match self.log.take() {
             Some(log) => Ok(self.log.insert(log)),
             None => {
-                if let Some(dir) = self.order.path.parent() {
-                    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+                // The container's directory only: where the pod's is gone the pod is, and a logger that was restarted
+                // then made it again, for ever.
+                if let Some(dir) = self.order.path.parent().filter(|dir| !dir.exists()) {
+                    DirBuilder::new().mode(0o755).create(dir)?;
                 }
                 let mut options = OpenOptions::new();
                 options.read(true).write(true).create(true).truncate(false).mode(0o640);

@@ -143,7 +143,7 @@ fn environment(
 }
 
 /// The value of a fieldRef.fieldPath; a label or annotation that is not there is empty.
-fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String> {
+pub(super) fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String> {
     let meta = &pod.object.metadata;
     let spec = pod.object.spec.as_ref();
     if let Some((map, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
@@ -172,7 +172,7 @@ fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String>
 }
 
 /// The value of a resourceFieldRef, divided and rounded up: a limit not set is what the node has, a request not set 0.
-fn resource_value(
+pub(super) fn resource_value(
     container: &Container,
     resource: &str,
     divisor: &str,

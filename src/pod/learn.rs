@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::facts::{
-    ContainerFacts, Fact, Hook, Image, PodFacts, Rejection, Run, Sandbox, StartError, Stream, World,
+    ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, Stale, StartError,
+    Stream, World,
 };
 use super::restart;
 use super::spec::Pod;
@@ -90,13 +91,16 @@ impl World {
                 let ended = facts.run.as_mut().filter(|ended| ended.number == *run && !ended.live());
                 ended.is_some_and(|ended| !std::mem::replace(&mut ended.cleaned, true))
             }),
-            Fact::Projected { uid, digest } => {
-                self.about(uid, |pod| pod.projected.replace(*digest) != Some(*digest))
+            Fact::Projected { uid, digest } => self.about(uid, |pod| {
+                pod.stale = None;
+                pod.projected.replace(*digest) != Some(*digest)
+            }),
+            Fact::ProjectFailed { uid, digest, why } => {
+                self.about(uid, |pod| project_failed(pod, *digest, why, now))
             }
             Fact::Probed { uid, container, run, probe, ok, why } => self.within(uid, container, |facts| {
                 let Some(run) = live(facts, *run) else { return false };
-                let former = run.verdicts.insert(*probe, (now, *ok, why.clone()));
-                former.is_none_or(|(_, before, _)| before != *ok)
+                probed(run, *probe, (now, *ok, why.clone()))
             }),
             Fact::ProbeFailed { uid, container, run, .. } => {
                 self.within(uid, container, |facts| live(facts, *run).is_some())
@@ -164,6 +168,26 @@ fn rejected(world: &mut World, pod: &Arc<Pod>, reason: &str, message: &str, now:
     fresh
 }
 
+/// True where the verdict is another one. It dates from its first telling, and it is final where the run is stopped for
+/// it, and where a startup probe succeeded: a run is not stopped halfway.
+fn probed(run: &mut Run, probe: ProbeKind, (now, ok, why): (Tick, bool, String)) -> bool {
+    match (probe, run.verdicts.get_mut(&probe)) {
+        (ProbeKind::Startup, Some(_)) | (ProbeKind::Liveness, Some((_, false, _))) => false,
+        (ProbeKind::Liveness | ProbeKind::Readiness, Some((_, before, said))) if *before == ok => {
+            *said = why;
+            false
+        }
+        (ProbeKind::Liveness | ProbeKind::Readiness, Some(verdict)) => {
+            *verdict = (now, ok, why);
+            true
+        }
+        (ProbeKind::Startup | ProbeKind::Liveness | ProbeKind::Readiness, None) => {
+            run.verdicts.insert(probe, (now, ok, why));
+            true
+        }
+    }
+}
+
 /// All present runs become ones of the past, if this one has ended and is still the container's newest.
 fn restart_all(pod: &mut PodFacts, container: &str, run: u32) -> bool {
     let fits = pod.present(container).is_some_and(|known| known.number == run && !known.live());
@@ -192,7 +216,19 @@ fn set_up_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
         Sandbox::Failed { tries, .. } => *tries,
         Sandbox::Absent | Sandbox::Ready { .. } => 0,
     };
+    // If it was for want of contents, that is told next.
+    pod.stale = None;
     pod.sandbox = Sandbox::Failed { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+    true
+}
+
+fn project_failed(pod: &mut PodFacts, digest: u64, why: &str, now: Tick) -> bool {
+    let tries = match &pod.stale {
+        Some(stale) if stale.at >= now => return false,
+        Some(stale) if stale.digest == digest => stale.tries,
+        Some(_) | None => 0,
+    };
+    pod.stale = Some(Stale { digest, tries: tries.saturating_add(1), at: now, why: why.to_owned() });
     true
 }
 

@@ -127,8 +127,8 @@ impl Fact {
             }
             Fact::Expired { uid } => {
                 let pod = pod(uid).filter(|pod| pod.expired.is_none())?;
-                let limit = pod.spec.deadline.map_or(0, |limit| limit.as_secs());
-                Some(format!("{}: stopping: active for longer than {limit} s", pod.spec.full_name()))
+                let name = pod.spec.full_name();
+                Some(format!("{name}: stopping: it was active for longer than its activeDeadlineSeconds"))
             }
             Fact::RestartAll { uid, container, run } => {
                 let pod = pod(uid)?;
@@ -140,6 +140,10 @@ impl Fact {
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
             | Fact::Projected { .. } => None,
+            Fact::ProjectFailed { uid, why, .. } => {
+                let pod = pod(uid).filter(|pod| matches!(pod.sandbox, Sandbox::Ready { .. }))?;
+                Some(format!("{}: cannot refresh volumes: {}", pod.spec.full_name(), one_line(why)))
+            }
             Fact::TornDown { uid } => Some(format!("{}: gone", pod(uid)?.spec.full_name())),
             Fact::TearDownFailed { uid, why } => {
                 Some(format!("{}: cannot tear down: {}", pod(uid)?.spec.full_name(), one_line(why)))
@@ -311,6 +315,67 @@ mod tests {
             "FailedKillPod",
         ];
         assert_eq!(reasons, told);
+    }
+
+    #[test]
+    fn what_ends_a_run_is_told_with_its_reason() {
+        let pod = sample::pod(RestartPolicy::Never, &[], &["a", "b"]);
+        let pod = sample::with(&pod, "a", |container| {
+            container.liveness = sample::probe(None);
+            container.rules =
+                vec![crate::pod::spec::RestartRule { not_in: false, codes: vec![42], all: true }];
+        });
+        let (uid, name) = (|| "u1".to_owned(), |name: &str| name.to_owned());
+        let start = |container: &str| {
+            let (helper, stdout, stderr) = (5, 6, 7);
+            Fact::Starting { uid: uid(), container: name(container), run: 0, helper, stdout, stderr }
+        };
+        let started =
+            |container: &str| Fact::Started { uid: uid(), container: name(container), run: 0, pid: 9 };
+        let probed = Fact::Probed {
+            uid: uid(),
+            container: name("a"),
+            run: 0,
+            probe: ProbeKind::Liveness,
+            ok: false,
+            why: "refused\n".into(),
+        };
+        let signal =
+            |container: &str, kill| Fact::Signalled { uid: uid(), container: name(container), run: 0, kill };
+        let exit = Exit { code: 42, ..Exit::default() };
+        let table = [
+            (Fact::Admitted { pod }, "default/web-board1: admitted from web.yaml"),
+            (start("a"), ""),
+            (start("b"), ""),
+            (started("a"), "default/web-board1/a: started, pid 9"),
+            (started("b"), "default/web-board1/b: started, pid 9"),
+            (probed.clone(), "default/web-board1/a: liveness probe failed: refused"),
+            (probed, ""),
+            (signal("a", false), "default/web-board1/a: sent stop signal: its liveness probe failed"),
+            (
+                Fact::Exited { uid: uid(), container: name("a"), run: 0, exit },
+                "default/web-board1/a: exited with code 42",
+            ),
+            (
+                Fact::RestartAll { uid: uid(), container: name("a"), run: 0 },
+                "default/web-board1: restarting all containers: a rule of a says so",
+            ),
+            (signal("b", true), "default/web-board1/b: killed: all containers are restarted"),
+            (Fact::RestartAll { uid: uid(), container: name("a"), run: 0 }, ""),
+            (
+                Fact::Expired { uid: uid() },
+                "default/web-board1: stopping: it was active for longer than its activeDeadlineSeconds",
+            ),
+            (Fact::Expired { uid: uid() }, ""),
+        ];
+        let mut world = World::default();
+        for (second, (fact, line)) in table.into_iter().enumerate() {
+            assert_eq!(fact.line(&world).unwrap_or_default(), line);
+            world.learn(fact.clone(), Tick::seconds(second as u64));
+        }
+        let told: Vec<_> = world.events.iter().map(|event| event.reason.as_str()).collect();
+        let last = ["Killing", "RestartingAllContainers", "Killing", "DeadlineExceeded"];
+        assert_eq!(told[told.len() - 4..], last);
     }
 
     #[test]

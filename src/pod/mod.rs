@@ -6,14 +6,18 @@ pub mod events;
 pub mod facts;
 pub mod learn;
 pub mod line;
+pub mod mount;
 pub mod plan;
 pub mod probe;
+pub mod project;
 pub mod resources;
 pub mod restart;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod security;
 pub mod spec;
 pub mod status;
+pub mod sysctl;
 
 pub use facts::{Fact, World};
 pub use plan::{Action, Plan, plan};

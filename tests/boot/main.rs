@@ -8,6 +8,7 @@ mod operator;
 mod pods;
 mod qemu;
 mod robust;
+mod scenarios;
 
 use qemu::board;
 
@@ -55,6 +56,18 @@ fn reboot_comes_back_up() {
     board.http("/");
     let (mark, _) = board.say("reboot");
     // The kernel's first line of the second boot is above the console's log level; podinit's own is not.
+    board.wait_from(mark, "is PID 1");
+    board.http("/");
+}
+
+#[test]
+fn ctrl_alt_del_reboots_in_order() {
+    let board = board("qemu-x86_64").boot();
+    board.http("/");
+    let mark = board.mark();
+    board.monitor("sendkey ctrl-alt-delete");
+    let (mark, _) = board.wait_from(mark, "ending: reboot");
+    let (mark, _) = board.wait_from(mark, "hello-podinit: gone");
     board.wait_from(mark, "is PID 1");
     board.http("/");
 }

@@ -62,7 +62,7 @@ pub fn pods(board: &mut Board, wanted: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
         serde_json::from_str::<List<Pod>>(&lines.join("\n")).map(|list| list.items)
     };
     let good = |text: &str| parse(text).is_ok_and(|pods| wanted(&pods));
-    parse(&board.ask_until("get pods -o json", good)).expect("parsed before")
+    parse(&board.ask_until("get pods -A -o json", good)).expect("parsed before")
 }
 
 pub fn named<'a>(pods: &'a [Pod], name: &str) -> &'a Pod {

@@ -153,11 +153,10 @@ impl Board {
     /// Types a command at the prompt of the serial console and gives back what it printed.
     pub fn ask(&mut self, verb: &str) -> String {
         let (start, _) = self.say(verb);
-        let (end, _) = self.wait_from(start, &format!("\n{PROMPT}"));
-        let shown = self.screen.lock();
-        // The console echoes what was typed; the answer starts on the next line.
-        let answer = &shown.text[start..end - PROMPT.len()];
-        answer.split_once('\n').map_or("", |(_, answer)| answer).replace('\r', "")
+        // The console echoes what was typed; the answer starts on the next line. It need not end with its last line.
+        let (start, _) = self.wait_from(start, "\n");
+        let (end, _) = self.wait_from(start, PROMPT);
+        self.screen.lock().text[start..end - PROMPT.len()].replace('\r', "")
     }
 
     /// Types a command at the prompt without waiting for an answer: for `poweroff`. Answers the mark before it.

@@ -1,6 +1,6 @@
 //! PID 1 is harmed, and nothing else is.
 
-use crate::pods::{controlled, ctl, named, pods};
+use crate::pods::{controlled, ctl, inside, named, one, pods};
 use crate::qemu::board;
 
 /// More deaths than `fatal::SUSPECT`, one after the other: asked for, so the ledger stays trusted.
@@ -80,6 +80,49 @@ fn killed_starts_leave_no_half_container() {
     let sleeping = "for p in /host/proc/[0-9]*; do busybox tr '\\0' ' ' <$p/cmdline; echo; done | \
                     busybox grep -c '^busybox slee[p]\\|__star[t]'";
     assert_eq!(ctl(board, sleeping), "0", "a process is left");
-    let groups = "busybox find /host/sys/fs/cgroup/podinit -mindepth 2 -type d | busybox wc -l";
+    let groups = "busybox find /host/sys/fs/cgroup/podinit -mindepth 1 -type d | busybox wc -l";
     assert_eq!(ctl(board, groups), "0", "a start helper's cgroup is left");
+}
+
+/// A pod that leaves orphans behind all the time, which become PID 1's.
+const ORPHANS: &str = "while :; do (busybox setsid sh -c 'busybox setsid true & exit 0' &); sleep 0.05; done";
+
+#[test]
+fn the_machine_is_set_up_and_zombies_are_reaped() {
+    let mut board = controlled()
+        .append("podinit.hostname=edge7")
+        .manifest("orphans.yaml", &one("orphans", "Always", ORPHANS))
+        .boot();
+    let board = &mut board;
+    board.wait_for("orphans-edge7/main: started");
+    board.wait_for("ctl-edge7/ctl: started");
+    let mounts = inside(board, "ctl-edge7", "busybox awk '{print $2, $3}' /host/proc/1/mounts");
+    for wanted in [
+        "/proc proc",
+        "/sys sysfs",
+        "/dev devtmpfs",
+        "/dev/pts devpts",
+        "/run tmpfs",
+        "/tmp tmpfs",
+        "/sys/fs/cgroup cgroup2",
+    ] {
+        assert!(mounts.lines().any(|line| line == wanted), "{wanted}: {mounts}");
+    }
+    let facts = "cat /host/proc/sys/kernel/hostname; cat /host/sys/fs/cgroup/cgroup.subtree_control; cat /host/sys/class/net/lo/operstate; \
+                 cat /host/proc/modules | busybox grep -c virtio_net; ls -l /host/dev/null /host/dev/ptmx";
+    let facts = inside(board, "ctl-edge7", facts);
+    let lines: Vec<_> = facts.lines().collect();
+    assert_eq!(lines[0], "edge7");
+    for controller in ["cpuset", "cpu", "io", "memory", "pids"] {
+        assert!(lines[1].split(' ').any(|known| known == controller), "{controller}: {facts}");
+    }
+    assert!(
+        lines[2] == "unknown" && lines[3] != "0",
+        "lo is up and the network card has its driver: {facts}"
+    );
+    assert_eq!(facts.matches("crw").count(), 2, "{facts}");
+    // Many came and went by now; a zombie is there for a moment at most.
+    let zombies = "n=0; for i in 1 2 3 4 5; do for s in /host/proc/[0-9]*/stat; do busybox awk '$3 == \"Z\" && $4 == 1 {print $1}' $s 2>/dev/null; done; \
+                   sleep 1; done | busybox sort | busybox uniq -c | busybox awk '$1 > 1' | busybox wc -l";
+    assert_eq!(inside(board, "ctl-edge7", zombies), "0", "a zombie stays");
 }

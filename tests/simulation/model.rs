@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podinit::clock::Tick;
-use podinit::pod::Pod;
+use podinit::pod::facts::{HookKind, ProbeKind};
 use podinit::pod::plan::Action;
+use podinit::pod::spec::RestartPolicy;
+use podinit::pod::{Container, Pod};
 
 /// Everything real.
 #[derive(Default)]
@@ -17,7 +19,9 @@ pub struct Reality {
 
 pub struct RealPod {
     pub spec: Arc<Pod>,
+    pub admitted: Tick,
     pub dismissed: Option<Tick>,
+    pub expired: Option<Tick>,
     pub set_up: bool,
     /// Failed tries, and the last one.
     pub set_up_failed: (u32, Tick),
@@ -35,6 +39,8 @@ pub struct RealContainer {
     pub entry: Option<(Duration, Tick)>,
     pub trouble: u32,
     pub restarts: u32,
+    /// It was up since all containers were last restarted.
+    pub was_up: bool,
 }
 
 pub struct RealRun {
@@ -45,8 +51,15 @@ pub struct RealRun {
     pub killed: Option<Tick>,
     pub end: Option<(Tick, End)>,
     pub cleaned: bool,
+    /// It is from before a restart of all containers.
+    pub past: bool,
+    pub verdicts: BTreeMap<ProbeKind, (Tick, bool)>,
+    /// When each hook was begun, and when it ended and whether well.
+    pub hooks: BTreeMap<HookKind, (Tick, Option<(Tick, bool)>)>,
     /// What happens to it next.
     pub next: Option<(Tick, Next)>,
+    /// What is told of it meanwhile.
+    pub soon: Vec<(Tick, Soon)>,
     /// How long it takes to end on a stop signal; None: it ignores it.
     pub yields: Option<Duration>,
 }
@@ -55,6 +68,20 @@ pub struct RealRun {
 pub enum Next {
     Starts,
     End(End),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Soon {
+    Probed(ProbeKind, bool),
+    Hooked(HookKind, bool),
+}
+
+/// What the end of a run leads to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Then {
+    Stays,
+    Again,
+    All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,13 +99,15 @@ pub enum End {
 }
 
 impl RealPod {
-    pub fn new(spec: Arc<Pod>) -> Self {
+    pub fn new(spec: Arc<Pod>, admitted: Tick) -> Self {
         let never = (0, Tick(0));
         let containers =
             spec.all().map(|container| (container.name.clone(), RealContainer::default())).collect();
         RealPod {
             spec,
+            admitted,
             dismissed: None,
+            expired: None,
             set_up: false,
             set_up_failed: never,
             tear_down_failed: never,
@@ -90,8 +119,69 @@ impl RealPod {
         self.containers.values().any(|container| container.live().is_some())
     }
 
+    pub fn plain(&self, name: &str) -> bool {
+        self.spec.init.iter().any(|init| init.name == name && !init.sidecar)
+    }
+
+    pub fn sidecar(&self, name: &str) -> bool {
+        self.spec.init.iter().any(|init| init.name == name && init.sidecar)
+    }
+
+    /// The newest run, unless it is from before a restart of all.
+    pub fn present(&self, name: &str) -> Option<&RealRun> {
+        self.containers[name].runs.last().filter(|run| !run.past)
+    }
+
     pub fn succeeded(&self, init: &str) -> bool {
-        self.containers[init].end() == Some(End::Exit { code: 0, oom: false })
+        self.present(init).and_then(|run| run.end).map(|(_, end)| end)
+            == Some(End::Exit { code: 0, oom: false })
+    }
+
+    /// Since when every main, or an init container in vain, has ended for good.
+    pub fn over(&self) -> Option<Tick> {
+        let stays = |name: &str| {
+            let run = self.present(name)?;
+            let (at, _) = run.end?;
+            (then(&self.spec, name, run) == Then::Stays).then_some(at)
+        };
+        for init in self.spec.init.iter().filter(|init| !init.sidecar && !self.succeeded(&init.name)) {
+            if let Some(at) = stays(&init.name) {
+                return Some(at);
+            }
+        }
+        let ends: Option<Vec<Tick>> = self.spec.containers.iter().map(|main| stays(&main.name)).collect();
+        ends?.into_iter().max()
+    }
+
+    /// Since when it only ends.
+    pub fn stopping(&self) -> Option<Tick> {
+        [self.dismissed, self.expired, self.over()].into_iter().flatten().min()
+    }
+
+    /// Why a live run is stopped although its pod goes on: since when, and with which grace.
+    pub fn cause(&self, name: &str, run: &RealRun) -> Option<(Tick, Duration)> {
+        let spec = self.spec.container(name).unwrap();
+        let failed = |kind, own: &Option<podinit::pod::spec::Probe>| {
+            let (at, ok) = run.verdicts.get(&kind)?;
+            let grace = own.as_ref().and_then(|probe| probe.grace).unwrap_or(self.spec.grace);
+            (!ok).then_some((*at, grace))
+        };
+        let hook = run.hooks.get(&HookKind::PostStart).and_then(|(_, ended)| *ended);
+        let hook = hook.filter(|(_, well)| !well).map(|(at, _)| (at, self.spec.grace));
+        let cause = failed(ProbeKind::Startup, &spec.startup)
+            .or(failed(ProbeKind::Liveness, &spec.liveness))
+            .or(hook)?;
+        self.stopping().is_none_or(|stopping| cause.0 <= stopping).then_some(cause)
+    }
+
+    /// Whether a sidecar's signal waits for others.
+    pub fn withheld(&self, name: &str) -> bool {
+        let later = self.spec.init.iter().skip_while(|init| init.name != name).skip(1);
+        let later =
+            later.filter(|init| init.sidecar).any(|init| self.containers[&init.name].live().is_some());
+        let others = self.spec.all().filter(|container| !container.sidecar);
+        let others = others.into_iter().any(|container| self.containers[&container.name].live().is_some());
+        self.sidecar(name) && (later || others)
     }
 
     /// (port, address) on the host.
@@ -118,10 +208,56 @@ impl RealContainer {
     pub fn live(&self) -> Option<&RealRun> {
         self.runs.last().filter(|run| run.end.is_none())
     }
+}
 
-    pub fn end(&self) -> Option<End> {
-        self.runs.last()?.end.map(|(_, end)| end)
+impl RealRun {
+    pub fn hooked(&self, hook: HookKind) -> Option<bool> {
+        self.hooks.get(&hook).and_then(|(_, ended)| *ended).map(|(_, well)| well)
     }
+
+    pub fn up(&self, spec: &Container) -> bool {
+        self.started.is_some()
+            && self.end.is_none()
+            && (spec.post_start.is_none() || self.hooked(HookKind::PostStart) == Some(true))
+            && (spec.startup.is_none() || self.verdicts.get(&ProbeKind::Startup).is_some_and(|(_, ok)| *ok))
+    }
+
+    fn unhealthy(&self) -> bool {
+        let failed = |kind| self.verdicts.get(kind).is_some_and(|(_, ok)| !ok);
+        failed(&ProbeKind::Startup) || failed(&ProbeKind::Liveness)
+    }
+}
+
+/// What the end of this run leads to, by rules and policies.
+pub fn then(pod: &Pod, name: &str, run: &RealRun) -> Then {
+    let spec = pod.container(name).unwrap();
+    let plain = !spec.sidecar && pod.init.iter().any(|init| init.name == name);
+    let (code, oom) = match run.end.map(|(_, end)| end) {
+        None => return Then::Stays,
+        Some(End::Ours | End::CreateError) => return Then::Again,
+        Some(End::StartError) => (128, false),
+        Some(End::Exit { code, oom }) => (code, oom),
+    };
+    let policy = if spec.sidecar { RestartPolicy::Always } else { spec.restart.unwrap_or(pod.restart) };
+    if run.unhealthy() && !plain && policy != RestartPolicy::Never {
+        return Then::Again;
+    }
+    let failed = code != 0 || plain && oom;
+    let mut rules = spec.rules.iter();
+    if let Some(rule) = rules.find(|rule| rule.codes.contains(&code) != rule.not_in) {
+        if rule.all {
+            return Then::All;
+        }
+        if failed || !plain {
+            return Then::Again;
+        }
+    }
+    let again = match policy {
+        RestartPolicy::Always => failed || !plain,
+        RestartPolicy::OnFailure => failed,
+        RestartPolicy::Never => false,
+    };
+    if again { Then::Again } else { Then::Stays }
 }
 
 /// client-go's Backoff.Next after a run that ended at `finish`.

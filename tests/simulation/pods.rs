@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use k8s_openapi::api::core::v1 as k8s;
-use podinit::pod::facts::{Dismissal, Exit, Fact, StartError};
-use podinit::pod::spec::{Container, PullPolicy, RestartPolicy};
+use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
+use podinit::pod::spec::{Container, Handler, Probe, PullPolicy, RestartPolicy, RestartRule};
 use podinit::pod::{Pod, World};
 
 pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
     let policy = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
     let host_network = rng.u8(0..3) == 0;
     let port = rng.bool().then(|| port(8000 + rng.i32(0..2), pick(rng, &["", "", "10.0.0.1", "10.0.0.2"])));
-    let mut containers = vec![container(rng, "c0")];
+    let mut containers = vec![long(rng, "c0")];
     if rng.u8(0..3) == 0 {
-        containers.push(container(rng, "c1"));
+        containers.push(long(rng, "c1"));
     }
-    let init = (0..[0, 0, 1, 2][rng.usize(0..4)]).map(|n| container(rng, ["i0", "i1"][n])).collect();
+    let init = (0..[0, 0, 1, 2, 3][rng.usize(0..5)]).map(|n| init(rng, ["i0", "i1", "i2"][n])).collect();
     let ports = containers.iter().map(|_| port.clone()).enumerate();
     let object = k8s::Pod {
         spec: Some(k8s::PodSpec {
@@ -40,6 +40,9 @@ pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
         grace: Duration::from_secs(pick(rng, &[0, 1, 2, 5, 30, 30, 600])),
         host_network,
         hostname: name.into(),
+        deadline: pick(rng, &[None, None, None, None, None, Some(5), Some(60), Some(2000)])
+            .map(Duration::from_secs),
+        priority: pick(rng, &[0, 0, 0, 2_000_000_000]),
         init,
         containers,
         object,
@@ -89,7 +92,10 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
             Fact::Dismissed { uid: uid.clone(), why: Dismissal::Removed },
             Fact::SetUp { uid: uid.clone(), ip: None },
             Fact::SetUpFailed { uid: uid.clone(), why: why() },
+            Fact::Projected { uid: uid.clone(), digest: 1 },
+            Fact::ProjectFailed { uid: uid.clone(), digest: 1, why: why() },
             Fact::TornDown { uid: uid.clone() },
+            Fact::Expired { uid: uid.clone() },
             Fact::TearDownFailed { uid: uid.clone(), why: why() },
         ]);
         facts.extend([
@@ -110,7 +116,29 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
                     exit: Exit { code: 1, ..Exit::default() },
                 },
                 Fact::Cleaned { uid: uid(), container: container(), run },
+                Fact::RestartAll { uid: uid(), container: container(), run },
             ]);
+            for (probe, ok) in [ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness]
+                .into_iter()
+                .flat_map(|kind| [(kind, false), (kind, true)])
+            {
+                facts.extend([
+                    Fact::Probed { uid: uid(), container: container(), run, probe, ok, why: why() },
+                    Fact::ProbeFailed {
+                        uid: uid(),
+                        container: container(),
+                        run,
+                        probe,
+                        error: ok,
+                        why: why(),
+                    },
+                ]);
+            }
+            for hook in [HookKind::PostStart, HookKind::PreStop] {
+                let hooked = |failed| Fact::Hooked { uid: uid(), container: container(), run, hook, failed };
+                facts.push(Fact::Hooking { uid: uid(), container: container(), run, hook, helper: 4 });
+                facts.extend([hooked(None), hooked(Some(why()))]);
+            }
             for (reason, ours) in
                 [("StartError", true), ("StartError", false), ("CreateContainerError", false)]
             {
@@ -122,8 +150,51 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
     facts
 }
 
+/// One that is to run on: with hooks and probes.
+fn long(rng: &mut Rng, name: &str) -> Container {
+    let hook = |rng: &mut Rng| (rng.u8(0..4) == 0).then(|| Handler::Exec(vec!["/bin/hook".into()]));
+    let (post_start, pre_stop) = (hook(rng), hook(rng));
+    let (startup, liveness, readiness) = (probe(rng), probe(rng), probe(rng));
+    Container { post_start, pre_stop, startup, liveness, readiness, ..container(rng, name) }
+}
+
+fn init(rng: &mut Rng, name: &str) -> Container {
+    if rng.bool() {
+        return Container { sidecar: true, restart: None, ..long(rng, name) };
+    }
+    // A rule for success would run it for ever.
+    let mut plain = container(rng, name);
+    plain.rules.retain(|rule| rule.codes.contains(&0) == rule.not_in);
+    plain
+}
+
+fn probe(rng: &mut Rng) -> Option<Probe> {
+    (rng.u8(0..4) == 0).then(|| Probe {
+        handler: Handler::Tcp { host: None, port: 80 },
+        initial_delay: Duration::ZERO,
+        period: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        success: 1,
+        failure: 3,
+        grace: pick(rng, &[None, None, Some(0), Some(1), Some(20)]).map(Duration::from_secs),
+    })
+}
+
+fn rules(rng: &mut Rng) -> Vec<RestartRule> {
+    let count = pick(rng, &[0, 0, 0, 1, 2]);
+    let rule = |rng: &mut Rng| RestartRule {
+        not_in: rng.u8(0..4) == 0,
+        codes: pick(rng, &[&[0][..], &[1], &[137], &[0, 1], &[1, 137, 143]]).to_vec(),
+        all: rng.bool(),
+    };
+    (0..count).map(|_| rule(rng)).collect()
+}
+
 fn container(rng: &mut Rng, name: &str) -> Container {
+    let own = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
     Container {
+        restart: (rng.u8(0..5) == 0).then(|| pick(rng, &own)),
+        rules: rules(rng),
         name: name.into(),
         image: pick(rng, &["a:1", "b:1"]).into(),
         pull: pick(rng, &[PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never]),

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use podinit::clock::Tick;
 use podinit::pod::Pod;
-use podinit::pod::plan::{Action, Plan};
-use podinit::pod::spec::{Container, Desired, PullPolicy, RestartPolicy};
+use podinit::pod::facts::HookKind;
+use podinit::pod::plan::Action;
+use podinit::pod::spec::{Container, Desired, PullPolicy};
 
-use crate::model::{End, RealContainer, RealPod, RealRun, Reality, clash, ports, subject};
+use crate::due::{held, restart_due, retry_due, under_way};
+use crate::model::{RealContainer, RealPod, RealRun, Reality, Then, clash, ports, subject, then};
 
-type Verdict = Result<(), String>;
+pub type Verdict = Result<(), String>;
 
 /// One property of an action, stated of the moment before it is carried out.
 type Property = fn(&View, &Action) -> Verdict;
@@ -18,6 +20,7 @@ type Property = fn(&View, &Action) -> Verdict;
 pub const OF_ACTIONS: &[(&str, Property)] = &[
     ("never_two_live_runs", never_two_live_runs),
     ("no_main_before_its_inits_succeeded", no_main_before_its_inits_succeeded),
+    ("no_start_before_an_earlier_post_start_ended", no_start_before_an_earlier_post_start_ended),
     ("restart_only_as_the_policy_says", restart_only_as_the_policy_says),
     ("no_restart_before_its_time", no_restart_before_its_time),
     ("run_numbers_count_up", run_numbers_count_up),
@@ -25,7 +28,13 @@ pub const OF_ACTIONS: &[(&str, Property)] = &[
     ("no_retry_before_its_time", no_retry_before_its_time),
     ("no_signal_without_a_cause", no_signal_without_a_cause),
     ("no_kill_before_the_deadline", no_kill_before_the_deadline),
-    ("nothing_started_for_a_dismissed_pod", nothing_started_for_a_dismissed_pod),
+    ("no_sidecar_stopped_before_the_others_ended", no_sidecar_stopped_before_the_others_ended),
+    ("pre_stop_before_the_stop_signal", pre_stop_before_the_stop_signal),
+    ("hooks_once_and_in_their_time", hooks_once_and_in_their_time),
+    ("all_restarted_only_by_a_rule", all_restarted_only_by_a_rule),
+    ("expired_only_at_its_deadline", expired_only_at_its_deadline),
+    ("critical_pods_last", critical_pods_last),
+    ("nothing_started_for_a_pod_that_ends", nothing_started_for_a_pod_that_ends),
     ("one_pod_for_a_full_name", one_pod_for_a_full_name),
     ("no_two_pods_on_one_host_port", no_two_pods_on_one_host_port),
     ("admitted_only_if_wanted", admitted_only_if_wanted),
@@ -49,14 +58,13 @@ impl View<'_> {
         self.pod(action)?.containers.get(subject(action).1)
     }
 
-    fn deadline(&self, pod: &RealPod) -> Option<Tick> {
-        let shortest = if self.desired.ending { self.desired.ending_grace } else { None };
-        let grace = pod.spec.grace.min(shortest.unwrap_or(pod.spec.grace)).max(Duration::from_secs(1));
-        Some(pod.dismissed? + grace)
+    fn live(&self, action: &Action, number: u32) -> Result<&RealRun, String> {
+        let live = self.container(action).and_then(RealContainer::live);
+        live.filter(|live| live.number == number).ok_or("nothing runs there".into())
     }
 }
 
-fn check(holds: bool, why: impl FnOnce() -> String) -> Verdict {
+pub fn check(holds: bool, why: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(why()) }
 }
 
@@ -67,47 +75,30 @@ fn never_two_live_runs(view: &View, action: &Action) -> Verdict {
     })
 }
 
+/// Nor before its sidecars were up: since then they may have died, and come back.
 fn no_main_before_its_inits_succeeded(view: &View, action: &Action) -> Verdict {
     let (Action::Start { container, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
     let before = pod.spec.init.iter().take_while(|init| init.name != *container);
     for init in before {
-        check(pod.succeeded(&init.name), || format!("{} did not succeed", init.name))?;
+        let done = if init.sidecar { pod.containers[&init.name].was_up } else { pod.succeeded(&init.name) };
+        check(done, || format!("{} is not through", init.name))?;
     }
-    let is_init = pod.spec.init.iter().any(|init| init.name == *container);
-    check(!(is_init && pod.succeeded(container)), || "it succeeded already".into())
+    check(!(pod.plain(container) && pod.succeeded(container)), || "it succeeded already".into())
+}
+
+fn no_start_before_an_earlier_post_start_ended(view: &View, action: &Action) -> Verdict {
+    let (Action::Start { container, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    check(!held(pod, container), || "an earlier one is being started".into())
 }
 
 fn restart_only_as_the_policy_says(view: &View, action: &Action) -> Verdict {
     let (Action::Start { container, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
-    let Some((_, end)) = pod.containers[container].runs.last().and_then(|run| run.end) else { return Ok(()) };
-    check(may_restart(pod, container, end), || format!("{:?} after {end:?}", pod.spec.restart))
-}
-
-pub fn may_restart(pod: &RealPod, container: &str, end: End) -> bool {
-    let init = pod.spec.init.iter().any(|init| init.name == container);
-    let failed = match end {
-        End::Ours | End::CreateError => return true,
-        End::StartError => true,
-        End::Exit { code, oom } => code != 0 || init && oom,
-    };
-    match pod.spec.restart {
-        RestartPolicy::Always => !init || failed,
-        RestartPolicy::OnFailure => failed,
-        RestartPolicy::Never => false,
-    }
-}
-
-/// When the container may be started again, by client-go's Backoff.
-pub fn restart_due(container: &RealContainer) -> Option<Tick> {
-    let (finish, end) = container.runs.last()?.end?;
-    if end == End::Ours {
-        let wait = Duration::from_millis(100) * 2u32.pow((container.trouble - 1).min(20));
-        return Some(finish + wait.min(Duration::from_secs(5)));
-    }
-    match container.entry {
-        Some((wait, raised)) if finish - raised <= Duration::from_secs(600) => Some(finish + wait),
-        _ => Some(finish),
-    }
+    let old = pod.containers.values().filter_map(|one| one.runs.last()).find(|run| run.past && !run.cleaned);
+    check(old.is_none(), || "something is left from before the restart of all".into())?;
+    let Some(run) = pod.present(container) else { return Ok(()) };
+    check(then(&pod.spec, container, run) == Then::Again, || {
+        format!("{:?} after {:?}", pod.spec.restart, run.end)
+    })
 }
 
 fn no_restart_before_its_time(view: &View, action: &Action) -> Verdict {
@@ -139,14 +130,6 @@ fn image_ready(spec: &Container, container: &RealContainer) -> bool {
     container.found.is_some() && (spec.pull != PullPolicy::Always || container.found >= ended)
 }
 
-/// After `tries` failures, the last one at `at`: `first`, twice that, ... up to `cap`.
-fn retry_due((tries, at): (u32, Tick), first: u64, cap: u64) -> Tick {
-    if tries == 0 {
-        return Tick(0);
-    }
-    at + Duration::from_secs((first << (tries - 1).min(20)).min(cap))
-}
-
 fn no_retry_before_its_time(view: &View, action: &Action) -> Verdict {
     let Some(pod) = view.pod(action) else { return Ok(()) };
     let due = match action {
@@ -158,41 +141,89 @@ fn no_retry_before_its_time(view: &View, action: &Action) -> Verdict {
     check(due <= view.now, || format!("not before {due:?}"))
 }
 
-/// No liveness probes yet: only a dismissal, or a start helper that hangs, is a cause.
+/// The end of its pod, a probe or a hook that failed, a restart of all, a start helper that hangs.
 fn no_signal_without_a_cause(view: &View, action: &Action) -> Verdict {
     let (Action::Signal { run, kill, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
-    let live = view.container(action).and_then(RealContainer::live).filter(|live| live.number == *run);
-    let live = live.ok_or("nothing runs there")?;
-    if pod.dismissed.is_some() {
-        return check(*kill || live.started.is_some() && live.stopped.is_none(), || {
-            "stopped before it runs, or twice".into()
-        });
+    let (live, name) = (view.live(action, *run)?, subject(action).1);
+    let ends = view.run_deadline(pod, name, live).is_some();
+    if *kill {
+        let hangs = view.now >= live.starting + Duration::from_secs(120) && live.started.is_none();
+        return check(ends || live.past || hangs || live.killed.is_some(), || "no cause to kill it".into());
     }
-    let hangs = view.now >= live.starting + Duration::from_secs(120) && live.started.is_none()
-        || live.killed.is_some();
-    check(*kill && hangs, || "nobody dismissed it".into())
+    check(ends && !live.past, || "no cause to stop it".into())?;
+    check(live.started.is_some() && live.stopped.is_none() && live.killed.is_none(), || {
+        "stopped before it runs, or twice".into()
+    })
 }
 
 fn no_kill_before_the_deadline(view: &View, action: &Action) -> Verdict {
     let (Action::Signal { kill: true, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
     let Some(run) = view.container(action).and_then(RealContainer::live) else { return Ok(()) };
-    let due = kill_due(view, pod, run).ok_or("no deadline")?;
+    let due = view.kill_due(pod, subject(action).1, run).ok_or("no deadline")?;
     check(due <= view.now, || format!("not before {due:?}"))
 }
 
-fn kill_due(view: &View, pod: &RealPod, run: &RealRun) -> Option<Tick> {
-    let deadline = view.deadline(pod);
-    let hung = run.starting + Duration::from_secs(120);
-    match (run.killed, run.started) {
-        (Some(killed), _) => Some(killed + Duration::from_secs(5)),
-        (None, None) => Some(deadline.map_or(hung, |deadline| deadline.min(hung))),
-        (None, Some(_)) => Some(deadline?.max(run.stopped? + Duration::from_secs(2))),
+/// Unless it is out of time, or was being stopped for a reason of its own.
+fn no_sidecar_stopped_before_the_others_ended(view: &View, action: &Action) -> Verdict {
+    let (Action::Signal { run, kill: false, .. }, Some(pod)) = (action, view.pod(action)) else {
+        return Ok(());
+    };
+    let (live, name) = (view.live(action, *run)?, subject(action).1);
+    let alone = pod.cause(name, live).is_some();
+    let late = view.run_deadline(pod, name, live).is_some_and(|deadline| deadline <= view.now);
+    check(alone || late || !pod.withheld(name), || "others need it".into())
+}
+
+fn pre_stop_before_the_stop_signal(view: &View, action: &Action) -> Verdict {
+    let (Action::Signal { run, kill: false, .. }, Some(pod)) = (action, view.pod(action)) else {
+        return Ok(());
+    };
+    let (live, name) = (view.live(action, *run)?, subject(action).1);
+    let none = pod.spec.container(name).is_some_and(|spec| spec.pre_stop.is_none());
+    let late = view.run_deadline(pod, name, live).is_some_and(|deadline| deadline <= view.now);
+    check(none || late || live.hooked(HookKind::PreStop).is_some(), || "its hook has not ended".into())
+}
+
+fn hooks_once_and_in_their_time(view: &View, action: &Action) -> Verdict {
+    let (Action::Hook { run, hook, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    let (live, name) = (view.live(action, *run)?, subject(action).1);
+    let spec = pod.spec.container(name).ok_or("no such container")?;
+    let calm = live.stopped.is_none() && live.killed.is_none() && live.started.is_some() && !live.past;
+    check(calm && !live.hooks.contains_key(hook), || "twice, or too late, or too early".into())?;
+    let deadline = view.run_deadline(pod, name, live);
+    match hook {
+        HookKind::PostStart => check(spec.post_start.is_some() && deadline.is_none(), || "it ends".into()),
+        HookKind::PreStop => {
+            let time = deadline.is_some_and(|deadline| view.now < deadline);
+            check(spec.pre_stop.is_some() && time, || "it does not end, or has no time".into())
+        }
     }
 }
 
-fn nothing_started_for_a_dismissed_pod(view: &View, action: &Action) -> Verdict {
+fn all_restarted_only_by_a_rule(view: &View, action: &Action) -> Verdict {
+    let (Action::RestartAll { container, run, .. }, Some(pod)) = (action, view.pod(action)) else {
+        return Ok(());
+    };
+    let ended = pod.present(container).filter(|ended| ended.number == *run);
+    let rule = ended.is_some_and(|run| then(&pod.spec, container, run) == Then::All);
+    check(rule && pod.stopping().is_none(), || "no rule says so".into())
+}
+
+fn expired_only_at_its_deadline(view: &View, action: &Action) -> Verdict {
+    let (Action::Expire { .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    let due = pod.spec.deadline.map(|limit| pod.admitted + limit);
+    check(pod.stopping().is_none() && due.is_some_and(|due| due <= view.now), || "too early, or over".into())
+}
+
+fn critical_pods_last(view: &View, action: &Action) -> Verdict {
+    let (Action::Dismiss { .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    check(view.turn_comes(pod) <= view.now, || "others still run".into())
+}
+
+fn nothing_started_for_a_pod_that_ends(view: &View, action: &Action) -> Verdict {
     let (Action::Start { .. } | Action::SetUp { .. } | Action::Find { .. }) = action else { return Ok(()) };
-    check(view.pod(action).is_some_and(|pod| pod.dismissed.is_none()), || "dismissed, or unknown".into())
+    let goes_on = view.pod(action).is_some_and(|pod| pod.stopping().is_none());
+    check(goes_on, || "dismissed, expired, over or unknown".into())
 }
 
 fn one_pod_for_a_full_name(view: &View, action: &Action) -> Verdict {
@@ -214,17 +245,7 @@ fn no_two_pods_on_one_host_port(view: &View, action: &Action) -> Verdict {
 
 /// Whether a pod may listen now or later.
 fn holds(pod: &RealPod) -> bool {
-    pod.live() || pod.dismissed.is_none() && !over(pod)
-}
-
-/// Whether nothing of the pod will ever run again by itself.
-pub fn over(pod: &RealPod) -> bool {
-    let ended_for_good =
-        |name: &str| pod.containers[name].end().is_some_and(|end| !may_restart(pod, name, end));
-    let failed_init = |name: &str| ended_for_good(name) && !pod.succeeded(name);
-    !pod.live()
-        && (pod.spec.init.iter().any(|init| failed_init(&init.name))
-            || pod.spec.containers.iter().all(|main| ended_for_good(&main.name)))
+    pod.live() || pod.stopping().is_none()
 }
 
 fn admitted_only_if_wanted(view: &View, action: &Action) -> Verdict {
@@ -240,7 +261,7 @@ fn dismissed_only_if_unwanted(view: &View, action: &Action) -> Verdict {
 }
 
 /// As it is: an edit that keeps the uid wants another pod.
-fn wanted(view: &View, pod: &RealPod) -> bool {
+pub fn wanted(view: &View, pod: &RealPod) -> bool {
     let same = |wanted: &Pod| wanted.uid == pod.spec.uid && wanted.containers == pod.spec.containers;
     !view.desired.ending && view.desired.pods.iter().any(|wanted| same(wanted))
 }
@@ -264,21 +285,6 @@ fn torn_down_only_when_all_is_cleaned(view: &View, action: &Action) -> Verdict {
     check(pod.dismissed.is_some() && runs.all(|run| run.cleaned), || "in use, or wanted".into())
 }
 
-/// With nothing to be done now, nothing may be overdue, and the plan must wake up exactly when something is due.
-pub fn wakes_exactly_when_something_is_due(view: &View, plan: &Plan) -> Verdict {
-    let mut due: Option<(Tick, String)> = None;
-    for pod in view.reality.pods.values() {
-        for (at, what) in dues(view, pod) {
-            check(at > view.now, || format!("overdue since {at:?}: {what}"))?;
-            if due.as_ref().is_none_or(|(first, _)| at < *first) {
-                due = Some((at, what));
-            }
-        }
-    }
-    let at = due.as_ref().map(|(at, _)| *at);
-    check(plan.wake_at == at, || format!("wakes at {:?}, but {due:?} is next", plan.wake_at))
-}
-
 /// No wanted pod waits unless a namesake or the holder of its port is there.
 pub fn nothing_waits_without_a_reason(view: &View) -> Verdict {
     if view.desired.ending {
@@ -294,73 +300,29 @@ pub fn nothing_waits_without_a_reason(view: &View) -> Verdict {
     Ok(())
 }
 
-/// What the plan will have to do for this pod without further news, and when.
-fn dues(view: &View, pod: &RealPod) -> Vec<(Tick, String)> {
-    let name = |what: &str| format!("{what} {}", pod.spec.uid);
-    if !wanted(view, pod) && pod.dismissed.is_none() {
-        return vec![(Tick(0), name("dismiss"))];
-    }
-    let mut dues = Vec::new();
-    for (container, facts) in &pod.containers {
-        match facts.runs.last() {
-            Some(run) if run.end.is_some() && !run.cleaned => dues.push((run.starting, name("clean"))),
-            Some(run) if run.end.is_none() => {
-                let stop = pod.dismissed.is_some()
-                    && run.started.is_some()
-                    && run.stopped.is_none()
-                    && run.killed.is_none();
-                dues.extend(stop.then(|| (Tick(0), name("stop"))));
-                dues.extend(kill_due(view, pod, run).map(|at| (at, name("kill"))));
-            }
-            Some(_) | None => {
-                if pod.dismissed.is_none() && pod.set_up {
-                    dues.extend(start_due(pod, container).map(|at| (at, name("start"))));
-                }
-            }
-        }
-    }
-    if pod.dismissed.is_none() && !pod.set_up {
-        dues.push((retry_due(pod.set_up_failed, 1, 60), name("set up")));
-    }
-    if pod.dismissed.is_some() && !pod.live() {
-        dues.push((retry_due(pod.tear_down_failed, 1, 30), name("tear down")));
-    }
-    dues
-}
-
-/// When a container that does not run is to be started, or its image to be looked for.
-fn start_due(pod: &RealPod, name: &str) -> Option<Tick> {
-    for init in pod.spec.init.iter().take_while(|init| init.name != name) {
-        if !pod.succeeded(&init.name) {
-            return None;
-        }
-    }
-    let container = &pod.containers[name];
-    let mut due = Tick(0);
-    if let Some(end) = container.end() {
-        if !may_restart(pod, name, end) {
-            return None;
-        }
-        due = restart_due(container)?;
-    }
-    Some(due.max(retry_due(container.missing, 10, 300)))
-}
-
 /// What must be so when nothing fails any more and nothing happens any more.
 pub fn rests_at_what_is_wanted(view: &View) -> Verdict {
     nothing_waits_without_a_reason(view)?;
     for (uid, pod) in &view.reality.pods {
         check(pod.dismissed.is_none() && wanted(view, pod), || format!("{uid} is still there"))?;
-        check(pod.set_up, || format!("{uid} is not set up"))?;
-        if over(pod) {
+        if pod.stopping().is_some() {
+            check(!pod.live(), || format!("{uid} is over, and something of it runs"))?;
             continue;
         }
-        for main in &pod.spec.containers {
-            let container = &pod.containers[&main.name];
-            let done = container.end().is_some_and(|end| !may_restart(pod, &main.name, end));
-            let runs = container.live().is_some_and(|run| run.started.is_some());
-            check(runs || done, || format!("{uid}/{} does not run", main.name))?;
+        check(pod.set_up, || format!("{uid} is not set up"))?;
+        for container in pod.spec.init.iter().filter(|init| init.sidecar).chain(&pod.spec.containers) {
+            let run = pod.present(&container.name);
+            let done = !container.sidecar
+                && run.is_some_and(|run| {
+                    run.end.is_some() && then(&pod.spec, &container.name, run) == Then::Stays
+                });
+            let runs = run.is_some_and(|run| run.up(container) && !under_way_with_hook(run, container));
+            check(runs || done, || format!("{uid}/{} does not run", container.name))?;
         }
     }
     Ok(())
+}
+
+fn under_way_with_hook(run: &RealRun, container: &Container) -> bool {
+    container.post_start.is_some() && under_way(run)
 }

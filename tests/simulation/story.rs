@@ -1,16 +1,17 @@
 //! One random history: a world that is planned for, and the reality that answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use podinit::clock::Tick;
-use podinit::pod::facts::{Dismissal, Exit, Fact, StartError};
+use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::plan::{Action, plan};
 use podinit::pod::{Desired, Pod, World};
 
-use crate::model::{End, Next, RealPod, RealRun, Reality, raise};
+use crate::due;
+use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, raise, then};
 use crate::pods::{self, pick};
 use crate::properties::{self, View};
 
@@ -124,6 +125,22 @@ impl Story {
     fn calm(&mut self) {
         self.chaos = false;
         self.missing.clear();
+        for pod in self.reality.pods.values_mut() {
+            for (name, container) in &mut pod.containers {
+                let spec = pod.spec.container(name).unwrap();
+                for run in container.runs.iter_mut().filter(|run| run.started.is_some() && run.end.is_none())
+                {
+                    let soon = self.now + Duration::from_secs(1);
+                    // What was told to fail may yet; what was never to be told is.
+                    if spec.startup.is_some() && !run.verdicts.contains_key(&ProbeKind::Startup) {
+                        run.soon.push((soon, Soon::Probed(ProbeKind::Startup, true)));
+                    }
+                    if run.hooks.get(&HookKind::PostStart).is_some_and(|(_, ended)| ended.is_none()) {
+                        run.soon.push((soon, Soon::Hooked(HookKind::PostStart, true)));
+                    }
+                }
+            }
+        }
         let lingering = self.runs().filter(|(_, _, run)| run.started.is_some() && run.next.is_none());
         let lingering: Vec<_> = lingering.map(|(uid, name, _)| (uid.clone(), name.clone())).collect();
         for (uid, name) in lingering {
@@ -152,7 +169,7 @@ impl Story {
             }
             if plan.actions.is_empty() {
                 let view = self.view();
-                properties::wakes_exactly_when_something_is_due(&view, &plan)
+                due::wakes_exactly_when_something_is_due(&view, &plan)
                     .map_err(|why| format!("wakes_exactly_when_something_is_due: {why}"))?;
                 properties::nothing_waits_without_a_reason(&view)
                     .map_err(|why| format!("nothing_waits_without_a_reason: {why}"))?;
@@ -231,7 +248,7 @@ impl Story {
         let why = || "no luck".to_owned();
         match action {
             Action::Admit(pod) => {
-                self.reality.pods.insert(pod.uid.clone(), RealPod::new(pod.clone()));
+                self.reality.pods.insert(pod.uid.clone(), RealPod::new(pod.clone(), now));
                 self.learn(Fact::Admitted { pod: pod.clone() });
             }
             Action::Dismiss { uid, why } => {
@@ -240,7 +257,7 @@ impl Story {
                 if pod.containers.values().any(|c| c.live().is_some_and(|run| run.started.is_none())) {
                     self.corners.insert("dismissed while starting");
                 }
-                if *why == Dismissal::Removed && properties::over(&self.reality.pods[uid]) {
+                if *why == Dismissal::Removed && pod.over().is_some() {
                     self.corners.insert("pod over");
                 }
                 self.learn(Fact::Dismissed { uid: uid.clone(), why: *why });
@@ -280,15 +297,24 @@ impl Story {
                 let (reason, message) = (reason.clone(), message.clone());
                 self.learn(Fact::Rejected { pod: pod.clone(), reason, message });
             }
-            Action::Hook { uid, container, run, hook } => {
-                let (uid, container) = (uid.clone(), container.clone());
-                self.learn(Fact::Hooking { uid, container, run: *run, hook: *hook, helper: 0 });
-            }
+            Action::Hook { uid, container, run, hook } => self.hook(uid, container, *run, *hook),
             Action::RestartAll { uid, container, run } => {
+                self.corners.insert("all restarted");
+                let pod = self.reality.pods.get_mut(uid).unwrap();
+                for real in pod.containers.values_mut() {
+                    real.was_up = false;
+                    for run in &mut real.runs {
+                        run.past = true;
+                    }
+                }
                 let (uid, container) = (uid.clone(), container.clone());
                 self.learn(Fact::RestartAll { uid, container, run: *run });
             }
-            Action::Expire { uid } => self.learn(Fact::Expired { uid: uid.clone() }),
+            Action::Expire { uid } => {
+                self.corners.insert("expired");
+                self.reality.pods.get_mut(uid).unwrap().expired = Some(now);
+                self.learn(Fact::Expired { uid: uid.clone() });
+            }
             Action::Start { uid, container, run } => self.start(uid, container, *run),
             Action::Signal { uid, container, kill, .. } => self.signal(uid, container, *kill),
             Action::Clean { uid, container, run } => {
@@ -310,6 +336,19 @@ impl Story {
         }
     }
 
+    fn hook(&mut self, uid: &str, container: &str, run: u32, hook: HookKind) {
+        let well = !self.fails(25);
+        let ends = [Some(0), Some(1_000), Some(20_000), Some(200_000), None];
+        let ends = if self.chaos { pick(&mut self.rng, &ends) } else { Some(500) };
+        let now = self.now;
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let real = pod.containers.get_mut(container).unwrap().runs.last_mut().unwrap();
+        real.hooks.insert(hook, (now, None));
+        real.soon.extend(ends.map(|ends| (now + Duration::from_millis(ends), Soon::Hooked(hook, well))));
+        let (uid, container) = (uid.to_owned(), container.to_owned());
+        self.learn(Fact::Hooking { uid, container, run, hook, helper: 4 });
+    }
+
     fn start(&mut self, uid: &str, container: &str, run: u32) {
         let now = self.now;
         let cap = self.desired.restart_cap.unwrap_or(Duration::from_secs(300));
@@ -325,7 +364,11 @@ impl Story {
             92..94 => Some((now, Next::End(End::Ours))),
             _ => None,
         };
-        let real = self.reality.pods.get_mut(uid).unwrap().containers.get_mut(container).unwrap();
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        if pod.sidecar(container) && pod.present(container).is_some() {
+            self.corners.insert("sidecar restarted");
+        }
+        let real = pod.containers.get_mut(container).unwrap();
         if let Some((finish, end)) = real.runs.last().and_then(|run| run.end) {
             match end {
                 End::Ours => {}
@@ -350,7 +393,11 @@ impl Story {
             killed: None,
             end: None,
             cleaned: false,
+            past: false,
+            verdicts: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             next,
+            soon: Vec::new(),
             yields: None,
         };
         let (number, at_once) = (run.number, roll >= 88 && next.is_some_and(|(at, _)| at == now));
@@ -367,16 +414,24 @@ impl Story {
     fn signal(&mut self, uid: &str, container: &str, kill: bool) {
         let now = self.now;
         let (soon, ineffective, races) = (self.millis(800), self.fails(15), self.fails(20));
-        let deadline = self.reality.pods[uid].dismissed;
-        let real = self.reality.pods.get_mut(uid).unwrap().containers.get_mut(container).unwrap();
+        let (late, others) = {
+            let (view, pod) = (self.view(), &self.reality.pods[uid]);
+            let run = pod.containers[container].runs.last().unwrap();
+            let deadline = view.run_deadline(pod, container, run);
+            (deadline.is_some_and(|deadline| deadline <= now), pod.withheld(container))
+        };
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let (ends, sidecar) = (pod.stopping().is_some(), pod.sidecar(container));
+        let real = pod.containers.get_mut(container).unwrap();
         let run = real.runs.last_mut().unwrap();
         let number = run.number;
         if kill {
             let again = run.killed.replace(now).is_some();
-            self.corners.insert(match (again, run.started, deadline) {
-                (true, _, _) => "second kill",
-                (false, None, None) => "hung helper",
-                (false, _, _) => "kill at the deadline",
+            self.corners.insert(match (again, run.started) {
+                (true, _) => "second kill",
+                (false, None) if run.past => "helper killed by a restart of all",
+                (false, None) if !ends => "hung helper",
+                (false, _) => "kill at the deadline",
             });
             let effect = match run.started {
                 None if races => Next::Starts,
@@ -388,6 +443,21 @@ impl Story {
             }
         } else {
             run.stopped = Some(now);
+            if sidecar && ends {
+                self.corners.insert(if others {
+                    "sidecar cut by the deadline"
+                } else {
+                    "sidecar stopped last"
+                });
+            }
+            if let Some((_, ended)) = run.hooks.get(&HookKind::PreStop) {
+                let cut = ended.is_none() && late;
+                self.corners.insert(if cut {
+                    "preStop cut by the deadline"
+                } else {
+                    "preStop before the signal"
+                });
+            }
             if let Some(yields) = run.yields {
                 let end = (now + yields, Next::End(End::Exit { code: 143, oom: false }));
                 run.next =
@@ -400,7 +470,7 @@ impl Story {
     // --- What happens by itself ---
 
     fn next_real(&self) -> Option<Tick> {
-        self.runs().filter_map(|(_, _, run)| Some(run.next?.0)).min()
+        self.runs().filter_map(|(_, _, run)| run_next(run)).min()
     }
 
     fn runs(&self) -> impl Iterator<Item = (&String, &String, &RealRun)> {
@@ -410,10 +480,73 @@ impl Story {
     }
 
     fn happen(&mut self, at: Tick) {
-        let due = self.runs().find(|(_, _, run)| run.next.is_some_and(|(next, _)| next <= at));
-        let Some((uid, container, _)) = due else { return };
-        let (uid, container) = (uid.clone(), container.clone());
-        self.happen_to(&uid, &container);
+        let due = self.runs().find(|(_, _, run)| run_next(run).is_some_and(|next| next <= at));
+        let Some((uid, container, run)) = due else { return };
+        let (uid, container, told) =
+            (uid.clone(), container.clone(), run.soon.iter().any(|(next, _)| *next <= at));
+        if told {
+            self.tell_of(&uid, &container, at);
+        } else {
+            self.happen_to(&uid, &container);
+        }
+    }
+
+    /// A hook ends, or a probe has a verdict.
+    fn tell_of(&mut self, uid: &str, container: &str, at: Tick) {
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let run = pod.containers.get_mut(container).unwrap().runs.last_mut().unwrap();
+        let index = run.soon.iter().position(|(next, _)| *next <= at).unwrap();
+        match run.soon.remove(index).1 {
+            Soon::Probed(probe, ok) => self.probe(uid, container, probe, ok),
+            Soon::Hooked(hook, well) => self.hooked(uid, container, hook, well),
+        }
+    }
+
+    fn hooked(&mut self, uid: &str, container: &str, hook: HookKind, well: bool) {
+        let now = self.now;
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let run = pod.containers.get_mut(container).unwrap().runs.last_mut().unwrap();
+        let number = run.number;
+        if let Some((_, ended)) = run.hooks.get_mut(&hook) {
+            ended.get_or_insert((now, well));
+        }
+        if hook == HookKind::PostStart && !well {
+            self.corners.insert("postStart failed");
+        }
+        self.note_up(uid, container);
+        let failed = (!well).then(|| "no luck".to_owned());
+        self.learn(Fact::Hooked { uid: uid.into(), container: container.into(), run: number, hook, failed });
+    }
+
+    fn probe(&mut self, uid: &str, container: &str, probe: ProbeKind, ok: bool) {
+        let now = self.now;
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let run = pod.containers.get_mut(container).unwrap().runs.last_mut().unwrap();
+        let number = run.number;
+        let last = run.verdicts.get(&probe).map(|(_, ok)| *ok);
+        // A startup probe speaks once, and a liveness probe that failed is heard no more.
+        let heard = match probe {
+            ProbeKind::Startup => last.is_none(),
+            ProbeKind::Liveness => last != Some(false) && last != Some(ok),
+            ProbeKind::Readiness => last != Some(ok),
+        };
+        if heard {
+            run.verdicts.insert(probe, (now, ok));
+            match (probe, ok) {
+                (ProbeKind::Liveness, false) => self.corners.insert("liveness failed"),
+                (ProbeKind::Startup, false) => self.corners.insert("startup failed"),
+                (ProbeKind::Startup | ProbeKind::Liveness | ProbeKind::Readiness, _) => false,
+            };
+        }
+        self.note_up(uid, container);
+        let (uid, container) = (uid.to_owned(), container.to_owned());
+        self.learn(Fact::Probed { uid, container, run: number, probe, ok, why: "no luck".into() });
+    }
+
+    fn note_up(&mut self, uid: &str, container: &str) {
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let up = pod.present(container).is_some_and(|run| run.up(pod.spec.container(container).unwrap()));
+        pod.containers.get_mut(container).unwrap().was_up |= up;
     }
 
     fn happen_to(&mut self, uid: &str, container: &str) {
@@ -421,8 +554,11 @@ impl Story {
         let life = self.life(uid, container);
         let yields = [None, Some(0), Some(700), Some(1_800), Some(40_000)];
         let yields = pick(&mut self.rng, &yields).map(Duration::from_millis);
+        let soon = self.verdicts(uid, container);
+        let late_hook = self.rng.bool();
         let pod = self.reality.pods.get_mut(uid).unwrap();
-        let (init, policy) = (pod.spec.init.iter().any(|init| init.name == container), pod.spec.restart);
+        let spec = pod.spec.clone();
+        let init = pod.plain(container);
         let real = pod.containers.get_mut(container).unwrap();
         let run = real.runs.last_mut().unwrap();
         let (number, Some((_, next))) = (run.number, run.next.take()) else { return };
@@ -432,14 +568,19 @@ impl Story {
                 run.started = Some(now);
                 run.yields = yields;
                 run.next = life;
+                run.soon = soon;
                 real.trouble = 0;
                 if run.killed.is_some() {
                     self.corners.insert("started while killed");
                 }
+                self.note_up(&uid, &container);
                 self.learn(Fact::Started { uid, container, run: number, pid: 9 });
             }
             Next::End(end) => {
                 run.end = Some((now, end));
+                let hooks = run.hooks.iter().filter(|(_, (_, ended))| ended.is_none());
+                let hooks: Vec<HookKind> = hooks.map(|(hook, _)| *hook).filter(|_| late_hook).collect();
+                let stays = then(&spec, &container, run) == Then::Stays;
                 real.trouble = if end == End::Ours { real.trouble + 1 } else { 0 };
                 let failed = |reason: &str, ours| StartError {
                     reason: reason.into(),
@@ -449,15 +590,29 @@ impl Story {
                 let why = match end {
                     End::Exit { code, oom } => {
                         if init && code != 0 {
-                            let never = policy == podinit::pod::spec::RestartPolicy::Never;
-                            self.corners.insert(if never {
+                            self.corners.insert(if stays {
                                 "failed init for good"
                             } else {
                                 "init restarted"
                             });
                         }
                         let exit = Exit { code, oom, ..Exit::default() };
-                        return self.learn(Fact::Exited { uid, container, run: number, exit });
+                        self.learn(Fact::Exited {
+                            uid: uid.clone(),
+                            container: container.clone(),
+                            run: number,
+                            exit,
+                        });
+                        for hook in hooks {
+                            let failed = Some("its container ended".to_owned());
+                            let (uid, container) = (uid.clone(), container.clone());
+                            self.learn(Fact::Hooked { uid, container, run: number, hook, failed });
+                        }
+                        let pod = &self.reality.pods[&uid];
+                        if pod.over().is_some() && pod.live() {
+                            self.corners.insert("over with a sidecar");
+                        }
+                        return;
                     }
                     End::Ours => failed("StartError", true),
                     End::StartError => {
@@ -480,11 +635,13 @@ impl Story {
 
     /// How a started process will end by itself.
     fn life(&mut self, uid: &str, container: &str) -> Option<(Tick, Next)> {
-        let (_, well) = (container, Next::End(End::Exit { code: 0, oom: false }));
-        let pod = &self.reality.pods[uid];
+        let well = Next::End(End::Exit { code: 0, oom: false });
         if !self.chaos {
-            let main = pod.spec.containers.iter().any(|main| main.name == container);
-            let stays = main && pod.spec.restart == podinit::pod::spec::RestartPolicy::Always;
+            let pod = &self.reality.pods[uid];
+            let number = pod.containers[container].runs.last().map_or(0, |run| run.number);
+            let ended = ended_well(number, self.now);
+            // What would be restarted for ever does not end.
+            let stays = then(&pod.spec, container, &ended) != Then::Stays;
             return if stays { None } else { Some((self.millis(3_000), well)) };
         }
         let span = pick(&mut self.rng, &[1, 100, 3_000, 3_000, 100_000, 2_000_000]);
@@ -492,6 +649,23 @@ impl Story {
         let oom = self.rng.u8(0..10) == 0;
         let end = Next::End(End::Exit { code, oom });
         (self.rng.u8(0..5) > 0).then(|| (self.millis(span), end))
+    }
+
+    /// What the probes of a run that starts will tell.
+    fn verdicts(&mut self, uid: &str, container: &str) -> Vec<(Tick, Soon)> {
+        let spec = self.reality.pods[uid].spec.container(container).unwrap().clone();
+        let mut soon = Vec::new();
+        if spec.startup.is_some() && !self.fails(10) {
+            let ok = !self.fails(20);
+            soon.push((self.millis(9_000), Soon::Probed(ProbeKind::Startup, ok)));
+        }
+        if spec.liveness.is_some() && self.fails(30) {
+            soon.push((self.millis(100_000), Soon::Probed(ProbeKind::Liveness, false)));
+        }
+        if spec.readiness.is_some() {
+            soon.push((self.millis(9_000), Soon::Probed(ProbeKind::Readiness, true)));
+        }
+        soon
     }
 
     // --- What is done to it from outside ---
@@ -520,7 +694,8 @@ impl Story {
             }
             24..32 => self.strike(),
             32..34 => return self.reexecute(),
-            34..38 => return self.strange(),
+            34..36 => return self.strange(),
+            36..38 => self.probe_something(),
             38 => self.folded = self.log.len(),
             _ => {
                 if self.rng.bool() {
@@ -531,11 +706,26 @@ impl Story {
         Ok(())
     }
 
+    /// A probe changes its mind.
+    fn probe_something(&mut self) {
+        let live = self.runs().filter(|(_, _, run)| run.started.is_some());
+        let live: Vec<_> = live.map(|(uid, name, _)| (uid.clone(), name.clone())).collect();
+        if live.is_empty() {
+            return;
+        }
+        let (uid, name) = live[self.rng.usize(0..live.len())].clone();
+        let probe = pick(&mut self.rng, &[ProbeKind::Startup, ProbeKind::Liveness, ProbeKind::Readiness]);
+        let ok = self.rng.bool();
+        self.probe(&uid, &name, probe, ok);
+    }
+
     fn end(&mut self, graces: &[Option<u64>]) {
         let mut dismissed = self.reality.pods.values().filter(|pod| pod.dismissed.is_some());
         let leaving = dismissed.any(RealPod::live);
         self.desired.ending = true;
         self.desired.ending_grace = pick(&mut self.rng, graces).map(Duration::from_secs);
+        self.desired.ending_grace_critical =
+            pick(&mut self.rng, &[None, Some(0), Some(2), Some(10), Some(20)]).map(Duration::from_secs);
         if leaving && self.desired.ending_grace.is_some() {
             self.corners.insert("shortened by the end");
         }
@@ -603,7 +793,16 @@ impl Story {
     }
 
     fn note_waiting(&mut self) {
+        for pod in self.reality.pods.values() {
+            let mut mains = pod.spec.containers.iter();
+            if mains.any(|main| due::held(pod, &main.name) && pod.containers[&main.name].live().is_none()) {
+                self.corners.insert("postStart held another start");
+            }
+        }
         if self.desired.ending {
+            if self.reality.pods.values().any(|pod| pod.dismissed.is_none()) {
+                self.corners.insert("critical pod waited");
+            }
             return;
         }
         for pod in self.desired.pods.iter().filter(|pod| !self.reality.pods.contains_key(&pod.uid)) {
@@ -664,5 +863,29 @@ impl Story {
         let before = self.world.clone();
         self.world.learn(fact.clone(), self.now);
         if self.world == before { Ok(()) } else { Err(format!("strange_news_change_nothing: {fact:?}")) }
+    }
+}
+
+/// When something happens to this live run.
+fn run_next(run: &RealRun) -> Option<Tick> {
+    run.soon.iter().map(|(at, _)| *at).chain(run.next.map(|(at, _)| at)).min()
+}
+
+/// A run that ended with success.
+fn ended_well(number: u32, now: Tick) -> RealRun {
+    RealRun {
+        number,
+        starting: now,
+        started: Some(now),
+        stopped: None,
+        killed: None,
+        end: Some((now, End::Exit { code: 0, oom: false })),
+        cleaned: false,
+        past: false,
+        verdicts: BTreeMap::new(),
+        hooks: BTreeMap::new(),
+        next: None,
+        soon: Vec::new(),
+        yields: None,
     }
 }

@@ -1,5 +1,7 @@
 //! What is told of made-up pods: one line of table a situation.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,6 +60,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         ..Pod::default()
     };
     PodFacts {
+        stale: None,
         spec: Arc::new(spec),
         admitted: Tick::seconds(10),
         dismissed: None,

@@ -1,4 +1,8 @@
 //! Who starts when: sidecars, policies and rules of containers, postStart, a restart of all.
+//!
+//! Of the kubelet's tables these cannot arise here: a sandbox that is lost (it is mounts, not a process), a container
+//! that was created and never started (its start has failed, and is tried again), one in an unknown state, and one
+//! whose image changed (that is another pod, whose back-off begins anew).
 
 use super::*;
 use crate::pod::restart::{After, after};

@@ -1,0 +1,89 @@
+//! Sidecars, restarts of all containers and active deadlines, with real processes.
+
+use std::fs;
+
+use crate::instance::{IMAGE, Instance, manifest};
+use crate::{FOREVER, status};
+
+/// A container of a list: name, script, and more lines of its own.
+fn container(name: &str, script: &str, more: &str) -> String {
+    let mounts = "    volumeMounts: [{name: v, mountPath: /v}]\n";
+    format!("  - name: {name}\n    image: {IMAGE}\n    command: [sh, -c, {script:?}]\n{mounts}{more}")
+}
+
+/// A pod that never restarts, with these init containers and containers, and the directory `home` at /v.
+fn pod(name: &str, home: &str, init: &[String], containers: &[String]) -> String {
+    let (init, containers) = (init.concat(), containers.concat());
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
+         volumes: [{{name: v, hostPath: {{path: {home}}}}}]\n  initContainers:\n{init}  containers:\n{containers}"
+    )
+}
+
+#[test]
+fn sidecars_rules_and_deadlines() {
+    let mut here = Instance::new();
+    let volume = |name: &str| {
+        let path = here.home.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (order, all) = (volume("order"), volume("all"));
+
+    // The sidecar is restarted once, ends last, and keeps nothing alive.
+    let side = "echo side >>/v/order; test -e /v/mark || { touch /v/mark; exit 0; }; \
+                trap 'echo term >>/v/order; exit 0' TERM; touch /v/up; while true; do sleep 0.1; done";
+    let main = "echo main >>/v/order; while ! test -e /v/up; do sleep 0.1; done; echo end >>/v/order";
+    let text = pod(
+        "order",
+        &order.display().to_string(),
+        &[
+            container("side", side, "    restartPolicy: Always\n"),
+            container("init", "echo init >>/v/order", ""),
+        ],
+        &[container("main", main, "")],
+    );
+    here.write("order.yaml", &text);
+
+    let rules = "    restartPolicy: Never\n    restartPolicyRules:\n    - action: RestartAllContainers\n      \
+                 exitCodes: {operator: In, values: [42]}\n";
+    let wait = "while ! test -e /v/up; do sleep 0.1; done";
+    let first = format!("test -e /v/mark && {{ {FOREVER}; }}; touch /v/mark; {wait}; exit 42");
+    let second = format!("touch /v/up; {FOREVER}");
+    let text = pod(
+        "all",
+        &all.display().to_string(),
+        &[container("init", "echo init >>/v/inits", "")],
+        &[container("first", &first, rules), container("second", &second, "")],
+    );
+    here.write("all.yaml", &text);
+    here.write("short.yaml", &manifest("short", "  activeDeadlineSeconds: 1\n", &[("c", FOREVER)]));
+    here.start();
+
+    let ended = here.pod_that("order", |pod| pod["status"]["phase"] == "Succeeded");
+    let order = fs::read_to_string(order.join("order")).unwrap();
+    let lines: Vec<_> = order.lines().filter(|line| *line != "side").collect();
+    assert_eq!(lines, ["init", "main", "end", "term"]);
+    assert_eq!(order.lines().filter(|line| *line == "side").count(), 2, "{order}");
+    assert_eq!(ended["status"]["initContainerStatuses"][0]["restartCount"], 1);
+
+    let restarted = here.pod_that("all", |pod| {
+        let status = &pod["status"];
+        status["phase"] == "Running" && status["containerStatuses"][0]["restartCount"] == 1
+    });
+    let status_of = &restarted["status"];
+    assert_eq!(status_of["initContainerStatuses"][0]["restartCount"], 1);
+    assert_eq!(status_of["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 42);
+    assert_eq!(fs::read_to_string(all.join("inits")).unwrap(), "init\ninit\n");
+    let second = here.pod_that("all", |pod| {
+        pod["status"]["containerStatuses"][1]["lastState"]["terminated"]["reason"]
+            == "RestartingAllContainers"
+    });
+    assert_eq!(second["status"]["containerStatuses"][1]["lastState"]["terminated"]["exitCode"], 137);
+    let pods = here.say(&["get", "pods"]);
+    assert!(pods.lines().any(|line| line.starts_with("all-host ") && line.contains("2/2")), "{pods}");
+
+    let short = here.pod_that("short", |pod| status(pod)["state"]["terminated"].is_object());
+    assert_eq!(short["status"]["phase"], "Failed");
+    assert_eq!(short["status"]["reason"], "DeadlineExceeded");
+}
