@@ -9,6 +9,8 @@ mod instance;
 mod lifecycle;
 #[path = "host/names.rs"]
 mod names;
+#[path = "host/probes.rs"]
+mod probes;
 #[path = "host/security.rs"]
 mod security;
 #[path = "host/volumes.rs"]

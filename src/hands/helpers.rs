@@ -75,16 +75,22 @@ impl Helpers {
 impl Hands {
     /// What to poll for the helpers' sake.
     pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
-        let logger = self.helpers.logger.iter().map(AsRawFd::as_raw_fd);
+        let sockets = [self.helpers.logger.as_ref().map(AsRawFd::as_raw_fd), self.probes.socket()];
         let line = self.helpers.line.iter().map(Line::fd);
-        logger.chain(line).map(|fd| (fd, PollFlags::POLLIN)).collect()
+        sockets.into_iter().flatten().chain(line).map(|fd| (fd, PollFlags::POLLIN)).collect()
     }
 
-    /// What the logger tells, if its socket is among those that rang; somebody at the console is remembered.
+    /// What helpers tell, if their sockets are among those that rang; somebody at the console is remembered.
     pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
         if self.helpers.line.take_if(|line| ready.contains(&line.fd())).is_some() {
             self.helpers.called = true;
         }
+        let mut facts = self.hear_logger(ready, world);
+        facts.extend(self.hear_probes(ready));
+        facts
+    }
+
+    fn hear_logger(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
         let Some(socket) = &self.helpers.logger else { return Vec::new() };
         if !ready.contains(&socket.as_raw_fd()) {
             return Vec::new();
@@ -107,11 +113,21 @@ impl Hands {
         done.into_iter().filter_map(|id| self.drained(&id, world)).collect()
     }
 
-    /// Starts every helper that should run and does not. Returns what was learned, and when to look again.
+    /// Does what is due beside the plan: helpers, probes, the ends of hooks. Returns what was learned, and when to look
+    /// again.
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
+        self.watch_probes(world, now);
+        let done = [self.start_helpers(world, now), self.try_probes(world, now), self.end_hooks(world, now)];
+        let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).min();
+        (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)
+    }
+
+    /// Starts every helper that should run and does not.
+    fn start_helpers(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         let (mut facts, mut wake_at) = (Vec::new(), None);
         for name in self.helpers.duties.clone() {
-            if world.helpers.contains_key(name) || (name == "prompt" && self.listens()) {
+            let waits = name == "prompt" && self.listens() || name == "probe" && !self.probes.needed();
+            if world.helpers.contains_key(name) || waits {
                 continue;
             }
             let due = self.helpers.due(name);
@@ -138,13 +154,13 @@ impl Hands {
         matches!(fact, Fact::Helper { name, .. } if self.helpers.hushed(name, now))
     }
 
-    /// A later life: the logger's socket died with the former one, so there must be a new logger. The other helpers
-    /// live on, as the containers do. Start helpers' cgroups that the former life could not remove are tried again.
+    /// A later life: the sockets of logger and probe helper died with the former one, so there must be new ones. The
+    /// other helpers live on, as the containers do. Start helpers' cgroups that the former life could not remove are tried again.
     pub fn resume(&mut self, mut world: World) -> World {
         let groups = paths::cgroup(&self.config, &format!("{}/podinit", self.config.cgroup_parent));
         let groups = fs::read_dir(groups).into_iter().flatten().flatten();
         self.dying.extend(groups.map(|entry| entry.path()).filter(|path| path.is_dir()));
-        if let Some(pid) = world.helpers.remove("logger") {
+        for pid in ["logger", "probe"].into_iter().filter_map(|name| world.helpers.remove(name)) {
             let pid = Pid::from_raw(pid);
             // Only a child of ours: one that was reaped already may have left its number to somebody else.
             if is_child(pid.as_raw()) && kill(pid, Signal::SIGKILL).is_ok() {
@@ -201,6 +217,7 @@ impl Hands {
                     spawn(&words, &[], None).map(Some)
                 }
             },
+            "probe" => self.probes.start(Tick::now()).map(Some),
             "prompt" => match line::console() {
                 None => Ok(None),
                 Some(path) => {

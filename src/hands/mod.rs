@@ -1,10 +1,13 @@
 //! The hands: each action is carried out here, on a room or by a helper, and answered with facts.
 
+mod checks;
 mod exec;
 mod helpers;
+mod hooks;
 mod line;
 mod names;
 mod paths;
+mod probes;
 mod reaper;
 mod run;
 mod sandbox;
@@ -39,6 +42,9 @@ pub struct Hands {
     orphans: BTreeMap<i32, Ended>,
     /// What the node's own hosts file and resolv.conf were when the pods' were written.
     names: [names::Stamp; 2],
+    probes: probes::Probes,
+    /// Tries of probes and hooks under way, by their helpers.
+    checks: BTreeMap<i32, checks::Check>,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
@@ -62,6 +68,8 @@ impl Hands {
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
             names: [None; 2],
+            probes: probes::Probes::new(),
+            checks: BTreeMap::new(),
             configs: Vec::new(),
             dying: BTreeSet::new(),
         })
@@ -77,6 +85,8 @@ impl Hands {
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
             names: [None; 2],
+            probes: probes::Probes::new(),
+            checks: BTreeMap::new(),
             configs: Vec::new(),
             dying: BTreeSet::new(),
         }
@@ -95,9 +105,12 @@ impl Hands {
                 vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
             }
             Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
-            // Not carried out yet.
-            Action::Hook { .. } => Vec::new(),
             Action::Project { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.project(pod)]),
+            Action::Hook { uid, container, run, hook } => {
+                self.with_container(world, uid, container, |hands, pod, container, facts| {
+                    hands.hook(pod, container, facts, *run, *hook)
+                })
+            }
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
             Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
             Action::Find { uid, container } => {

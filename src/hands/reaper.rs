@@ -8,6 +8,7 @@
 
 use nix::errno::Errno;
 
+use super::checks::hooks;
 use super::{Hands, paths};
 use crate::container::handover::{self, Outcome};
 use crate::pod::facts::{PodFacts, Run, StartError};
@@ -63,7 +64,9 @@ impl Hands {
         let live = || runs(world).filter(|(_, _, run)| run.live());
         let helpers = live().filter_map(|(_, _, run)| run.helper);
         let firsts = live().filter_map(|(_, _, run)| run.started.map(|(_, pid)| pid));
-        let gone = ours.chain(helpers).chain(firsts).filter(|pid| !is_child(*pid));
+        let hooks = hooks(world).filter_map(|hooked| hooked.run.hooks.get(&hooked.kind)?.helper);
+        let hooks = hooks.filter(|helper| *helper > 0);
+        let gone = ours.chain(helpers).chain(firsts).chain(hooks).filter(|pid| !is_child(*pid));
         gone.map(|pid| (pid, UNSEEN)).collect()
     }
 
@@ -71,6 +74,9 @@ impl Hands {
     pub fn ended(&mut self, pid: i32, ended: Ended, world: &World) -> Vec<Fact> {
         if let Some((name, _)) = world.helpers.iter().find(|(_, known)| **known == pid) {
             return vec![Fact::Helper { name: name.clone(), pid: None }];
+        }
+        if let Some(facts) = self.checked(pid, ended, world) {
+            return facts;
         }
         let mut starting = false;
         for (pod, name, run) in runs(world) {

@@ -85,6 +85,9 @@ impl Hands {
     /// The end of `podinit run`: helpers, cgroups, mounts and files in the run directory go.
     pub fn leave(&mut self, world: &World) {
         self.resume(world.clone());
+        for check in std::mem::take(&mut self.checks).into_values() {
+            check.session.kill();
+        }
         self.kill_all();
         let trash = self.volumes().trash();
         told(&trash, remove_tree(&trash));

@@ -168,25 +168,30 @@ impl Agent {
     fn turn(&mut self) -> Option<Tick> {
         let listing = self.list();
         self.doom.strike(&self.world, Tick::now());
-        let mut wake_at = None;
+        let (mut wake_at, mut upkeep) = (None, None);
         for step in 0.. {
             let now = Tick::now();
             let plan = plan(&self.desired, &self.world, now);
             wake_at = plan.wake_at;
-            let Some(action) = plan.actions.first() else { break };
             if step >= BUSY {
-                error!("podinit: {BUSY} actions in one turn, next: {action:?}");
+                error!("podinit: {BUSY} steps in one turn, next: {:?}", plan.actions.first());
                 wake_at = Some(now + Duration::from_secs(1));
                 break;
             }
+            let Some(action) = plan.actions.first() else {
+                let (facts, next) = self.hands.upkeep(&self.world, now);
+                upkeep = next;
+                if facts.is_empty() {
+                    break;
+                }
+                // They may change what is due.
+                facts.into_iter().for_each(|fact| self.learn(fact));
+                continue;
+            };
             for fact in self.hands.carry_out(action, &self.world) {
                 self.doom.choose(&fact);
                 self.learn(fact);
             }
-        }
-        let (facts, upkeep) = self.hands.upkeep(&self.world, Tick::now());
-        for fact in facts {
-            self.learn(fact);
         }
         let deadline = self.ending.map(|(_, since)| since + self.config.ending_grace + LAST_CALL);
         [wake_at, upkeep, listing, deadline, self.doom.next()].into_iter().flatten().min()

@@ -22,8 +22,8 @@ use crate::{console, fatal, machine, net};
 use agent::Agent;
 
 /// The long-lived helpers of a board, and of `podinit run`.
-const BOARD: &[&str] = &["logger", "net", "prompt"];
-const RUN: &[&str] = &["logger"];
+const BOARD: &[&str] = &["logger", "net", "probe", "prompt"];
+const RUN: &[&str] = &["logger", "probe"];
 
 /// PID 1 of a machine. Never returns: an end that the kernel refuses is tried again.
 pub fn board() -> ! {
