@@ -9,6 +9,8 @@ mod instance;
 mod lifecycle;
 #[path = "host/volumes.rs"]
 mod volumes;
+#[path = "host/workloads.rs"]
+mod workloads;
 
 use std::collections::BTreeSet;
 use std::fs;
