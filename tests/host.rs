@@ -15,6 +15,8 @@ mod probes;
 mod security;
 #[path = "host/volumes.rs"]
 mod volumes;
+#[path = "host/workloads.rs"]
+mod workloads;
 
 use std::collections::BTreeSet;
 use std::fs;
