@@ -91,7 +91,7 @@ const TABLE: &[Row] = &[
     row(
         "spec.hostUsers",
         Refuse(
-            "false asks for a user namespace, which is not supported yet: remove it only if the machine's users will do",
+            "asks for a user namespace, which is not supported yet: remove it only if the machine's users will do",
         ),
         &["true"],
     ),
