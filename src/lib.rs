@@ -11,7 +11,7 @@ pub mod init;
 
 /// The operator's commands: get, describe, logs, exec, image, ...
 pub mod cli;
-/// What runs in children of PID 1: start, exec, logger, net, pause, prompt, remove.
+/// What runs in children of PID 1: start, exec, logger, probe, net, prompt, ...
 pub mod helper;
 
 /// Death and re-execution: PID 1 goes on from its ledger.
