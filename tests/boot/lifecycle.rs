@@ -32,9 +32,18 @@ fn sidecar(name: &str, script: &str, more: &str) -> String {
     container(name, script, &format!("    restartPolicy: Always\n{more}"))
 }
 
-/// What the pod's containers wrote down, as lines.
-fn order(board: &mut Board, pod: &str) -> Vec<String> {
-    ctl(board, &format!("cat /host/var/{pod}/order")).lines().map(str::to_owned).collect()
+/// What the pod's containers wrote down, as lines, as soon as there are so many.
+fn order(board: &mut Board, pod: &str, lines: usize) -> Vec<String> {
+    let file = format!("/host/var/{pod}/order");
+    let script =
+        format!("until [ $(busybox wc -l <{file}) -ge {lines} ]; do sleep 1; done 2>/dev/null; cat {file}");
+    ctl(board, &script).lines().map(str::to_owned).collect()
+}
+
+/// Whether the container has never run. The console is no witness of it: it may lose a line while it shows a long answer.
+fn fresh(pods: &[Pod], pod: &str, container: &str) -> bool {
+    let status = status(pods, pod, container);
+    status.container_id.is_none() && status.restart_count == 0 && ended(status.state.as_ref()).is_none()
 }
 
 fn ended(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
@@ -81,20 +90,17 @@ fn containers_begin_and_end_in_order() {
         .concat();
     let polite = |name: &str| {
         let script = format!(
-            "trap ''echo term-{name} >>/v/order; exit 0'' TERM; while :; do sleep 1000 & wait $!; done"
-        )
-        .replace("''", "'");
-        let hook = format!(
-            "    lifecycle: {{preStop: {{exec: {{command: [sh, -c, 'echo pre >>/v/order; sleep 4']}}}}}}\n"
+            "trap 'echo term-{name} >>/v/order; exit 0' TERM; while :; do sleep 1000 & wait $!; done"
         );
+        let hook = "    lifecycle: {preStop: {exec: {command: [sh, -c, 'echo pre >>/v/order; sleep 4']}}}\n";
         (script, hook)
     };
     let [a, b, main] = ["a", "b", "main"].map(polite);
     let leaving = pod(
         "leaving",
         "Always",
-        &[sidecar("a", &a.0, &a.1), sidecar("b", &b.0, &b.1)],
-        &[container("main", &main.0, &main.1)],
+        &[sidecar("a", &a.0, a.1), sidecar("b", &b.0, b.1)],
+        &[container("main", &main.0, main.1)],
     );
     let bad = "trap 'exit 3' TERM; touch /v/up; while :; do sleep 1000 & wait $!; done";
     let nonzero = pod(
@@ -124,14 +130,13 @@ fn containers_begin_and_end_in_order() {
     )
     .replace("volumes: [", "volumes: [{name: e, emptyDir: {}}, ");
     let rules = "    restartPolicy: Never\n    restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [42]}}]\n";
-    let ruled = format!(
-        "test -e /v/mark && exec sleep 1000; touch /v/mark; until test -e /v/up; do sleep 1; done; exit 42"
-    );
+    let ruled =
+        "test -e /v/mark && exec sleep 1000; touch /v/mark; until test -e /v/up; do sleep 1; done; exit 42";
     let everything = pod(
         "everything",
         "Never",
         &[container("init", &say("init"), "")],
-        &[container("ruled", &ruled, rules), container("other", &format!("touch /v/up; {WAIT}"), "")],
+        &[container("ruled", ruled, rules), container("other", &format!("touch /v/up; {WAIT}"), "")],
     );
     let rest = [
         serial,
@@ -140,12 +145,14 @@ fn containers_begin_and_end_in_order() {
         sidecars,
         ending,
         nonzero,
-        deaf,
         files,
         everything,
     ];
-    let mut board =
-        controlled().manifest("rest.yaml", &rest.concat()).manifest("leaving.yaml", &leaving).boot();
+    let mut board = controlled()
+        .manifest("rest.yaml", &rest.concat())
+        .manifest("leaving.yaml", &leaving)
+        .manifest(".overdue", &deaf)
+        .boot();
     let board = &mut board;
     board.wait_for("ctl-podinit/ctl: started");
     row_19_init_containers_run_one_after_the_other(board);
@@ -162,25 +169,24 @@ fn containers_begin_and_end_in_order() {
 
 fn row_19_init_containers_run_one_after_the_other(board: &mut Board) {
     pods(board, |pods| phase(pods, "serial") == "Succeeded");
-    assert_eq!(order(board, "serial"), ["one", "end", "two", "end", "main"]);
+    assert_eq!(order(board, "serial", 5), ["one", "end", "two", "end", "main"]);
 }
 
 fn row_20_a_failing_init_container_is_tried_again(board: &mut Board) {
     let all = pods(board, |pods| status(pods, "patient", "init").restart_count >= 2);
     assert_eq!(phase(&all, "patient"), "Pending");
-    assert!(!board.console().contains("patient-podinit/main: started"));
+    assert!(fresh(&all, "patient", "main"));
 }
 
 fn row_21_a_failing_init_container_fails_the_pod(board: &mut Board) {
     let all = pods(board, |pods| phase(pods, "halted") == "Failed");
     assert_eq!(status(&all, "halted", "init").restart_count, 0);
-    assert!(!board.console().contains("halted-podinit/main: started"));
+    assert!(fresh(&all, "halted", "main"));
 }
 
 fn row_22_a_sidecar_is_up_before_what_follows(board: &mut Board) {
     pods(board, |pods| running(pods, "sidecars", "side") && running(pods, "sidecars", "main"));
-    board.wait_for("sidecars-podinit/main: started");
-    assert_eq!(order(board, "sidecars"), ["first", "side", "up", "second", "main"]);
+    assert_eq!(order(board, "sidecars", 5), ["first", "side", "up", "second", "main"]);
 }
 
 fn row_23_a_sidecar_that_ends_runs_again(board: &mut Board) {
@@ -210,7 +216,7 @@ fn row_5_a_rule_restarts_all_containers(board: &mut Board) {
     assert_eq!(phase(&all, "everything"), "Running");
     let last = ended(status(&all, "everything", "ruled").last_state.as_ref()).expect("it ended");
     assert_eq!(last.exit_code, 42);
-    assert_eq!(order(board, "everything"), ["init", "init"]);
+    assert_eq!(order(board, "everything", 2), ["init", "init"]);
 }
 
 fn row_25_a_sidecars_exit_code_does_not_count(board: &mut Board) {
@@ -221,13 +227,16 @@ fn row_25_a_sidecars_exit_code_does_not_count(board: &mut Board) {
 
 /// Stopped by its liveness probe: a pod that is removed leaves the list with its last container.
 fn row_26_a_main_container_past_its_grace_fails_the_pod(board: &mut Board) {
+    let mark = board.mark();
+    ctl(board, "cd /host/etc/kubernetes/manifests; cp .overdue .t; mv .t overdue.yaml");
+    let (mark, asked) = when(board, mark, "overdue-podinit/main: sent stop signal");
+    let (_, killed) = when(board, mark, "overdue-podinit/main: killed");
+    // The grace begins a moment before the console tells of the signal.
+    assert!(killed - asked >= 2.5, "killed after {} s", killed - asked);
     let all = pods(board, |pods| phase(pods, "overdue") == "Failed");
     let main = ended(status(&all, "overdue", "main").state.as_ref()).expect("it ended");
     assert_eq!(main.exit_code, 137);
     assert!(ended(status(&all, "overdue", "side").state.as_ref()).is_some());
-    let (mark, asked) = when(board, 0, "overdue-podinit/main: sent stop signal");
-    let (_, killed) = when(board, mark, "overdue-podinit/main: killed");
-    assert!(killed - asked >= 2.99, "killed after {} s", killed - asked);
 }
 
 fn row_24_mains_end_first_and_sidecars_in_reverse(board: &mut Board) {
@@ -235,7 +244,7 @@ fn row_24_mains_end_first_and_sidecars_in_reverse(board: &mut Board) {
     let mark = remove(board, "leaving.yaml");
     let (_, begun) = when(board, mark, "leaving-podinit: stopping");
     let (_, gone) = when(board, mark, "leaving-podinit: gone");
-    assert_eq!(order(board, "leaving"), ["pre", "pre", "pre", "term-main", "term-b", "term-a"]);
+    assert_eq!(order(board, "leaving", 6), ["pre", "pre", "pre", "term-main", "term-b", "term-a"]);
     assert!(gone - begun < 20.0, "{}", gone - begun);
 }
 
@@ -269,8 +278,10 @@ fn pods_outlive_pid_1_and_reboots() {
     row_27_a_reboot_begins_anew_in_order(board);
 }
 
-fn kept_order(board: &mut Board) -> Vec<String> {
-    ctl(board, "busybox sync; cat /host/data/kept/order").lines().map(str::to_owned).collect()
+fn kept_order(board: &mut Board, lines: usize) -> Vec<String> {
+    let order = order(board, "../data/kept", lines);
+    assert_eq!(ctl(board, "busybox sync"), "");
+    order
 }
 
 /// What is left of it in the runtime goes, too.
@@ -285,7 +296,7 @@ fn row_6_and_16_a_finished_init_container_is_not_run_again(board: &mut Board) {
     let end = ended(init.state.as_ref()).expect("it ended");
     assert_eq!((end.exit_code, end.reason.as_deref()), (0, Some("Completed")));
     assert!(init.restart_count == 0 && status(&all, "kept", "main").restart_count == 0);
-    assert_eq!(kept_order(board), ["init", "side", "hello board"]);
+    assert_eq!(kept_order(board, 3), ["init", "side", "hello board"]);
 }
 
 /// Killed at about the time when PID 1 dies: nothing else can wait for it then.
@@ -302,15 +313,14 @@ fn row_17_a_sidecar_that_died_with_pid_1_runs_again(board: &mut Board) {
     });
     assert_ne!(status(&all, "kept", "side").container_id.as_ref(), Some(&before));
     assert_eq!(status(&all, "kept", "main").restart_count, 0);
-    assert_eq!(kept_order(board), ["init", "side", "hello board", "side"]);
+    assert_eq!(kept_order(board, 4), ["init", "side", "hello board", "side"]);
 }
 
 fn row_27_a_reboot_begins_anew_in_order(board: Board) {
     let mut board = board.boot_again();
     board.wait_for("ctl-podinit/ctl: started");
     pods(&mut board, |pods| running(pods, "kept", "main"));
-    board.wait_for("kept-podinit/main: started");
-    assert_eq!(kept_order(&mut board)[4..], ["init", "side", "hello board"]);
+    assert_eq!(kept_order(&mut board, 7)[4..], ["init", "side", "hello board"]);
 }
 
 #[test]
@@ -354,7 +364,7 @@ fn row_33_critical_pods_have_the_end_of_the_grace(board: &mut Board) {
         assert!(waited > grace - 1.0 && waited < grace + 2.0, "{name}: {waited} s instead of {grace}");
     }
     // They are asked in the same moment in which the last of the others is killed.
-    assert!(critical.0 >= long.0 + 9.9 && quick.0 >= long.0 + 9.9, "{long:?} {critical:?} {quick:?}");
+    assert!(critical.0 >= long.0 + 9.5 && quick.0 >= long.0 + 9.5, "{long:?} {critical:?} {quick:?}");
     assert!(critical.0 > short.1 + 4.0, "{short:?} {critical:?}");
     assert_eq!(board.ended().code(), Some(0));
 }
@@ -370,7 +380,8 @@ fn probes_hooks_and_names() {
     let none = "exec: {command: [ls, /v/none]}";
     let live = alone("live", WAIT, &(probe("livenessProbe", none) + &pre));
     let startup = alone("startup", WAIT, &(probe("startupProbe", none) + &pre));
-    let web = "echo ok >/v/healthz; (sleep 10; busybox rm /v/healthz) & exec httpd -f -h /v -p 8000";
+    let web =
+        "echo ok >/v/healthz; (sleep 10; busybox rm /v/healthz; touch /v/gone) & exec httpd -f -h /v -p 8000";
     let get = "httpGet: {port: 8000, path: /healthz}";
     let health = alone("health", web, &probe("livenessProbe", get));
     let unready = alone("unready", web, &probe("readinessProbe", get));
@@ -419,15 +430,14 @@ fn probes_hooks_and_names() {
 fn row_38_a_failed_probe_runs_the_hook_and_restarts(board: &mut Board) {
     for name in ["live", "startup"] {
         pods(board, |pods| status(pods, name, "main").restart_count >= 1);
-        assert_eq!(order(board, name)[0], "pre", "{name}");
+        assert_eq!(order(board, name, 1)[0], "pre", "{name}");
     }
 }
 
 /// A page that is gone fails the probe as a 500 does.
 fn row_40_liveness_restarts_and_readiness_does_not(board: &mut Board) {
     pods(board, |pods| status(pods, "health", "main").restart_count >= 1);
-    board.wait_for("unready-podinit/main: started");
-    ctl(board, "until ! test -e /host/var/unready/healthz; do sleep 1; done; sleep 4");
+    ctl(board, "until test -e /host/var/unready/gone; do sleep 1; done; sleep 4");
     let all = pods(board, |pods| !status(pods, "unready", "main").ready);
     assert!(running(&all, "unready", "main") && status(&all, "unready", "main").restart_count == 0);
 }
@@ -444,16 +454,16 @@ fn row_41_hosts_files_are_managed_unless_mounted(board: &mut Board) {
 
 fn row_42_hooks_are_run_and_a_sleep_delays_the_end(board: &mut Board) {
     pods(board, |pods| ["exec", "http"].iter().all(|name| status(pods, "hooked", name).ready));
-    assert_eq!(order(board, "hooked"), ["post"]);
+    assert_eq!(order(board, "hooked", 1), ["post"]);
     board.ask_until("logs hooked -c server", |said| said.contains("url:/post"));
     ctl(board, "touch /host/var/hooked/bad");
     pods(board, |pods| ["exec", "http"].iter().all(|name| status(pods, "hooked", name).restart_count >= 1));
-    assert_eq!(order(board, "hooked")[..2], ["post", "pre"]);
+    assert_eq!(order(board, "hooked", 2)[..2], ["post", "pre"]);
     board.ask_until("logs hooked -c server", |said| said.contains("url:/pre"));
 
     pods(board, |pods| status(pods, "nap", "main").ready);
     let mark = remove(board, "nap.yaml");
     let (mark, begun) = when(board, mark, "nap-podinit: stopping");
     let (_, asked) = when(board, mark, "nap-podinit/main: sent stop signal");
-    assert!(asked - begun >= 3.99, "{}", asked - begun);
+    assert!(asked - begun >= 3.5, "{}", asked - begun);
 }
