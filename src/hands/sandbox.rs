@@ -65,6 +65,13 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let values = values(pod, self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
+        if pod.spaces.own_users {
+            return Err(
+                "hostUsers: false asks for a user namespace, which is not supported yet: remove it only if \
+                        the machine's own users will do"
+                    .into(),
+            );
+        }
         // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's, or to
         // a pod that runs unconfined and does not know it.
         sysctl::judge(pod, &[], kernel())
