@@ -36,6 +36,9 @@ spec:
 #[test]
 fn containers_are_confined_as_their_pods_say() {
     let mut board = controlled().manifest("confined.yaml", PODS).boot();
+    // A key that is typed before PID 1 listens to its line would be lost.
+    board.wait_for("machine: ready");
+    board.wait_for("free-podinit/one: started");
     pods(&mut board, |pods| {
         ["apart", "shared", "free"].iter().all(|name| {
             pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(&format!("{name}-podinit")))
