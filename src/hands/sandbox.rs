@@ -65,6 +65,13 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let values = values(pod, self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
+        if pod.spaces.own_users {
+            return Err(
+                "hostUsers: false asks for a user namespace, which is not supported yet: remove it only if \
+                        the machine's own users will do"
+                    .into(),
+            );
+        }
         // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's, or to
         // a pod that runs unconfined and does not know it.
         sysctl::judge(pod, &self.config.allowed_sysctls, kernel())
@@ -130,6 +137,10 @@ impl Hands {
     fn remove_pod(&mut self, pod: &Pod) -> Result<(), String> {
         let paths = paths::pod(&self.config, pod);
         let group = paths::cgroup(&self.config, &paths.cgroup);
+        // A death between a start and its fact left a run that the world never heard of.
+        for (container, number) in runs(&paths.sandbox) {
+            self.scrub(&paths::run(&self.config, pod, &container, number));
+        }
         let steps = [
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
             ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
@@ -158,6 +169,20 @@ impl Hands {
         }
         Ok(())
     }
+}
+
+/// The runs of which a pod's sandbox holds something: container and number.
+fn runs(sandbox: &Path) -> Vec<(String, u32)> {
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    let all = sandbox.join("c");
+    let of = |container: String| {
+        let numbers = names(&all.join(&container)).into_iter().filter_map(|name| name.parse().ok());
+        numbers.map(move |number| (container.clone(), number)).collect::<Vec<_>>()
+    };
+    names(&all).into_iter().flat_map(of).collect()
 }
 
 /// The kernel's version; None where it does not read.
@@ -218,5 +243,31 @@ mod tests {
         };
         let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
         assert_eq!(Hands::idle(&config).tear_down(&pod), Fact::TornDown { uid: "u1".into() });
+    }
+
+    #[test]
+    fn a_run_that_the_world_never_heard_of_goes_with_its_pod() {
+        let folder = std::env::temp_dir().join(format!("podinit-unheard-{}", std::process::id()));
+        let below = |name: &str| folder.join(name);
+        let config = Config {
+            run: below("run"),
+            root: below("root"),
+            pod_logs: below("pods"),
+            container_logs: below("containers"),
+            cgroup: below("cgroup"),
+            ..Config::default()
+        };
+        let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
+        let run = paths::run(&config, &pod.spec, "c", 3);
+        let state = config.run.join("state").join(&run.id);
+        for made in [&run.bundle, &run.scratch, &state] {
+            fs::create_dir_all(made).expect("a directory");
+        }
+        fs::write(state.join("state.json"), "{}").expect("a state");
+        assert_eq!(runs(&paths::pod(&config, &pod.spec).sandbox), [("c".to_owned(), 3)]);
+        let torn_down = Hands::idle(&config).tear_down(&pod);
+        assert_eq!(torn_down, Fact::TornDown { uid: "u1".into() });
+        assert!(!state.exists() && !run.bundle.exists() && !run.scratch.exists());
+        fs::remove_dir_all(&folder).expect("removed");
     }
 }
