@@ -269,8 +269,8 @@ fn at_rest() -> io::Result<()> {
             manifest(&format!("pod{made}"), &["sleep", "/out/up"])?;
         }
         wait("the pods", || fs::read_to_string(UP).is_ok_and(|text| text.lines().count() == pods))?;
-        // Until what the starts left behind is quiet as well.
-        sleep(Duration::from_secs(5));
+        // Two listings later the starts are over, and what they took has been given back; what a listing takes has not.
+        sleep(Duration::from_secs(45));
         for (name, bytes) in podinits()? {
             say(&format!("own {pods} {name} {}", bytes.own));
             say(&format!("memory {pods} {name} {}", bytes.pss));

@@ -15,7 +15,7 @@ use log::LevelFilter;
 /// The whole configuration, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Static pod manifests: a directory.
+    /// Static pod manifests: a directory, or one file.
     pub manifests: PathBuf,
     /// What outlives a boot: images, disk-backed volumes, writable layers.
     pub root: PathBuf,
@@ -43,6 +43,16 @@ pub struct Config {
     pub restart_cap: Duration,
     /// The longest grace that an ending machine gives.
     pub ending_grace: Duration,
+    /// What of it is kept for critical pods, which end last; None: nothing.
+    pub ending_grace_critical: Option<Duration>,
+    /// DNS servers of the cluster, if there is one; none on a board of its own.
+    pub cluster_dns: Vec<String>,
+    /// The cluster's domain; empty where there is none.
+    pub cluster_domain: String,
+    /// The resolv.conf that pods take over; None: none is.
+    pub resolv_conf: Option<PathBuf>,
+    /// Sysctls that pods may set beside the safe ones: names, or prefixes that end in `*`.
+    pub allowed_sysctls: Vec<String>,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
     pub faults: bool,
     /// What is logged: info, and with `--v=4` or `podinit.log=debug` more.
@@ -182,6 +192,11 @@ impl Default for Config {
             pod_pids_limit: None,
             restart_cap: Duration::from_secs(300),
             ending_grace: Duration::from_secs(30),
+            ending_grace_critical: None,
+            cluster_dns: Vec::new(),
+            cluster_domain: String::new(),
+            resolv_conf: Some("/etc/resolv.conf".into()),
+            allowed_sysctls: Vec::new(),
             faults: false,
             log: LevelFilter::Info,
             hostname: None,

@@ -11,7 +11,7 @@ pub mod init;
 
 /// The operator's commands: get, describe, logs, exec, image, ...
 pub mod cli;
-/// What runs in children of PID 1: start, exec, logger, net, prompt.
+/// What runs in children of PID 1: start, exec, logger, probe, net, prompt, ...
 pub mod helper;
 
 /// Death and re-execution: PID 1 goes on from its ledger.
@@ -39,7 +39,7 @@ pub mod manifest;
 pub mod net;
 /// The operator's socket: requests and answers.
 pub mod operator;
-/// emptyDir and hostPath.
+/// The volumes of a pod: made, filled, found for a mount, removed.
 pub mod volume;
 
 /// PURE: spec, facts, plan, restart, status, resources, env. No kernel, no clock, no log.
@@ -51,3 +51,5 @@ pub mod clock;
 pub mod config;
 /// The log: one grammar, one write a line.
 pub mod console;
+/// What a resting process gives back.
+pub mod pages;

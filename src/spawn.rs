@@ -20,13 +20,23 @@ use crate::container::child::{CLEAR_SIGHAND, INTO_CGROUP, clean_signals, clone3,
 /// the child is born in it, or (on a kernel that refuses that) enters it before it runs this binary.
 /// A child that cannot do this much exits with 127.
 pub fn spawn(args: &[&str], fds: &[(RawFd, RawFd)], cgroup: Option<&Path>) -> io::Result<i32> {
+    spawn_in(args, fds, cgroup, 0)
+}
+
+/// The same in new namespaces (CLONE_NEW*).
+pub fn spawn_in(
+    args: &[&str],
+    fds: &[(RawFd, RawFd)],
+    cgroup: Option<&Path>,
+    namespaces: u64,
+) -> io::Result<i32> {
     let mut plan = Plan::new(args, fds, cgroup)?;
     let folder = cgroup.map(File::open).transpose().map_err(|error| {
         let path = cgroup.unwrap_or(Path::new("")).display();
         io::Error::new(error.kind(), format!("open cgroup {path}: {error}"))
     })?;
 
-    let mut flags = CLEAR_SIGHAND;
+    let mut flags = CLEAR_SIGHAND | namespaces;
     if folder.is_some() {
         flags |= INTO_CGROUP;
     }
@@ -35,7 +45,7 @@ pub fn spawn(args: &[&str], fds: &[(RawFd, RawFd)], cgroup: Option<&Path>) -> io
         Ok(0) => plan.become_it(false),
         Ok(pid) => return Ok(pid),
         // No CLONE_INTO_CGROUP before Linux 5.7, no clone3 before 5.3 or under an old seccomp filter.
-        Err(error) if refused(&error) => {}
+        Err(error) if namespaces == 0 && refused(&error) => {}
         Err(error) => return Err(io::Error::new(error.kind(), format!("clone: {error}"))),
     }
     // SAFETY: the child calls only async-signal-safe functions before exec.

@@ -41,7 +41,17 @@ fn pod(number: u32, edition: u32) -> String {
         ),
         4 => {
             let init = "  initContainers:\n  - {name: i, image: podinit.dev/box:1, command: [sh, -c, 'sleep 0.3']}\n";
-            manifest(&name, &format!("{brief}{init}"), &[("c", &forever)])
+            // The edition is its ConfigMap's alone: such an edit replaces no pod.
+            let forever = "trap 'exit 0' TERM; while true; do sleep 0.1; done";
+            let volumes = "  securityContext: {fsGroup: 2000}\n  volumes:\n  - {name: cm, configMap: {name: p4}}\n  \
+                - {name: image, image: {reference: \"podinit.dev/box:1\"}}\n  - {name: own, emptyDir: {}}\n  \
+                - {name: host, hostPath: {path: /tmp}}\n";
+            let mounts = "    volumeMounts:\n    - {name: cm, mountPath: /cm}\n    - {name: image, mountPath: /image, subPath: bin}\n    \
+                - {name: own, mountPath: /own}\n    - {name: host, mountPath: /host, mountPropagation: HostToContainer}\n";
+            let config = format!(
+                "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: p4}}\ndata: {{edition: \"{edition}\"}}\n"
+            );
+            manifest(&name, &format!("{brief}{volumes}{init}"), &[("c", forever)]) + mounts + &config
         }
         _ => manifest(
             &name,
@@ -108,10 +118,15 @@ fn whatever_is_killed_nothing_is_left_over() {
         here.pod_that(name, |pod| pod["status"]["phase"] == wanted);
         if let Some(said) = said {
             until("the last edition's output", || {
-                here.say(&["logs", name, "-c", "c"]).starts_with(&said).then_some(())
+                // An error while the last edition is being made: the one before ran when it was looked at.
+                here.podinit(&["logs", name, "-c", "c"]).stdout.starts_with(said.as_bytes()).then_some(())
             });
         }
     }
+    until("the last edition's ConfigMap", || {
+        let said = here.podinit(&["exec", "p4", "-c", "c", "--", "cat", "/cm/edition"]).stdout;
+        (said == rounds.to_string().into_bytes()).then_some(())
+    });
     // Gone one by one, under a podinit that lives.
     for number in 0..6 {
         fs::remove_file(here.home.join(format!("m/p{number}.yaml"))).expect("a manifest");

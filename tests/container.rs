@@ -14,6 +14,8 @@ mod killed;
 mod machine;
 #[path = "container/sandbox.rs"]
 mod sandbox;
+#[path = "container/security.rs"]
+mod security;
 #[path = "container/spawned.rs"]
 mod spawned;
 #[path = "container/start.rs"]
@@ -23,8 +25,15 @@ use std::process::{Command, ExitCode};
 
 type Test = (&'static str, fn());
 
-const TESTS: &[&[Test]] =
-    &[start::TESTS, compare::TESTS, exec::TESTS, killed::TESTS, sandbox::TESTS, spawned::TESTS];
+const TESTS: &[&[Test]] = &[
+    start::TESTS,
+    compare::TESTS,
+    exec::TESTS,
+    killed::TESTS,
+    sandbox::TESTS,
+    security::TESTS,
+    spawned::TESTS,
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +41,7 @@ fn main() -> ExitCode {
     match args.split_first() {
         Some((face, rest)) if face == "start" => return code(podinit::helper::start::run(rest)),
         Some((face, rest)) if face == "exec" => return code(podinit::helper::exec::run(rest)),
+        Some((face, _)) if face == "__pause" => return code(podinit::helper::pause::run()),
         Some((face, rest)) if face == "probe" => return code(spawned::probe(rest)),
         Some((face, rest)) if face == "--inner" => {
             let name = rest.first().map_or("", String::as_str);

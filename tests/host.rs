@@ -7,6 +7,16 @@
 mod instance;
 #[path = "host/lifecycle.rs"]
 mod lifecycle;
+#[path = "host/names.rs"]
+mod names;
+#[path = "host/probes.rs"]
+mod probes;
+#[path = "host/security.rs"]
+mod security;
+#[path = "host/volumes.rs"]
+mod volumes;
+#[path = "host/workloads.rs"]
+mod workloads;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -342,12 +352,16 @@ fn what_it_cannot_do_is_said_before_anything_is_done() {
     };
     let run = |args: &[&str]| told(Command::new(PODINIT).arg("run").args(args));
     for (args, code, part) in [
-        (&["--help"][..], 0, "--pod-manifest-path DIR"),
+        (&["--help"][..], 0, "--pod-manifest-path PATH"),
         (&["--nonsense=1"], 2, "--nonsense: unknown; known are pod-manifest-path"),
         (&["--v=loud"], 2, "--v: \"loud\" is no number"),
         (&["extra"], 2, "unexpected argument \"extra\""),
-        (&["--pod-manifest-path=/no/such/place"], 1, "/no/such/place is no directory: --pod-manifest-path"),
-        (&["--pod-manifest-path=/etc/passwd"], 1, "/etc/passwd is no directory"),
+        (
+            &["--pod-manifest-path=/no/such/place"],
+            1,
+            "/no/such/place is no directory and no file: --pod-manifest-path",
+        ),
+        (&["--pod-manifest-path=/dev/null"], 1, "/dev/null is no directory"),
     ] {
         let (exit, text) = run(args);
         assert!(exit == Some(code) && text.contains(part), "{args:?}: {exit:?} {text}");

@@ -64,6 +64,7 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
         ..Pod::default()
     };
     PodFacts {
+        stale: None,
         spec: Arc::new(pod),
         admitted: Tick::seconds(admitted),
         dismissed: None,

@@ -17,7 +17,7 @@ use std::ops::Range;
 use podinit::clock::Tick;
 use podinit::pod::plan::{Action, plan};
 
-use crate::story::Story;
+use crate::story::{Curse, Story};
 
 /// What a test run does unless told otherwise.
 const SEEDS: Range<u64> = 0..10_000;
@@ -92,10 +92,24 @@ fn the_histories_reach_the_corners() {
         "expired",
         "over with a sidecar",
         "critical pod waited",
+        "its file renamed while it ran",
     ];
     let missing: Vec<_> =
         wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();
     assert!(missing.is_empty(), "never or rarely seen: {missing:?} in {seen:?}");
+}
+
+/// Each kind of failure, more often than a number has bits.
+#[test]
+fn a_failure_may_repeat_for_ever() {
+    for curse in [Curse::Sandboxes, Curse::Images, Curse::Helpers, Curse::Containers] {
+        let endured = (0..20).map(|seed| {
+            let mut story = Story::new(seed);
+            let most = story.endure(curse);
+            most.unwrap_or_else(|broken| panic!("{curse:?}, seed {seed}: {broken}\n{}", story.trace()))
+        });
+        assert!(endured.max() > Some(32), "{curse:?} came too seldom");
+    }
 }
 
 /// From many states, every single fact can be learned, and the plan stays sane.
@@ -112,6 +126,8 @@ fn any_fact_may_come_next() {
                 let mut world = story.world.clone();
                 let now = Tick(story.now.0 + wait * 1_000_000_000);
                 world.learn(fact.clone(), now);
+                let stale = properties::stale(&story.reality, &fact);
+                assert!(!stale || world == story.world, "seed {seed}: it changed something: {fact:?}");
                 let _ = fact.line(&story.world);
                 let plan = plan(&story.desired, &world, now);
                 sane(&plan.actions, &world).unwrap_or_else(|why| panic!("seed {seed}: {why} after {fact:?}"));

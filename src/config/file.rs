@@ -1,5 +1,7 @@
 //! The configuration file: documents of KubeletConfiguration (for pods) and MachineConfiguration (for the machine).
 
+use std::net::IpAddr;
+
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::{Config, Fixed, Network, flags, value};
@@ -46,12 +48,88 @@ fn document(config: &mut Config, fields: &[Field], file: &str, warnings: &mut Ve
     };
     for field in fields.iter().filter(|field| !matches!(field.path.as_str(), "apiVersion" | "kind")) {
         let said = match set(config, &field.path, &field.text) {
-            None => "unknown field, left out".into(),
+            None => match idle(kind, &field.path) {
+                Some(why) => format!("has no effect: {why}"),
+                None => "unknown field, left out".into(),
+            },
             Some(Err(why)) => format!("{why}; the default stays"),
             Some(Ok(())) => continue,
         };
         warnings.push(format!("{file}:{}: {}: {said}", field.line, field.path));
     }
+}
+
+/// Fields of KubeletConfiguration that are the kubelet's and ask for nothing here, with what does it instead; a name
+/// stands for all below it too.
+const IDLE: &[(&str, &str)] = &[
+    ("syncFrequency", "what is wanted is compared with what is at every news"),
+    ("enableServer", "the API over the network is not built yet"),
+    ("address", "the API over the network is not built yet"),
+    ("port", "the API over the network is not built yet"),
+    ("readOnlyPort", "the API over the network is not built yet"),
+    ("healthzPort", "the API over the network is not built yet"),
+    ("healthzBindAddress", "the API over the network is not built yet"),
+    ("authentication", "the API over the network is not built yet"),
+    ("authorization", "the API over the network is not built yet"),
+    ("tlsCertFile", "the API over the network is not built yet"),
+    ("tlsPrivateKeyFile", "the API over the network is not built yet"),
+    ("streamingConnectionIdleTimeout", "the API over the network is not built yet"),
+    ("enableDebuggingHandlers", "the API over the network is not built yet"),
+    ("staticPodURL", "pods are read from files only yet"),
+    ("staticPodURLHeader", "pods are read from files only yet"),
+    ("httpCheckFrequency", "pods are read from files only yet"),
+    ("registryPullQPS", "images are not pulled yet"),
+    ("registryBurst", "images are not pulled yet"),
+    ("serializeImagePulls", "images are not pulled yet"),
+    ("maxParallelImagePulls", "images are not pulled yet"),
+    ("imageMinimumGCAge", "images are removed by the operator only yet"),
+    ("imageMaximumGCAge", "images are removed by the operator only yet"),
+    ("imageGCHighThresholdPercent", "images are removed by the operator only yet"),
+    ("imageGCLowThresholdPercent", "images are removed by the operator only yet"),
+    ("eventRecordQPS", "events are kept in memory, the newest"),
+    ("eventBurst", "events are kept in memory, the newest"),
+    ("oomScoreAdj", "the kernel never kills PID 1 for want of memory"),
+    ("cgroupDriver", "the cgroup tree is podinit's own, as cgroupfs makes it"),
+    ("cgroupsPerQOS", "there is always a cgroup for each class"),
+    ("cgroupRoot", "on a board all cgroups are podinit's; off it --cgroup-root says where"),
+    ("kubeletCgroups", "podinit has its own cgroup"),
+    ("systemCgroups", "there are no other services"),
+    ("failSwapOn", "pods get no swap in any case"),
+    ("memorySwap", "pods get no swap in any case"),
+    ("seccompDefault", "it is always on"),
+    ("protectKernelDefaults", "podinit sets the kernel's defaults itself at boot"),
+    ("evictionSoft", "static pods are never evicted"),
+    ("evictionSoftGracePeriod", "static pods are never evicted"),
+    ("evictionMaxPodGracePeriod", "static pods are never evicted"),
+    ("evictionMinimumReclaim", "static pods are never evicted"),
+    ("evictionPressureTransitionPeriod", "static pods are never evicted"),
+    ("containerLogMaxWorkers", "the logger looks at each write"),
+    ("containerLogMonitorInterval", "the logger looks at each write"),
+    ("containerRuntimeEndpoint", "podinit starts containers itself"),
+    ("imageServiceEndpoint", "podinit keeps images itself"),
+    ("runtimeRequestTimeout", "podinit starts containers itself"),
+    ("featureGates", "podinit has no gates: what is on by default in Kubernetes is on"),
+    ("logging", "--v or podinit.log= sets how much is logged"),
+    ("shutdownGracePeriodByPodPriority", "there are two groups: critical pods, and the others before them"),
+    ("makeIPTablesUtilChains", "podinit makes no rules of its own"),
+    ("hairpinMode", "podinit makes no bridge"),
+    ("nodeStatusUpdateFrequency", "there is no API server"),
+    ("nodeStatusReportFrequency", "there is no API server"),
+    ("nodeLeaseDurationSeconds", "there is no API server"),
+    ("registerNode", "there is no API server"),
+    ("rotateCertificates", "there is no API server"),
+    ("cpuManagerPolicy", "processors are not assigned one by one"),
+    ("memoryManagerPolicy", "memory is not assigned by node"),
+    ("topologyManagerPolicy", "processors are not assigned one by one"),
+    ("volumeStatsAggPeriod", "volumes are not measured yet"),
+    ("localStorageCapacityIsolation", "local storage is not measured yet"),
+];
+
+fn idle(kind: (&str, &str), path: &str) -> Option<&'static str> {
+    let below = |name: &str| {
+        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    IDLE.iter().filter(|_| kind == KUBELET).find(|(name, _)| below(name)).map(|(_, why)| *why)
 }
 
 /// Sets a field of KubeletConfiguration; None: there is no such field, or podinit has no use for it.
@@ -77,6 +155,25 @@ fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Result<(), Str
                 config.ending_grace = span;
             }
         }),
+        "shutdownGracePeriodCriticalPods" => value::duration(text)
+            .map(|span| config.ending_grace_critical = Some(span).filter(|span| !span.is_zero())),
+        "clusterDomain" => {
+            config.cluster_domain = text.trim_matches('.').to_owned();
+            Ok(())
+        }
+        "resolvConf" if text.is_empty() => {
+            config.resolv_conf = None;
+            Ok(())
+        }
+        "resolvConf" => absolute(text).map(|path| config.resolv_conf = Some(path.into())),
+        _ if path.starts_with("clusterDNS[") => text
+            .parse::<IpAddr>()
+            .map(|server| config.cluster_dns.push(server.to_string()))
+            .map_err(|_| format!("{text:?} is no IP address")),
+        _ if path.starts_with("allowedUnsafeSysctls[") => {
+            config.allowed_sysctls.push(text.to_owned());
+            Ok(())
+        }
         _ => return None,
     })
 }
@@ -274,5 +371,41 @@ mod tests {
         assert!(warnings[0].contains("not YAML"), "{warnings:?}");
         assert_eq!(read("").1, Vec::<String>::new());
         assert_eq!(read("# nothing\n---\n").1.len(), 0);
+    }
+
+    #[test]
+    fn what_is_the_kubelets_own_is_told_and_what_is_nobodys_too() {
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+        for (line, told) in [
+            ("clusterDNS: [10.0.0.10, 'fd00::a']", None),
+            ("clusterDomain: cluster.local", None),
+            ("resolvConf: ''", None),
+            ("resolvConf: /run/resolv.conf", None),
+            ("allowedUnsafeSysctls: ['net.core.*', kernel.sem]", None),
+            ("shutdownGracePeriodCriticalPods: 10s", None),
+            ("clusterDNS: [ten]", Some("clusterDNS[0]: \"ten\" is no IP address; the default stays")),
+            ("resolvConf: run", Some("resolvConf: \"run\" is no absolute path; the default stays")),
+            ("syncFrequency: 1m", Some("syncFrequency: has no effect: what is wanted")),
+            (
+                "authentication: {webhook: {enabled: false}}",
+                Some("authentication.webhook.enabled: has no effect: the API"),
+            ),
+            ("featureGates: {A: true}", Some("featureGates.A: has no effect: podinit has no gates")),
+            ("staticPodUrl: x", Some("staticPodUrl: unknown field")),
+        ] {
+            let (_, warnings) = read(&format!("{head}{line}\n"));
+            match told {
+                None => assert_eq!(warnings, [""; 0], "{line}"),
+                Some(told) => {
+                    assert!(warnings.len() == 1 && warnings[0].contains(told), "{line}: {warnings:?}")
+                }
+            }
+        }
+        let (config, _) =
+            read(&format!("{head}clusterDNS: [10.0.0.10]\nclusterDomain: .a.b.\nresolvConf: ''\n"));
+        assert_eq!(
+            (config.cluster_dns, config.cluster_domain, config.resolv_conf),
+            (vec!["10.0.0.10".to_owned()], "a.b".to_owned(), None)
+        );
     }
 }

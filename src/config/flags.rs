@@ -22,7 +22,7 @@ pub fn cmdline(config: &mut Config, text: &str, warnings: &mut Vec<String>) {
 
 /// `podinit run`'s flags: name, what its value is (empty: a switch), what it does.
 const FLAGS: &[(&str, &str, &str)] = &[
-    ("pod-manifest-path", "DIR", "the pods' manifests; default /etc/kubernetes/manifests"),
+    ("pod-manifest-path", "PATH", "a directory of manifests, or one; default /etc/kubernetes/manifests"),
     ("config", "FILE", "KubeletConfiguration and MachineConfiguration documents; flags are over it"),
     ("hostname-override", "NAME", "the node's name, the suffix of the pods' names; default the host's"),
     ("root-dir", "DIR", "images and volumes; default /var/lib/podinit"),
@@ -51,7 +51,7 @@ pub fn help() -> String {
 }
 
 const HELP: &str = "\
-Usage: podinit run [--pod-manifest-path DIR] [FLAGS]
+Usage: podinit run [--pod-manifest-path PATH] [FLAGS]
 
 Runs the static pods of a directory on this Linux, as root, as their processes' parent, without a machine's duties.
 Its mounts are in a mount namespace of its own, its cgroups below one of its own.

@@ -13,10 +13,12 @@ use oci_spec::runtime::{
     MountBuilder, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, UserBuilder,
 };
 
-use super::defaults;
+use super::confinement::Confinement;
 use super::rlimit::Rlimit;
 use super::user::User;
+use super::{defaults, device};
 use crate::pod::facts::StartError;
+use crate::pod::spec::Propagation;
 use crate::pod::{Container, Pod};
 
 /// All that makes up one container.
@@ -30,15 +32,16 @@ pub struct Input<'a> {
     pub rootfs: &'a Path,
     /// Absolute, below the cgroup2 root: `/kubepods/burstable/pod<uid>/<container>-<run>`. Must not exist yet.
     pub cgroup: &'a str,
-    /// The directory with the pod's `net`, `ipc` and `uts`.
+    /// The directory with the pod's `net`, `ipc`, `uts` and `pid`, as far as it has its own.
     pub namespaces: &'a Path,
-    /// The pod's /dev/shm on the host.
+    /// The pod's /dev/shm on the host; the host's own with hostIPC.
     pub shm: &'a Path,
     pub files: Files<'a>,
     /// Volumes.
     pub mounts: Vec<Bind>,
     pub limits: Limits,
     pub rlimits: Vec<Rlimit>,
+    pub confinement: Confinement,
     /// The cgroup controllers at hand: what needs another one is left out.
     pub controllers: &'a BTreeSet<String>,
     /// Whether a path exists on the host: `&Path::exists`.
@@ -57,12 +60,17 @@ pub struct Command {
 }
 
 /// A file or directory of the host, shown in the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bind {
     pub source: PathBuf,
     /// Absolute, in the container.
     pub target: PathBuf,
     pub read_only: bool,
+    /// Read-only also where something is mounted below it (Linux 5.12).
+    pub recursive_read_only: bool,
+    /// Of what is mounted in it later. libcontainer 0.7 knows one for all of a container's mounts, the strongest: where
+    /// one differs from that, its `source` is a mount that is as it should be.
+    pub propagation: Propagation,
 }
 
 /// Files that we write for the container, on the host; None where there is none.
@@ -115,9 +123,10 @@ fn refused(message: &str) -> StartError {
 
 /// Each field is set, None included: this crate's own defaults are another program's (hostname "youki").
 fn build(input: &Input) -> Result<Spec, OciSpecError> {
+    let read_only = input.container.security.read_only_root;
     let mut spec = Spec::default();
     spec.set_version("1.0.2".into())
-        .set_root(Some(RootBuilder::default().path(input.rootfs).readonly(false).build()?))
+        .set_root(Some(RootBuilder::default().path(input.rootfs).readonly(read_only).build()?))
         .set_mounts(Some(mounts(input)?))
         .set_process(Some(process(input)?))
         .set_hostname(None)
@@ -145,7 +154,7 @@ fn process(input: &Input) -> Result<Process, OciSpecError> {
         .umask(0o022_u32)
         .additional_gids(groups)
         .build()?;
-    let set: oci::Capabilities = defaults::CAPABILITIES.iter().copied().collect();
+    let set: oci::Capabilities = input.confinement.capabilities.iter().copied().collect();
     let capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(set.clone())
         .effective(set.clone())
@@ -166,10 +175,10 @@ fn process(input: &Input) -> Result<Process, OciSpecError> {
         .capabilities(capabilities)
         .rlimits(rlimits.collect::<Result<Vec<_>, _>>()?)
         .build()?;
-    // None and not false: libcontainer takes any Some for a restriction.
-    process.set_no_new_privileges(None);
+    process.set_no_new_privileges(input.container.security.no_escalation.then_some(true));
     process.set_oom_score_adj(input.limits.oom_score_adj);
-    process.set_apparmor_profile(None).set_selinux_label(None).set_console_size(None).set_command_line(None);
+    process.set_apparmor_profile(input.confinement.apparmor.clone());
+    process.set_selinux_label(None).set_console_size(None).set_command_line(None);
     process.set_io_priority(None).set_scheduler(None).set_exec_cpu_affinity(None);
     Ok(process)
 }
@@ -197,13 +206,17 @@ fn mounts(input: &Input) -> Result<Vec<oci::Mount>, OciSpecError> {
     let covered = |target: &str| volumes.iter().any(|bind| same(&bind.target, Path::new(target)));
 
     let mut list = Vec::new();
+    let privileged = input.container.security.privileged;
+    // A privileged container may write to /sys and to its cgroups.
+    let option =
+        |option: &&str| if privileged && *option == "ro" { "rw".into() } else { (*option).to_owned() };
     for mount in defaults::MOUNTS.iter().filter(|mount| !covered(mount.target)) {
         list.push(
             MountBuilder::default()
                 .destination(mount.target)
                 .typ(mount.kind)
                 .source(mount.source)
-                .options(mount.options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+                .options(mount.options.iter().map(option).collect::<Vec<_>>())
                 .build()?,
         );
     }
@@ -223,9 +236,17 @@ fn mounts(input: &Input) -> Result<Vec<oci::Mount>, OciSpecError> {
         list.push(bind(source, Path::new(target), options)?);
     }
     for volume in volumes {
-        // nodev: a device reaches a container as the kubelet's device filter allows, that is, not by a volume.
-        let access = if volume.read_only { "ro" } else { "rw" };
-        list.push(bind(&volume.source, &volume.target, &["rbind", "rprivate", access, "nodev"])?);
+        let access = match (volume.read_only, volume.recursive_read_only) {
+            (_, true) => "rro",
+            (true, false) => "ro",
+            (false, false) => "rw",
+        };
+        let mut options = vec!["rbind", propagation(volume.propagation), access];
+        // Where nothing else keeps the container from a device that is in the volume.
+        if !privileged && !input.confinement.device_filter {
+            options.push("nodev");
+        }
+        list.push(bind(&volume.source, &volume.target, &options)?);
     }
     Ok(list)
 }
@@ -239,6 +260,14 @@ fn bind(source: &Path, target: &Path, options: &[&str]) -> Result<oci::Mount, Oc
         .build()
 }
 
+fn propagation(of: Propagation) -> &'static str {
+    match of {
+        Propagation::None => "rprivate",
+        Propagation::HostToContainer => "rslave",
+        Propagation::Bidirectional => "rshared",
+    }
+}
+
 fn depth(path: &Path) -> usize {
     path.components().filter(|part| matches!(part, Component::Normal(_))).count()
 }
@@ -249,43 +278,66 @@ fn same(one: &Path, other: &Path) -> bool {
 }
 
 fn linux(input: &Input) -> Result<oci::Linux, OciSpecError> {
+    let security = &input.container.security;
+    let open = security.privileged || security.unmasked;
+    let paths = |list: Vec<String>| if open { Vec::new() } else { list };
     let mut linux = LinuxBuilder::default()
         .cgroups_path(input.cgroup)
         .namespaces(namespaces(input)?)
-        .devices(devices()?)
-        .masked_paths(defaults::masked(input.exists))
-        .readonly_paths(defaults::read_only(input.exists))
-        // No mount travels either way: what a volume without mountPropagation means (None).
-        .rootfs_propagation("private")
+        .devices(devices(input)?)
+        .masked_paths(paths(defaults::masked(input.exists)))
+        .readonly_paths(paths(defaults::read_only(input.exists)))
+        .rootfs_propagation(root_propagation(&input.mounts))
         .build()?;
     linux.set_resources(Some(resources(input)?));
-    linux.set_uid_mappings(None).set_gid_mappings(None).set_sysctl(None).set_seccomp(None);
+    linux.set_uid_mappings(None).set_gid_mappings(None).set_sysctl(None);
+    linux.set_seccomp(input.confinement.seccomp.clone());
     linux.set_mount_label(None).set_intel_rdt(None).set_personality(None).set_time_offsets(None);
     linux.set_memory_policy(None).set_net_devices(None);
     Ok(linux)
 }
 
-/// Its own pid, mount and cgroup namespaces; the pod's net, ipc and uts. On the host's network also the host's name.
-fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
-    let joined: &[(LinuxNamespaceType, &str)] = match input.pod.host_network {
-        true => &[(LinuxNamespaceType::Ipc, "ipc")],
-        false => &[
-            (LinuxNamespaceType::Ipc, "ipc"),
-            (LinuxNamespaceType::Uts, "uts"),
-            (LinuxNamespaceType::Network, "net"),
-        ],
-    };
-    let mut list = Vec::new();
-    for kind in [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount, LinuxNamespaceType::Cgroup] {
-        list.push(LinuxNamespaceBuilder::default().typ(kind).build()?);
+/// The strongest of all mounts': libcontainer 0.7 heeds no other. private: no mount travels either way.
+fn root_propagation(mounts: &[Bind]) -> &'static str {
+    let any = |wanted| mounts.iter().any(|bind| bind.propagation == wanted);
+    if any(Propagation::Bidirectional) {
+        "shared"
+    } else if any(Propagation::HostToContainer) {
+        "slave"
+    } else {
+        "private"
     }
-    for (kind, name) in joined {
-        list.push(LinuxNamespaceBuilder::default().typ(*kind).path(input.namespaces.join(name)).build()?);
-    }
-    Ok(list)
 }
 
-fn devices() -> Result<Vec<oci::LinuxDevice>, OciSpecError> {
+/// Its own mount, pid and cgroup namespaces, unless it shares the pod's or the machine's; the pod's net, ipc and uts.
+/// On the host's network also the host's name.
+fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
+    let (pod, spaces) = (input.pod, &input.pod.spaces);
+    let pid = match (spaces.host_pid, spaces.share_pid) {
+        (true, _) => None,
+        (false, shared) => Some((LinuxNamespaceType::Pid, shared.then_some("pid"))),
+    };
+    let cgroup = !input.container.security.privileged;
+    let wanted = [
+        pid,
+        Some((LinuxNamespaceType::Mount, None)),
+        cgroup.then_some((LinuxNamespaceType::Cgroup, None)),
+        (!spaces.host_ipc).then_some((LinuxNamespaceType::Ipc, Some("ipc"))),
+        (!pod.host_network).then_some((LinuxNamespaceType::Uts, Some("uts"))),
+        (!pod.host_network).then_some((LinuxNamespaceType::Network, Some("net"))),
+    ];
+    let namespace = |(kind, name): (LinuxNamespaceType, Option<&str>)| {
+        let namespace = LinuxNamespaceBuilder::default().typ(kind);
+        match name {
+            Some(name) => namespace.path(input.namespaces.join(name)).build(),
+            None => namespace.build(),
+        }
+    };
+    wanted.into_iter().flatten().map(namespace).collect()
+}
+
+/// What each container has, and the machine's own for a privileged one.
+fn devices(input: &Input) -> Result<Vec<oci::LinuxDevice>, OciSpecError> {
     let device = |(path, major, minor): &(&str, i64, i64)| {
         LinuxDeviceBuilder::default()
             .path(*path)
@@ -297,7 +349,13 @@ fn devices() -> Result<Vec<oci::LinuxDevice>, OciSpecError> {
             .gid(0_u32)
             .build()
     };
-    defaults::DEVICES.iter().map(device).collect()
+    let mut list = defaults::DEVICES.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    for device in &input.confinement.devices {
+        if list.iter().all(|known| known.path() != device.path()) {
+            list.push(device.clone());
+        }
+    }
+    Ok(list)
 }
 
 /// What needs a controller that is not there is left out: one warning is the caller's, a container without that limit
@@ -308,6 +366,9 @@ fn resources(input: &Input) -> Result<LinuxResources, OciSpecError> {
     let mut resources = LinuxResources::default();
     resources.set_devices(None).set_pids(None).set_block_io(None).set_hugepage_limits(None);
     resources.set_network(None).set_rdma(None).set_cpu(None).set_memory(None).set_unified(None);
+    if input.confinement.device_filter {
+        resources.set_devices(Some(device::rules(input.container.security.privileged)?));
+    }
 
     if has("cpu") && (limits.shares.is_some() || limits.quota.is_some()) {
         let mut cpu = LinuxCpuBuilder::default();

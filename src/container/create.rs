@@ -17,11 +17,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec, UserBuilder};
 
+use super::device::{self, DeviceFilter};
 use super::handover::Start;
 use super::program::{self, Fault};
-use super::{cgroup, child, handover, workdir};
+use super::{cgroup, child, handover, identity, workdir};
 use crate::pod::facts::StartError;
 
 /// Where libcontainer insists on finding cgroup2.
@@ -41,17 +42,25 @@ pub fn start(bundle: &Path, start: &Start) -> Result<i32, StartError> {
 }
 
 fn run(bundle: &Path, start: &Start) -> Result<i32, StartError> {
-    workdir::check(bundle).map_err(|error| failed("CreateContainerError", error.to_string()))?;
+    let config = |error: io::Error| failed("CreateContainerError", error.to_string());
+    workdir::check(bundle).map_err(config)?;
+    let own = Own::of(bundle).map_err(config)?;
     let (hear, tell) =
         pipe2(OFlag::O_CLOEXEC).map_err(|error| failed("CreateContainerError", error.to_string()))?;
     let hear = File::from(hear);
-    let built = build(bundle, start, tell.as_raw_fd());
+    let built = build(bundle, start, tell.as_raw_fd(), &own);
     // From here on only the container's first process holds the writing end, until it runs its program.
     drop(tell);
     let mut container = built.map_err(|error| {
         let said = said(&hear, false);
         failed("StartError", if said.is_empty() { chain(&error) } else { said })
     })?;
+    // Its program does not run yet: from its first instruction on it is kept from devices.
+    if let Some(filter) = &own.devices {
+        filter
+            .attach(&own.leaf)
+            .map_err(|error| config(io::Error::other(format!("device filter: {error}"))))?;
+    }
     let pid = container.pid().ok_or_else(|| failed("StartError", "libcontainer told no pid".into()))?;
     container.start().map_err(|error| failed("StartError", chain(&error)))?;
     match said(&hear, true) {
@@ -64,6 +73,7 @@ fn build(
     bundle: &Path,
     start: &Start,
     tell: RawFd,
+    own: &Own,
 ) -> Result<libcontainer::container::Container, LibcontainerError> {
     // SAFETY: PID 1 gave us these descriptors for the container alone; nothing else in this process uses them.
     let [stdin, stdout, stderr] =
@@ -73,12 +83,50 @@ fn build(
         .with_stdin(stdin)
         .with_stdout(stdout)
         .with_stderr(stderr)
-        .with_executor(Workload { tell })
+        .with_executor(Workload { tell, process: own.process.clone(), seccomp: own.seccomp.clone() })
         .validate_id()?
-        .as_init(bundle)
+        .as_init(bundle.join(BARE))
         .with_systemd(false)
         .with_detach(true)
         .build()
+}
+
+/// The directory in the bundle with what libcontainer is given.
+const BARE: &str = "bare";
+
+/// What of the bundle's spec we do ourselves. libcontainer gets a spec without it, that of a root process with all
+/// capabilities: it installs a seccomp filter in other places of its code for each value of noNewPrivileges, drops
+/// the capability for that before we could, and takes a C library for it.
+struct Own {
+    process: Process,
+    seccomp: Option<LinuxSeccomp>,
+    devices: Option<DeviceFilter>,
+    leaf: PathBuf,
+}
+
+impl Own {
+    /// Also writes the spec without it.
+    fn of(bundle: &Path) -> io::Result<Own> {
+        let mut spec = Spec::load(bundle.join("config.json")).map_err(io::Error::other)?;
+        let process = spec.process().clone().ok_or_else(|| io::Error::other("the spec has no process"))?;
+        let mut linux = spec.linux().clone().ok_or_else(|| io::Error::other("the spec is none for Linux"))?;
+        let path = linux.cgroups_path().clone().unwrap_or_default();
+        let rules = linux.resources().as_ref().and_then(|all| all.devices().clone()).unwrap_or_default();
+        let devices = device::filter(&rules)
+            .map_err(|error| io::Error::new(error.kind(), format!("device filter: {error}")))?;
+        let seccomp = linux.seccomp().clone();
+
+        let root = UserBuilder::default().uid(0_u32).gid(0_u32).additional_gids(vec![0]).build();
+        let mut user = root.map_err(io::Error::other)?;
+        user.set_umask(process.user().umask());
+        let mut bare = process.clone();
+        bare.set_user(user).set_capabilities(None).set_no_new_privileges(None);
+        linux.set_seccomp(None);
+        spec.set_process(Some(bare)).set_linux(Some(linux));
+        std::fs::create_dir_all(bundle.join(BARE))?;
+        std::fs::write(bundle.join(BARE).join("config.json"), serde_json::to_vec(&spec)?)?;
+        Ok(Own { process, seccomp, devices, leaf: leaf(&path) })
+    }
 }
 
 /// What came down the pipe so far; `wait`: until the container's first process runs its program, or is gone.
@@ -144,6 +192,9 @@ fn chain(error: &dyn Error) -> String {
 struct Workload {
     /// Written to when the program cannot be run; closed by exec.
     tell: RawFd,
+    /// As the bundle has it.
+    process: Process,
+    seccomp: Option<LinuxSeccomp>,
 }
 
 impl Workload {
@@ -154,24 +205,14 @@ impl Workload {
 }
 
 impl Executor for Workload {
-    /// libcontainer's own check refuses a program of root's with mode 0700, and its words are not a user's.
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        let (process, program) = first_word(spec).ok_or_else(|| self.invalid("no command specified"))?;
-        let env = process.env().as_deref().unwrap_or_default();
-        match program::find(program, program::search_path(env)) {
-            Ok(_) => Ok(()),
-            Err(fault) => Err(self.invalid(&fault.message)),
-        }
+    /// Nothing: only who is to run the program can say whether he may. libcontainer's own check refuses a program of
+    /// root's with mode 0700, and its words are not a user's.
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
     }
 
-    /// Signals are made clean here: libcontainer passes on its caller's mask and Rust's ignored SIGPIPE.
-    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let (process, word) = first_word(spec).ok_or(ExecutorError::InvalidArg)?;
-        let env = process.env().as_deref().unwrap_or_default();
-        let fault = match program::find(word, program::search_path(env)) {
-            Ok(path) => exec(&path, process.args().as_deref().unwrap_or_default(), env),
-            Err(fault) => fault,
-        };
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let fault = exec(&self.process, self.seccomp.as_ref());
         self.say(&fault.message);
         Err(ExecutorError::Other(fault.message))
     }
@@ -185,27 +226,32 @@ impl Executor for Workload {
     }
 }
 
-impl Workload {
-    fn invalid(&self, message: &str) -> ExecutorValidationError {
-        self.say(message);
-        ExecutorValidationError::ArgValidationError(message.to_owned())
-    }
-}
-
-fn first_word(spec: &Spec) -> Option<(&Process, &str)> {
-    let process = spec.process().as_ref()?;
-    Some((process, process.args().as_ref()?.first()?.as_str()))
-}
-
-/// Only returns when it failed.
-fn exec(path: &str, args: &[String], env: &[String]) -> Fault {
-    let Ok(program) = CString::new(path) else { return Fault::new(path, Errno::EINVAL) };
-    let words =
-        |list: &[String]| list.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>();
-    let (Ok(args), Ok(env)) = (words(args), words(env)) else { return Fault::new(path, Errno::EINVAL) };
-    child::clean_signals();
-    match nix::unistd::execve(&program, &args, &env) {
+/// Only returns when it failed. Signals are made clean here: libcontainer passes on its caller's mask and Rust's
+/// ignored SIGPIPE.
+fn exec(process: &Process, seccomp: Option<&LinuxSeccomp>) -> Fault {
+    let become_it = || {
+        let args = process.args().as_deref().unwrap_or_default();
+        let env = process.env().as_deref().unwrap_or_default();
+        let word = args.first().map_or("", String::as_str);
+        let seal = identity::assume(process, seccomp)?;
+        let path = program::find(word, program::search_path(env))?;
+        let nul = |_| Fault::new(&path, Errno::EINVAL);
+        let words = |list: &[String]| {
+            list.iter().map(|word| CString::new(word.as_str())).collect::<Result<Vec<_>, _>>()
+        };
+        let program = CString::new(path.as_str()).map_err(nul)?;
+        let (args, env) = (words(args).map_err(nul)?, words(env).map_err(nul)?);
+        child::clean_signals();
+        seal.close()?;
+        match nix::unistd::execve(&program, &args, &env) {
+            Ok(never) => match never {},
+            Err(errno) => Err::<Never, Fault>(Fault::new(&path, errno)),
+        }
+    };
+    match become_it() {
         Ok(never) => match never {},
-        Err(errno) => Fault::new(path, errno),
+        Err(fault) => fault,
     }
 }
+
+type Never = std::convert::Infallible;

@@ -1,5 +1,5 @@
 //! A process inside a running container, by our own path: namespaces by pidfd, born in the container's cgroup, with
-//! the container's user, groups, capabilities and limits. Runs in the exec helper.
+//! the container's user, groups, capabilities, seccomp filter and limits. Runs in the exec helper.
 #![allow(unsafe_code)]
 
 mod inside;
@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxSeccomp, Process};
 use serde::{Deserialize, Serialize};
 
 use super::child::{CLEAR_SIGHAND, INTO_CGROUP, clone3};
@@ -30,6 +30,9 @@ pub struct Request {
     pub cgroup: PathBuf,
     /// `process` of the container's config.json: user, env, cwd, capabilities, rlimits.
     pub process: Process,
+    /// `linux.seccomp` of the same.
+    #[serde(default)]
+    pub seccomp: Option<LinuxSeccomp>,
     /// What to run instead of `process.args`.
     pub args: Vec<String>,
     /// A terminal of the container's own, its master sent over descriptor 3, a unix socket (SCM_RIGHTS).
@@ -47,17 +50,22 @@ const SOCKET: i32 = 3;
 /// helper kills that cgroup as well; the container's end takes it in any case. What the command leaves running in the
 /// background stays there, as it does with any other runtime.
 pub fn run(request: &Request) -> i32 {
-    let own = cgroup(&request.cgroup, std::process::id());
-    let result = enter(request, &own);
-    // Held by a process left in the background: removed with the container.
-    let _ = fs::remove_dir(&own);
-    match result {
+    match attempt(request, std::process::id()) {
         Ok(code) => code,
         Err(fault) => {
             eprintln!("{}", fault.message);
             fault.code
         }
     }
+}
+
+/// The same for a helper of this pid; who calls tells of the trouble, and apart from what the process says.
+pub fn attempt(request: &Request, helper: u32) -> Result<i32, Fault> {
+    let own = cgroup(&request.cgroup, helper);
+    let result = enter(request, &own);
+    // Held by a process left in the background: removed with the container.
+    let _ = fs::remove_dir(&own);
+    result
 }
 
 /// Where the processes of an exec helper of this pid live: killed by who killed the helper.

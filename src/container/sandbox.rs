@@ -15,18 +15,29 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use super::child::{CLEAR_SIGHAND, clone3};
+use crate::pod::sysctl;
 
 /// The size of /dev/shm, as containerd has it.
 const SHM: &str = "mode=1777,size=65536k";
 
-/// The names under `ns/`; uts and net only for pods that are not on the host's network.
-const NAMESPACES: [&str; 3] = ["ipc", "uts", "net"];
+/// The names under `ns/`, as far as the pod has its own; `pid` is held by `pause`.
+const NAMESPACES: [&str; 4] = ["ipc", "uts", "net", "pid"];
+
+/// What a pod wants of its sandbox.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sandbox<'a> {
+    pub host_network: bool,
+    pub host_ipc: bool,
+    pub hostname: &'a str,
+    /// Names in normal form (see `pod::sysctl`), judged before.
+    pub sysctls: &'a [(String, String)],
+}
 
 /// Makes `<dir>/ns/{ipc,uts,net}` and `<dir>/shm`. `dir` may exist; on an error nothing half-made is left of it but
 /// empty directories. Our own namespaces stay as they are: a short-lived child is born in the new ones, names its
-/// host, raises `lo`, and waits until they are held here.
-pub fn set_up(dir: &Path, host_network: bool, hostname: &str) -> io::Result<()> {
-    let made = make(dir, host_network, hostname);
+/// host, raises `lo`, sets the sysctls, and waits until they are held here.
+pub fn set_up(dir: &Path, wanted: &Sandbox) -> io::Result<()> {
+    let made = make(dir, wanted);
     if made.is_err() {
         let _ = tear_down(dir);
     }
@@ -50,7 +61,7 @@ pub fn tear_down(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn make(dir: &Path, host_network: bool, hostname: &str) -> io::Result<()> {
+fn make(dir: &Path, wanted: &Sandbox) -> io::Result<()> {
     let ns = dir.join("ns");
     let shm = dir.join("shm");
     for path in [&ns, &shm] {
@@ -64,15 +75,21 @@ fn make(dir: &Path, host_network: bool, hostname: &str) -> io::Result<()> {
     attach(Some(&ns), &ns, None, MsFlags::MS_BIND)?;
     attach(None, &ns, None, MsFlags::MS_PRIVATE)?;
 
-    let names: &[&str] = if host_network { &["ipc"] } else { &NAMESPACES };
-    let child = Newborn::bear(host_network, hostname)?;
-    for name in names {
-        let path = ns.join(name);
-        File::create(&path).map_err(|error| context(&error, "make", &path))?;
-        let source = format!("/proc/{}/ns/{name}", child.pid);
-        attach(Some(Path::new(&source)), &path, None, MsFlags::MS_BIND)?;
+    let names = match (wanted.host_ipc, wanted.host_network) {
+        (false, false) => &["ipc", "uts", "net"][..],
+        (false, true) => &["ipc"],
+        (true, false) => &["uts", "net"],
+        (true, true) => &[],
+    };
+    if !names.is_empty() {
+        let child = Newborn::bear(wanted)?;
+        for name in names {
+            let path = ns.join(name);
+            File::create(&path).map_err(|error| context(&error, "make", &path))?;
+            let source = format!("/proc/{}/ns/{name}", child.pid);
+            attach(Some(Path::new(&source)), &path, None, MsFlags::MS_BIND)?;
+        }
     }
-    drop(child);
 
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(SHM))
@@ -89,12 +106,16 @@ struct Newborn {
 }
 
 impl Newborn {
-    fn bear(host_network: bool, hostname: &str) -> io::Result<Newborn> {
-        let name = CString::new(hostname)?;
+    fn bear(wanted: &Sandbox) -> io::Result<Newborn> {
+        let name = CString::new(wanted.hostname)?;
+        let settings = Setting::all(wanted)?;
         let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
         let (hold, leash) = pipe2(OFlag::O_CLOEXEC)?;
-        let mut flags = libc::CLONE_NEWIPC as u64;
-        if !host_network {
+        let mut flags = 0;
+        if !wanted.host_ipc {
+            flags |= libc::CLONE_NEWIPC as u64;
+        }
+        if !wanted.host_network {
             flags |= (libc::CLONE_NEWUTS | libc::CLONE_NEWNET) as u64;
         }
         let pid = match clone3(flags | CLEAR_SIGHAND, 0)? {
@@ -102,8 +123,11 @@ impl Newborn {
                 // SAFETY: only system calls until _exit; nothing is allocated, nothing of ours is dropped.
                 unsafe {
                     libc::close(leash.as_raw_fd());
-                    let fault = if host_network { 0 } else { furnish(&name) };
-                    libc::write(tell.as_raw_fd(), (&raw const fault).cast(), size_of::<i32>());
+                    let mut fault = [if wanted.host_network { 0 } else { furnish(&name) }, -1];
+                    if fault[0] == 0 {
+                        fault = set(&settings);
+                    }
+                    libc::write(tell.as_raw_fd(), (&raw const fault).cast(), size_of::<[i32; 2]>());
                     let mut byte = 0_u8;
                     libc::read(hold.as_raw_fd(), (&raw mut byte).cast(), 1);
                     libc::_exit(0)
@@ -113,22 +137,72 @@ impl Newborn {
         };
         let child = Newborn { pid, leash: Some(leash) };
         drop((tell, hold));
-        let mut answer = [0; size_of::<i32>()];
+        let mut answer = [0; 8];
         let count = loop {
             match nix::unistd::read(&ready, &mut answer) {
                 Err(Errno::EINTR) => {}
                 other => break other?,
             }
         };
-        match (count, i32::from_ne_bytes(answer)) {
-            (4, 0) => Ok(child),
-            (4, fault) => {
+        let [a, b, c, d, rest @ ..] = answer;
+        match (count, i32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes(rest)) {
+            (8, 0, _) => Ok(child),
+            (8, fault, index) => {
                 let error = io::Error::from_raw_os_error(fault);
-                Err(io::Error::new(error.kind(), format!("furnish namespaces for {hostname:?}: {error}")))
+                let setting = usize::try_from(index).ok().and_then(|index| settings.get(index));
+                let what = match setting {
+                    Some(setting) => format!("sysctl {}", setting.name),
+                    None => format!("furnish namespaces for {:?}", wanted.hostname),
+                };
+                Err(io::Error::new(error.kind(), format!("{what}: {error}")))
             }
             _ => Err(io::Error::other("the child that makes the namespaces died")),
         }
     }
+}
+
+/// One sysctl, ready to be written without an allocation.
+struct Setting {
+    name: String,
+    path: CString,
+    value: String,
+    /// One of our defaults: a kernel without it, or a /proc/sys that may not be written, is no trouble.
+    default: bool,
+}
+
+impl Setting {
+    /// The defaults for a network of its own, then the pod's.
+    fn all(wanted: &Sandbox) -> io::Result<Vec<Setting>> {
+        let defaults = if wanted.host_network { &[][..] } else { sysctl::DEFAULTS };
+        let defaults = defaults.iter().map(|(name, value)| (*name, *value, true));
+        let own = wanted.sysctls.iter().map(|(name, value)| (name.as_str(), value.as_str(), false));
+        let setting = |(name, value, default): (&str, &str, bool)| {
+            let path = CString::new(sysctl::path(name))?;
+            Ok(Setting { name: name.into(), path, value: value.into(), default })
+        };
+        defaults.chain(own).map(setting).collect()
+    }
+}
+
+/// Sets them in our own namespaces; an errno and which one, or 0 and -1. Called in the child: system calls only.
+///
+/// # Safety
+/// Always safe to call; see `furnish`.
+unsafe fn set(settings: &[Setting]) -> [i32; 2] {
+    for (setting, index) in settings.iter().zip(0..) {
+        let value = setting.value.as_bytes();
+        // SAFETY: plain system calls on strings that outlive them.
+        let done = unsafe {
+            let file = libc::open(setting.path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            file >= 0 && libc::write(file, value.as_ptr().cast(), value.len()) == value.len() as isize
+        };
+        let error = Errno::last_raw();
+        let forgiven = setting.default && matches!(error, libc::ENOENT | libc::EROFS | libc::EACCES);
+        if !done && !forgiven {
+            return [error, index];
+        }
+    }
+    [0, -1]
 }
 
 impl Drop for Newborn {
@@ -171,7 +245,7 @@ fn attach(source: Option<&Path>, target: &Path, kind: Option<&str>, flags: MsFla
 }
 
 /// All mounts on top of one another; a path that is no mount point or is not there is fine.
-fn unmount(path: &Path) -> io::Result<()> {
+pub(super) fn unmount(path: &Path) -> io::Result<()> {
     loop {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => {}

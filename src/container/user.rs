@@ -1,4 +1,5 @@
-//! The image's USER to numbers, by the container's own /etc/passwd and /etc/group.
+//! Whom a container runs as: its securityContext, else the image's USER, to numbers by its own /etc/passwd and
+//! /etc/group.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,13 +11,15 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
 use crate::pod::facts::StartError;
+use crate::pod::spec::{PodSecurity, Security};
 
 /// Whom a process runs as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
-    /// The primary group first, then those of which the user is a member (supplementalGroupsPolicy Merge).
+    /// The primary group first, then those of which the user is a member (supplementalGroupsPolicy Merge), then the
+    /// pod's fsGroup and supplementalGroups.
     pub groups: Vec<u32>,
     /// From passwd; `/` where the user has no entry.
     pub home: String,
@@ -25,16 +28,46 @@ pub struct User {
 /// A passwd or group file larger than this is refused: PID 1 reads it.
 const LARGEST: u64 = 4 << 20;
 
-/// `user` as in an image config: empty, `user`, `uid`, `user:group`, `uid:gid` and mixtures
-/// (OCI image specification, config.md, `User`). Names must exist; ids need not.
-pub fn resolve(rootfs: &Path, user: &str) -> Result<User, StartError> {
+/// `image_user` as in an image config: empty, `user`, `uid`, `user:group`, `uid:gid` and mixtures
+/// (OCI image specification, config.md, `User`). Names must exist; ids need not. runAsUser replaces the image's user
+/// together with its group, runAsGroup the group alone.
+pub fn resolve(
+    rootfs: &Path,
+    image_user: &str,
+    security: &Security,
+    pod: &PodSecurity,
+) -> Result<User, StartError> {
     let passwd = read(rootfs, "etc/passwd").map_err(|why| failed(rootfs, "/etc/passwd", &why))?;
     let group = read(rootfs, "etc/group").map_err(|why| failed(rootfs, "/etc/group", &why))?;
-    look_up(&passwd, &group, user).map_err(|message| StartError {
+    let found = look_up(&passwd, &group, &wanted(image_user, security));
+    let mut user = found.map_err(|message| StartError {
         reason: "CreateContainerError".into(),
         message,
         ours: false,
-    })
+    })?;
+    if pod.strict_groups {
+        user.groups = vec![user.gid];
+    }
+    for group in pod.fs_group.iter().chain(&pod.groups) {
+        if !user.groups.contains(group) {
+            user.groups.push(*group);
+        }
+    }
+    Ok(user)
+}
+
+fn wanted(image_user: &str, security: &Security) -> String {
+    let (name, group) = match security.user {
+        Some(uid) => (uid.to_string(), None),
+        None => match image_user.split_once(':') {
+            Some((name, group)) => (name.to_owned(), Some(group.to_owned())),
+            None => (image_user.to_owned(), None),
+        },
+    };
+    match security.group.map(|gid| gid.to_string()).or(group) {
+        Some(group) => format!("{name}:{group}"),
+        None => name,
+    }
 }
 
 fn failed(rootfs: &Path, file: &str, why: &io::Error) -> StartError {
@@ -189,6 +222,41 @@ mod tests {
         assert_eq!(look_up("", "", ""), Ok(user(0, 0, &[0], "/")));
     }
 
+    /// behaviour 7: runAsUser, runAsGroup, supplementalGroups, fsGroup and supplementalGroupsPolicy.
+    #[test]
+    fn the_security_context_comes_before_the_image() {
+        let dir = std::env::temp_dir().join(format!("podinit-who-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("etc")).expect("make");
+        std::fs::write(dir.join("etc/passwd"), PASSWD).expect("write");
+        std::fs::write(dir.join("etc/group"), GROUP).expect("write");
+        type Row<'a> = (&'a str, Option<u32>, Option<u32>, u32, u32, &'a [u32], &'a [u32]);
+        let table: &[Row] = &[
+            ("www", None, None, 33, 34, &[34, 70, 71, 500, 60], &[34, 500, 60, 70]),
+            ("www:bin", None, None, 33, 1, &[1, 70, 71, 500, 60], &[1, 500, 60, 70]),
+            ("www:bin", None, Some(9), 33, 9, &[9, 70, 71, 500, 60], &[9, 500, 60, 70]),
+            ("www:bin", Some(1000), None, 1000, 0, &[0, 500, 60, 70], &[0, 500, 60, 70]),
+            ("www", Some(1000), Some(500), 1000, 500, &[500, 60, 70], &[500, 60, 70]),
+            ("", Some(33), None, 33, 34, &[34, 70, 71, 500, 60], &[34, 500, 60, 70]),
+            ("", None, Some(5), 0, 5, &[5, 1, 500, 60, 70], &[5, 500, 60, 70]),
+            ("www", Some(0), None, 0, 0, &[0, 1, 500, 60, 70], &[0, 500, 60, 70]),
+        ];
+        for (image, user, group, uid, gid, merged, strict) in table {
+            let security = Security { user: *user, group: *group, ..Security::default() };
+            for (strict_groups, groups) in [(false, merged), (true, strict)] {
+                let pod = PodSecurity {
+                    fs_group: Some(500),
+                    groups: vec![60, 70, 60],
+                    strict_groups,
+                    ..PodSecurity::default()
+                };
+                let found = resolve(&dir, image, &security, &pod).expect("resolve");
+                let about = format!("{image:?} {user:?} {group:?}, strict {strict_groups}");
+                assert_eq!((found.uid, found.gid, found.groups.as_slice()), (*uid, *gid, *groups), "{about}");
+            }
+        }
+        std::fs::remove_dir_all(&dir).expect("remove");
+    }
+
     #[test]
     fn no_symlink_escapes_and_no_fifo_blocks() {
         let dir = std::env::temp_dir().join(format!("podinit-user-{}", std::process::id()));
@@ -197,12 +265,13 @@ mod tests {
         std::fs::write(dir.join("passwd"), "evil:x:6:6::/:\n").expect("write");
         symlink("../../../passwd", rootfs.join("etc/passwd")).expect("link");
         // The link's `..` stop at the rootfs: there is no such file in it.
-        assert_eq!(resolve(&rootfs, "6").expect("resolve").gid, 0);
+        let resolve = |user: &str| resolve(&rootfs, user, &Security::default(), &PodSecurity::default());
+        assert_eq!(resolve("6").expect("resolve").gid, 0);
         std::fs::write(rootfs.join("passwd"), "good:x:6:66::/g:\n").expect("write");
-        assert_eq!(resolve(&rootfs, "good").expect("resolve").gid, 66);
+        assert_eq!(resolve("good").expect("resolve").gid, 66);
 
         nix::unistd::mkfifo(&rootfs.join("etc/group"), Mode::S_IRWXU).expect("fifo");
-        let error = resolve(&rootfs, "good").expect_err("a fifo was read");
+        let error = resolve("good").expect_err("a fifo was read");
         assert!(
             error.message.contains("not a regular file") && error.message.contains("/etc/group"),
             "{error:?}"

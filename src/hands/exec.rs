@@ -37,55 +37,69 @@ impl Hands {
         }
         let (_, pid) = run.started.ok_or("the container has not started")?;
         let paths = paths::run(&self.config, &pod.spec, name, run.number);
-        enter(&self.config, &paths, pid, command, tty, fds).map_err(|why| format!("exec: {why}"))
+        let first = if tty { 3 } else { 0 };
+        let fds: Vec<_> = fds.iter().zip(first..).map(|(ours, theirs)| (*ours, theirs)).collect();
+        enter(&self.config, &paths, pid, &["__exec"], command, tty, &fds)
+            .map_err(|why| format!("exec: {why}"))
     }
 }
 
 /// A command in a container, as long as its helper lives.
 pub struct Session {
     pub helper: i32,
-    /// Where its processes are.
-    cgroup: PathBuf,
+    /// Where its processes are; None: the helper does all by itself.
+    cgroup: Option<PathBuf>,
 }
 
 impl Session {
+    /// Of a helper that enters no container.
+    pub(super) fn alone(helper: i32) -> Self {
+        Session { helper, cgroup: None }
+    }
+
     /// Nobody wants it any more: the helper goes, and what it began.
     pub fn kill(&self) {
         // The helper first, so that it begins nothing new; gone already is what is wanted.
         let _ = kill(Pid::from_raw(self.helper), Signal::SIGKILL);
-        let _ = cgroup::kill(&self.cgroup);
+        let _ = self.cgroup.as_deref().map(cgroup::kill);
     }
 
     /// After the kill, when the helper has ended: its cgroup is removed. A process that still dies there keeps it until
     /// the run is cleaned.
     pub fn close(&self) {
-        let _ = cgroup::kill(&self.cgroup);
-        let _ = cgroup::remove(&self.cgroup);
+        if let Some(group) = &self.cgroup {
+            let _ = cgroup::kill(group);
+            let _ = cgroup::remove(group);
+        }
     }
 }
 
-/// Asks the exec helper by a file in the bundle, so that it is removed with the run whatever becomes of the helper.
-fn enter(
+/// Asks a helper that enters containers (its words, then the request's file follows) by a file in the bundle, so that it is removed with the run whatever becomes of the helper.
+pub(super) fn enter(
     config: &Config,
     paths: &RunPaths,
     pid: i32,
+    helper: &[&str],
     command: &[String],
     tty: bool,
-    fds: &[i32],
+    fds: &[(i32, i32)],
 ) -> io::Result<Session> {
     let spec = Spec::load(paths.bundle.join("config.json")).map_err(io::Error::other)?;
     let process =
         spec.process().clone().ok_or_else(|| io::Error::other("the container's spec has no process"))?;
     let group = paths::cgroup(config, &paths.cgroup);
-    let request = Request { pid, cgroup: group.clone(), process, args: command.to_vec(), tty };
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    let request = Request { pid, cgroup: group.clone(), process, seccomp, args: command.to_vec(), tty };
     // A name of its own: two commands at once must not run each other's. The helper removes it when it has read it.
     let file = paths.bundle.join(format!("exec-{}.json", Tick::now().0));
-    let first = if tty { 3 } else { 0 };
-    let fds: Vec<_> = fds.iter().zip(first..).map(|(ours, theirs)| (*ours, theirs)).collect();
     fs::write(&file, serde_json::to_vec(&request)?)?;
-    let spawned = spawn(&["__exec", &file.display().to_string()], &fds, None);
+    let name = file.display().to_string();
+    let spawned = spawn(&[helper, &[name.as_str()]].concat(), fds, None);
     if spawned.is_err() {
         let _ = fs::remove_file(&file);
     }
-    spawned.map(|helper| Session { helper, cgroup: enter::cgroup(&group, helper.unsigned_abs()) })
+    spawned.map(|helper| {
+        let cgroup = enter::cgroup(&group, helper.unsigned_abs());
+        Session { helper, cgroup: Some(cgroup) }
+    })
 }

@@ -1,6 +1,7 @@
-//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew.
+//! The long-lived helpers: each is started again when it ends, and a new logger is handed every stream anew. The prompt is
+//! only started when somebody is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -14,8 +15,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, close};
 
-use super::Hands;
+use super::line::{self, Line};
 use super::reaper::is_child;
+use super::{Hands, paths};
 use crate::clock::Tick;
 use crate::logs::{self, Report};
 use crate::pod::facts::Stream;
@@ -29,7 +31,10 @@ const TOLD: u32 = 10;
 
 pub struct Helpers {
     /// The names of those that this machine needs.
-    duties: &'static [&'static str],
+    duties: BTreeSet<&'static str>,
+    /// Held while nobody is at the console, and whether somebody has come.
+    line: Option<Line>,
+    called: bool,
     /// Our end of the logger's socket.
     logger: Option<OwnedFd>,
     /// By name: when it was last started, and how often in a row it did not last.
@@ -38,7 +43,8 @@ pub struct Helpers {
 
 impl Helpers {
     pub fn new(duties: &'static [&'static str]) -> Self {
-        Helpers { duties, logger: None, tries: BTreeMap::new() }
+        let duties = duties.iter().copied().collect();
+        Helpers { duties, line: None, called: false, logger: None, tries: BTreeMap::new() }
     }
 
     /// When the helper may be started (again).
@@ -69,11 +75,22 @@ impl Helpers {
 impl Hands {
     /// What to poll for the helpers' sake.
     pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
-        self.helpers.logger.iter().map(|socket| (socket.as_raw_fd(), PollFlags::POLLIN)).collect()
+        let sockets = [self.helpers.logger.as_ref().map(AsRawFd::as_raw_fd), self.probes.socket()];
+        let line = self.helpers.line.iter().map(Line::fd);
+        sockets.into_iter().flatten().chain(line).map(|fd| (fd, PollFlags::POLLIN)).collect()
     }
 
-    /// What the logger tells, if its socket is among those that rang.
+    /// What helpers tell, if their sockets are among those that rang; somebody at the console is remembered.
     pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
+        if self.helpers.line.take_if(|line| ready.contains(&line.fd())).is_some() {
+            self.helpers.called = true;
+        }
+        let mut facts = self.hear_logger(ready, world);
+        facts.extend(self.hear_probes(ready));
+        facts
+    }
+
+    fn hear_logger(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
         let Some(socket) = &self.helpers.logger else { return Vec::new() };
         if !ready.contains(&socket.as_raw_fd()) {
             return Vec::new();
@@ -96,11 +113,21 @@ impl Hands {
         done.into_iter().filter_map(|id| self.drained(&id, world)).collect()
     }
 
-    /// Starts every helper that should run and does not. Returns what was learned, and when to look again.
+    /// Does what is due beside the plan: helpers, probes, the ends of hooks. Returns what was learned, and when to look
+    /// again.
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
+        self.watch_probes(world, now);
+        let done = [self.start_helpers(world, now), self.try_probes(world, now), self.end_hooks(world, now)];
+        let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).min();
+        (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)
+    }
+
+    /// Starts every helper that should run and does not.
+    fn start_helpers(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         let (mut facts, mut wake_at) = (Vec::new(), None);
-        for name in self.helpers.duties.iter().copied() {
-            if world.helpers.contains_key(name) {
+        for name in self.helpers.duties.clone() {
+            let waits = name == "prompt" && self.listens() || name == "probe" && !self.probes.needed();
+            if world.helpers.contains_key(name) || waits {
                 continue;
             }
             let due = self.helpers.due(name);
@@ -111,7 +138,8 @@ impl Hands {
             self.helpers.tried(name, now);
             match self.start_helper(name, world, now) {
                 Ok(Some(pid)) => facts.push(Fact::Helper { name: name.to_owned(), pid: Some(pid) }),
-                Ok(None) => {}
+                // To ask again would be a wake-up every few seconds.
+                Ok(None) => drop(self.helpers.duties.remove(name)),
                 Err(why) => {
                     warn!("{name}: cannot start: {why}");
                     wake_at = Some(now + Duration::from_secs(5));
@@ -126,10 +154,13 @@ impl Hands {
         matches!(fact, Fact::Helper { name, .. } if self.helpers.hushed(name, now))
     }
 
-    /// A later life: the logger's socket died with the former one, so there must be a new logger. The other helpers
-    /// live on, as the containers do.
+    /// A later life: the sockets of logger and probe helper died with the former one, so there must be new ones. The
+    /// other helpers live on, as the containers do. Start helpers' cgroups that the former life could not remove are tried again.
     pub fn resume(&mut self, mut world: World) -> World {
-        if let Some(pid) = world.helpers.remove("logger") {
+        let groups = paths::cgroup(&self.config, &format!("{}/podinit", self.config.cgroup_parent));
+        let groups = fs::read_dir(groups).into_iter().flatten().flatten();
+        self.dying.extend(groups.map(|entry| entry.path()).filter(|path| path.is_dir()));
+        for pid in ["logger", "probe"].into_iter().filter_map(|name| world.helpers.remove(name)) {
             let pid = Pid::from_raw(pid);
             // Only a child of ours: one that was reaped already may have left its number to somebody else.
             if is_child(pid.as_raw()) && kill(pid, Signal::SIGKILL).is_ok() {
@@ -162,6 +193,17 @@ impl Hands {
         }
     }
 
+    /// Whether nobody has been at the console yet. Where it cannot be listened to, the prompt does.
+    fn listens(&mut self) -> bool {
+        if self.helpers.called {
+            return false;
+        }
+        if self.helpers.line.is_none() {
+            self.helpers.line = line::console().and_then(|path| Line::open(&path).ok());
+        }
+        self.helpers.line.is_some()
+    }
+
     fn start_helper(&mut self, name: &'static str, world: &World, now: Tick) -> io::Result<Option<i32>> {
         let hushed = self.helpers.hushed(name, now);
         let level = if hushed { LevelFilter::Off } else { log::max_level() }.as_str();
@@ -175,9 +217,14 @@ impl Hands {
                     spawn(&words, &[], None).map(Some)
                 }
             },
-            "prompt" => match terminal() {
+            "probe" => self.probes.start(Tick::now()).map(Some),
+            "prompt" => match line::console() {
                 None => Ok(None),
-                Some(path) => spawn(&["__prompt", level, &path], &[], None).map(Some),
+                Some(path) => {
+                    let pid = spawn(&["__prompt", level, &path], &[], None)?;
+                    self.helpers.called = false;
+                    Ok(Some(pid))
+                }
             },
             _ => Ok(None),
         }
@@ -210,13 +257,6 @@ impl Hands {
     fn state_of(&self, id: &str) -> PathBuf {
         self.config.run.join("logs").join(id)
     }
-}
-
-/// The serial line that the kernel's console is on: the last one that it names.
-fn terminal() -> Option<String> {
-    let active = fs::read_to_string("/sys/class/tty/console/active").ok()?;
-    let name = active.split_whitespace().last()?;
-    Some(format!("/dev/{name}"))
 }
 
 #[allow(unsafe_code)]

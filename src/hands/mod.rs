@@ -1,16 +1,23 @@
 //! The hands: each action is carried out here, on a room or by a helper, and answered with facts.
 
+mod checks;
 mod exec;
 mod helpers;
+mod hooks;
+mod line;
+mod names;
 mod paths;
+mod probes;
 mod reaper;
 mod run;
 mod sandbox;
 mod sweep;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::warn;
 
@@ -18,7 +25,8 @@ use crate::config::Config;
 use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
-use crate::pod::{Action, Container, Fact, World};
+use crate::pod::{Action, Container, Fact, World, spec};
+use crate::volume;
 
 pub use exec::Session;
 pub use reaper::Ended;
@@ -32,6 +40,15 @@ pub struct Hands {
     helpers: helpers::Helpers,
     /// Ended children that were nobody's yet: a container may end before its start helper's report is read.
     orphans: BTreeMap<i32, Ended>,
+    /// What the node's own hosts file and resolv.conf were when the pods' were written.
+    names: [names::Stamp; 2],
+    probes: probes::Probes,
+    /// Tries of probes and hooks under way, by their helpers.
+    checks: BTreeMap<i32, checks::Check>,
+    /// ConfigMaps and Secrets, as last listed.
+    pub configs: Vec<Arc<spec::Config>>,
+    /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
+    dying: BTreeSet<PathBuf>,
 }
 
 impl Hands {
@@ -50,6 +67,11 @@ impl Hands {
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
+            names: [None; 2],
+            probes: probes::Probes::new(),
+            checks: BTreeMap::new(),
+            configs: Vec::new(),
+            dying: BTreeSet::new(),
         })
     }
 
@@ -62,6 +84,11 @@ impl Hands {
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
+            names: [None; 2],
+            probes: probes::Probes::new(),
+            checks: BTreeMap::new(),
+            configs: Vec::new(),
+            dying: BTreeSet::new(),
         }
     }
 
@@ -78,10 +105,14 @@ impl Hands {
                 vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
             }
             Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
-            // Not carried out yet.
-            Action::Hook { .. } | Action::Project { .. } => Vec::new(),
+            Action::Project { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.project(pod)]),
+            Action::Hook { uid, container, run, hook } => {
+                self.with_container(world, uid, container, |hands, pod, container, facts| {
+                    hands.hook(pod, container, facts, *run, *hook)
+                })
+            }
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
-            Action::TearDown { uid } => self.with_pod(world, uid, Self::tear_down),
+            Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
             Action::Find { uid, container } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
                     hands.find(pod, container)
@@ -105,8 +136,13 @@ impl Hands {
         }
     }
 
-    fn with_pod(&mut self, world: &World, uid: &str, act: fn(&mut Self, &PodFacts) -> Fact) -> Vec<Fact> {
-        world.pods.get(uid).map(|pod| act(self, pod)).into_iter().collect()
+    fn with_pod(
+        &mut self,
+        world: &World,
+        uid: &str,
+        act: fn(&mut Self, &PodFacts) -> Vec<Fact>,
+    ) -> Vec<Fact> {
+        world.pods.get(uid).map(|pod| act(self, pod)).unwrap_or_default()
     }
 
     fn with_container(
@@ -130,12 +166,9 @@ fn of(facts: Option<&ContainerFacts>, number: u32) -> Option<&Run> {
     [facts.run.as_ref(), facts.last.as_ref()].into_iter().flatten().find(|run| run.number == number)
 }
 
-/// Removes a tree that holds no mount any more; not being there is fine.
+/// Removes a tree that holds no mount any more, however deep; not being there is fine.
 fn remove_tree(path: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    volume::remove_tree(path)
 }
 
 impl Hands {

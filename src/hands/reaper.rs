@@ -8,8 +8,8 @@
 
 use nix::errno::Errno;
 
+use super::checks::hooks;
 use super::{Hands, paths};
-use crate::container::cgroup;
 use crate::container::handover::{self, Outcome};
 use crate::pod::facts::{PodFacts, Run, StartError};
 use crate::pod::{Container, Fact, World};
@@ -64,7 +64,9 @@ impl Hands {
         let live = || runs(world).filter(|(_, _, run)| run.live());
         let helpers = live().filter_map(|(_, _, run)| run.helper);
         let firsts = live().filter_map(|(_, _, run)| run.started.map(|(_, pid)| pid));
-        let gone = ours.chain(helpers).chain(firsts).filter(|pid| !is_child(*pid));
+        let hooks = hooks(world).filter_map(|hooked| hooked.run.hooks.get(&hooked.kind)?.helper);
+        let hooks = hooks.filter(|helper| *helper > 0);
+        let gone = ours.chain(helpers).chain(firsts).chain(hooks).filter(|pid| !is_child(*pid));
         gone.map(|pid| (pid, UNSEEN)).collect()
     }
 
@@ -72,6 +74,9 @@ impl Hands {
     pub fn ended(&mut self, pid: i32, ended: Ended, world: &World) -> Vec<Fact> {
         if let Some((name, _)) = world.helpers.iter().find(|(_, known)| **known == pid) {
             return vec![Fact::Helper { name: name.clone(), pid: None }];
+        }
+        if let Some(facts) = self.checked(pid, ended, world) {
+            return facts;
         }
         let mut starting = false;
         for (pod, name, run) in runs(world) {
@@ -102,8 +107,8 @@ impl Hands {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
         let why = match handover::outcome(&paths.bundle) {
             Outcome::Started { pid: first } => {
-                // Its helper was all that lived in it. Should it stay, it goes with the run.
-                let _ = cgroup::remove(&paths::cgroup(&self.config, &paths.helper_cgroup));
+                // Its helper was all that lived in it.
+                self.drop_cgroup(paths::cgroup(&self.config, &paths.helper_cgroup));
                 let started = Fact::Started { uid, container: name, run: run.number, pid: first };
                 // An orphan of this number may have been another process, long ago: the kernel is asked.
                 let orphan = self.orphans.remove(&first);
@@ -281,11 +286,14 @@ mod tests {
         assert!(matches!(&told()[..], [Fact::Started { .. }]));
         assert!(!group.exists() && group.parent().is_some_and(Path::exists), "its own, and no other");
         // As busy as one with a process in it.
-        std::fs::create_dir_all(&group)
-            .and_then(|()| std::fs::write(group.join("busy"), ""))
-            .expect("a file");
+        let busy = group.join("busy");
+        std::fs::create_dir_all(&group).and_then(|()| std::fs::write(&busy, "")).expect("a file");
         assert!(matches!(&told()[..], [Fact::Started { .. }]));
+        hands.drop_dying();
         assert!(group.exists());
+        std::fs::remove_file(&busy).expect("a file");
+        hands.drop_dying();
+        assert!(!group.exists() && hands.dying.is_empty());
         assert!(hands.bury(first));
         std::fs::remove_dir_all(&folder).expect("clean");
     }

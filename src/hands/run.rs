@@ -6,7 +6,7 @@ use std::io;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -14,13 +14,13 @@ use oci_spec::image::ImageConfiguration;
 
 use super::paths::{self, RunPaths};
 use super::{Hands, remove_tree, sandbox};
-use crate::container::bundle::{self, Bind, Command, Files, Input, Limits};
+use crate::container::bundle::{self, Command, Files, Input, Limits};
 use crate::container::handover::{self, Start};
-use crate::container::{cgroup, rlimit, user};
+use crate::container::{Confinement, cgroup, rlimit, user};
 use crate::image::{mount, reference::Reference};
 use crate::pod::facts::{Exit, PodFacts, Run, StartError, Stream};
 use crate::pod::spec::PullPolicy;
-use crate::pod::{Container, Fact, Pod, env, resources};
+use crate::pod::{Container, Fact, Pod, env, resources, security};
 use crate::spawn::spawn;
 use crate::{logs, volume};
 
@@ -28,23 +28,32 @@ impl Hands {
     /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
-        let image = &container.image;
-        let missing = |why: String| Fact::ImageMissing { uid: uid.clone(), container: name.clone(), why };
-        let fact = match Reference::parse(image).map(|_| self.store.find(image)) {
-            Err(why) => missing(format!("InvalidImageName: {why}")),
-            Ok(Err(why)) => missing(format!("ImageInspectError: {why}")),
-            Ok(Ok(Some(found))) => {
-                Fact::ImageFound { uid: uid.clone(), container: name.clone(), id: found.id }
-            }
-            Ok(Ok(None)) if container.pull == PullPolicy::Never => missing(format!(
+        let found = self.look(&container.image, container.pull);
+        // Images of its volumes are pulled with its own (kubelet: getImageVolumes), and their trouble is its.
+        let volumes = || {
+            volume::images(&pod.spec, container)
+                .try_for_each(|(image, pull)| self.look(image, pull).map(drop))
+        };
+        vec![match found.and_then(|id| volumes().map(|()| id)) {
+            Ok(id) => Fact::ImageFound { uid, container: name, id },
+            Err(why) => Fact::ImageMissing { uid, container: name, why },
+        }]
+    }
+
+    /// The id of the image of this name, or why there is none.
+    fn look(&self, image: &str, pull: PullPolicy) -> Result<String, String> {
+        match Reference::parse(image).map(|_| self.store.find(image)) {
+            Err(why) => Err(format!("InvalidImageName: {why}")),
+            Ok(Err(why)) => Err(format!("ImageInspectError: {why}")),
+            Ok(Ok(Some(found))) => Ok(found.id),
+            Ok(Ok(None)) if pull == PullPolicy::Never => Err(format!(
                 "ErrImageNeverPull: Container image \"{image}\" is not present with pull policy of Never"
             )),
-            Ok(Ok(None)) => missing(format!(
+            Ok(Ok(None)) => Err(format!(
                 "ErrImagePull: image \"{image}\" is not in the store and pulling is not built yet: \
                  import it with podinit image import"
             )),
-        };
-        vec![fact]
+        }
     }
 
     pub(super) fn start(
@@ -57,6 +66,10 @@ impl Hands {
         let paths = paths::run(&self.config, &pod.spec, &container.name, number);
         // An earlier life may have died between an action and its fact: nothing of it may stand in the way.
         self.scrub(&paths);
+        // What could not be removed is used again.
+        for below in [&paths.helper_cgroup, &paths.cgroup] {
+            self.dying.remove(&paths::cgroup(&self.config, below));
+        }
         let started = if streams.contains_key(&paths.id) {
             // A pod that came back under its uid, or a start that a death of ours cut off: two streams of one name
             // would close each other's pipes. The next run has another name.
@@ -135,7 +148,12 @@ impl Hands {
         signal: Option<i32>,
     ) -> Exit {
         let paths = paths::run(&self.config, pod, &container.name, number);
-        let oom = cgroup::oom_kills(&paths::cgroup(&self.config, &paths.cgroup)) > 0;
+        let group = paths::cgroup(&self.config, &paths.cgroup);
+        let oom = cgroup::oom_kills(&group) > 0;
+        if pod.spaces.share_pid || pod.spaces.host_pid {
+            // No pid namespace of its own took the others with the first process. Gone already is fine.
+            let _ = cgroup::kill(&group);
+        }
         let mut message = tail(&paths.message, 4096);
         if message.is_empty() && container.fallback_to_logs && code != 0 {
             let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
@@ -149,23 +167,43 @@ impl Hands {
         for below in [&paths.helper_cgroup, &paths.cgroup] {
             let group = paths::cgroup(&self.config, below);
             if group.exists() {
-                let done = cgroup::kill(&group).and_then(|()| cgroup::remove(&group));
-                if let Err(why) = done {
-                    log::warn!("cgroup {}: cannot remove: {why}", group.display());
+                if let Err(why) = cgroup::kill(&group) {
+                    log::warn!("{why}");
                 }
+                self.drop_cgroup(group);
             }
         }
         if !paths.bundle.exists() && !paths.scratch.exists() {
             return;
         }
         let steps = [
-            mount::unmount_rootfs(&paths.rootfs, &paths.scratch),
+            mount::unmount(&paths.rootfs),
             handover::forget(&self.config.run.join("state"), &paths.id),
             remove_tree(&paths.bundle),
-            remove_tree(&paths.scratch),
+            self.discard(&paths.scratch),
         ];
         for why in steps.into_iter().filter_map(Result::err) {
             log::warn!("{}: cannot clean: {why}", paths.bundle.display());
+        }
+    }
+
+    /// Removes a cgroup, now or as soon as it is empty.
+    pub(super) fn drop_cgroup(&mut self, group: PathBuf) {
+        match cgroup::remove(&group) {
+            Ok(()) => drop(self.dying.remove(&group)),
+            Err(why) => {
+                let busy = why.kind() == io::ErrorKind::ResourceBusy;
+                if self.dying.insert(group) && !busy {
+                    log::warn!("{why}");
+                }
+            }
+        }
+    }
+
+    /// After children have ended. Whoever dies in a cgroup of ours is a child of ours by then, or ends before one.
+    pub fn drop_dying(&mut self) {
+        for group in self.dying.clone() {
+            self.drop_cgroup(group);
         }
     }
 
@@ -179,6 +217,9 @@ impl Hands {
         let image = self.store.find(&container.image).map_err(config_error)?.ok_or_else(|| {
             config_error(format!("image \"{}\" is no longer in the store", container.image))
         })?;
+        if pod.spaces.share_pid {
+            self.pause(pod).map_err(create_error)?;
+        }
         fs::create_dir_all(&paths.rootfs).map_err(create_error)?;
         fs::create_dir_all(&paths.scratch).map_err(create_error)?;
         let layers = mount::mount_layers(&self.store, &image, &self.config.run).map_err(create_error)?;
@@ -195,6 +236,8 @@ impl Hands {
             stderr: 5,
         };
         handover::stage(&paths.bundle, &spec, &start).map_err(create_error)?;
+        volume::group::stage(&paths.bundle, &volume::group::orders(pod, &self.volumes()))
+            .map_err(create_error)?;
         let group = paths::cgroup(&self.config, &paths.helper_cgroup);
         fs::create_dir_all(&group).map_err(create_error)?;
         let null = fs::File::open("/dev/null").map_err(create_error)?;
@@ -250,16 +293,23 @@ impl Hands {
         let addresses = self.addresses();
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
-        let command = env::command(pod, container, image, &addresses, &node).map_err(create_error)?;
-        let user = user::resolve(&paths.rootfs, image_user(image))?;
+        let place = self.volumes();
+        let sources = env::Sources {
+            addresses: &addresses,
+            allocatable: &node,
+            configs: &self.configs,
+            file: &|volume, path| volume::read(pod, volume, path, &place),
+        };
+        let own = env::environment(pod, container, &sources).map_err(config_error)?;
+        let command = env::command(pod, container, image, own).map_err(create_error)?;
+        security::non_root(pod, container, image_user(image)).map_err(config_error)?;
+        let user = user::resolve(&paths.rootfs, image_user(image), &container.security, &pod.security)?;
+        let profiles = [self.config.root.join("seccomp"), "/var/lib/kubelet/seccomp".into()];
+        let confinement = Confinement::of(container, &profiles)?;
+        let shm = if pod.spaces.host_ipc { "/dev/shm".into() } else { sandbox.join("shm") };
         fs::write(&paths.message, "").map_err(create_error)?;
         fs::set_permissions(&paths.message, fs::Permissions::from_mode(0o666)).map_err(create_error)?;
-        let mut mounts = Vec::new();
-        for mount in &container.mounts {
-            let source = volume::source(pod, container, mount, &self.config.root, &self.config.run)
-                .map_err(config_error)?;
-            mounts.push(Bind { source, target: mount.path.clone().into(), read_only: mount.read_only });
-        }
+        let mounts = self.binds(pod, container, &command.env).map_err(config_error)?;
         let files = ["hostname", "hosts", "resolv.conf"].map(|name| {
             let own = container.mounts.iter().any(|mount| mount.path == format!("/etc/{name}"));
             (!own).then(|| sandbox.join(name))
@@ -278,7 +328,7 @@ impl Hands {
             rootfs: &paths.rootfs,
             cgroup: &paths.cgroup,
             namespaces: &sandbox.join("ns"),
-            shm: &sandbox.join("shm"),
+            shm: &shm,
             files: Files {
                 hostname: hostname.as_deref(),
                 hosts: hosts.as_deref(),
@@ -288,6 +338,7 @@ impl Hands {
             mounts,
             limits: limits(pod, container, node.memory),
             rlimits: rlimit::possible(),
+            confinement,
             controllers: &self.controllers,
             exists: &|path: &Path| path.exists(),
         })

@@ -1,27 +1,46 @@
 //! A pod's surroundings: cgroup, namespaces, volumes, name files, log directory.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use nix::unistd::{SysconfVar, sysconf};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::utsname::uname;
+use nix::unistd::{SysconfVar, pipe2, sysconf};
 
 use super::{Hands, paths, remove_tree};
-use crate::container::{cgroup, sandbox};
+use crate::container::sandbox::Sandbox;
+use crate::container::{apparmor, cgroup, pause, sandbox};
 use crate::pod::facts::PodFacts;
-use crate::pod::{Fact, Pod, resources};
+use crate::pod::project::Contents;
+use crate::pod::{Fact, Pod, hosts, resources, security, sysctl};
+use crate::spawn::spawn_in;
 use crate::volume;
 
+/// How long the first process of a shared pid namespace may take to begin, in milliseconds: PID 1 waits for it.
+const PAUSE_BEGINS: u16 = 5000;
+
 impl Hands {
-    pub(super) fn set_up(&mut self, pod: &PodFacts) -> Fact {
+    /// What the volumes hold is told before the sandbox is ready, and of a failure after it.
+    pub(super) fn set_up(&mut self, pod: &PodFacts) -> Vec<Fact> {
         let uid = pod.spec.uid.clone();
-        match self.try_set_up(&pod.spec) {
-            Ok(ip) => Fact::SetUp { uid, ip },
+        let (digest, contents) = self.contents(&pod.spec);
+        let (contents, trouble) = match contents {
+            Ok(contents) => (contents, None),
+            Err(why) => (Contents::new(), Some(why)),
+        };
+        let done = trouble.clone().map_or(Ok(()), Err).and_then(|()| self.try_set_up(&pod.spec, &contents));
+        match done {
+            Ok(ip) => vec![Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }],
             Err(why) => {
                 // Half a sandbox is worse than none: the next attempt starts from nothing.
                 let _ = self.remove_pod(&pod.spec);
-                Fact::SetUpFailed { uid, why }
+                let for_want = trouble.map(|why| Fact::ProjectFailed { uid: uid.clone(), digest, why });
+                [Fact::SetUpFailed { uid, why }].into_iter().chain(for_want).collect()
             }
         }
     }
@@ -34,7 +53,7 @@ impl Hands {
         }
     }
 
-    fn try_set_up(&mut self, pod: &Pod) -> Result<Option<String>, String> {
+    fn try_set_up(&mut self, pod: &Pod, contents: &Contents) -> Result<Option<String>, String> {
         let paths = paths::pod(&self.config, pod);
         let told = |what: &str, path: &Path| {
             let what = format!("{what} {}", path.display());
@@ -46,12 +65,65 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let values = values(pod, self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
-        sandbox::set_up(&paths.sandbox, pod.host_network, &pod.hostname)
+        // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's, or to
+        // a pod that runs unconfined and does not know it.
+        sysctl::judge(pod, &self.config.allowed_sysctls, kernel())
+            .and_then(|()| security::apparmor(pod, apparmor::loaded().as_deref()))
+            .map_err(|(reason, message)| format!("{reason}: {message}"))?;
+        let wanted = Sandbox {
+            host_network: pod.host_network,
+            host_ipc: pod.spaces.host_ipc,
+            hostname: &hosts::kernel_name(pod, &self.config.cluster_domain)?,
+            sysctls: &pod.security.sysctls,
+        };
+        sandbox::set_up(&paths.sandbox, &wanted)
             .map_err(told("cannot make namespaces in", &paths.sandbox))?;
-        volume::set_up(pod, &self.config.root, memory_total())?;
+        if pod.spaces.share_pid {
+            self.pause(pod).map_err(told("cannot make the pid namespace in", &paths.sandbox))?;
+        }
+        volume::set_up(pod, &self.volumes(), contents, memory_total())?;
         let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
-        name_files(pod, &paths.sandbox, ip.as_deref()).map_err(told("cannot write", &paths.sandbox))?;
+        self.name_files(pod, ip.as_deref()).map_err(told("cannot write names in", &paths.sandbox))?;
         Ok(ip)
+    }
+
+    /// Sees to the first process of a pod whose containers share a pid namespace. Where it died, the kernel has killed
+    /// all of them with it; the next start finds a new one.
+    pub(super) fn pause(&self, pod: &Pod) -> io::Result<()> {
+        let paths = paths::pod(&self.config, pod);
+        if pause::lives(&paths.sandbox) {
+            return Ok(());
+        }
+        // A leaf: the pod's own cgroup hands on controllers and so may hold no process.
+        let group = paths::cgroup(&self.config, &paths.cgroup).join("pause");
+        fs::create_dir_all(&group)?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
+        let fds =
+            [0, 1, 2].map(|number| (null.as_raw_fd(), number)).into_iter().chain([(tell.as_raw_fd(), 3)]);
+        let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
+        let pid = spawn_in(&["__pause"], &fds.collect::<Vec<_>>(), Some(&group), namespaces)?;
+        drop(tell);
+        // No container may see it before it has let go of the machine's files. It closes its end then, or by its death.
+        let mut polls = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+        let let_go = loop {
+            match poll(&mut polls, PollTimeout::from(PAUSE_BEGINS)) {
+                // Another child's end; each costs at most the whole time once more.
+                Err(Errno::EINTR) => {}
+                done => break done.is_ok_and(|count| count > 0),
+            }
+        };
+        match let_go {
+            true => pause::hold(&paths.sandbox, pid),
+            false => Err(io::Error::other("the pause helper does not begin")),
+        }
+        .and_then(|()| match pause::lives(&paths.sandbox) {
+            true => Ok(()),
+            false => Err(io::Error::other("the pause helper has ended")),
+        })
+        .inspect_err(|_| {
+            let _ = cgroup::kill(&group);
+        })
     }
 
     /// Removes everything of a pod, also of a half-made one. Each step runs whatever became of the one before.
@@ -60,11 +132,11 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let steps = [
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
-            ("volumes", volume::tear_down(&pod.uid, &self.config.root, &self.config.run)),
+            ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
             ("namespaces", sandbox::tear_down(&paths.sandbox)),
             ("links", self.unlink_logs(&paths.logs)),
             ("logs", remove_tree(&paths.logs)),
-            ("data", remove_tree(&paths.data)),
+            ("data", self.discard(&paths.data)),
             ("sandbox", remove_tree(&paths.sandbox)),
         ];
         let failed: Vec<_> =
@@ -88,23 +160,12 @@ impl Hands {
     }
 }
 
-/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` as the containers see them; a hosts file in the kubelet's words.
-fn name_files(pod: &Pod, sandbox: &Path, ip: Option<&str>) -> io::Result<()> {
-    let hosts = if pod.host_network {
-        let own = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        format!("# Kubernetes-managed hosts file (host network).\n{own}")
-    } else {
-        let address = ip.map_or_else(String::new, |ip| format!("{ip}\t{}\n", pod.hostname));
-        format!("{HOSTS}{address}")
-    };
-    fs::write(sandbox.join("hosts"), hosts)?;
-    fs::write(sandbox.join("hostname"), format!("{}\n", pod.hostname))?;
-    fs::write(sandbox.join("resolv.conf"), fs::read("/etc/resolv.conf").unwrap_or_default())
+/// The kernel's version; None where it does not read.
+fn kernel() -> Option<(u32, u32)> {
+    let about = uname().ok()?;
+    let mut numbers = about.release().to_str()?.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
-
-const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n\
-    ::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\n\
-    fe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
 
 /// The machine's memory in bytes; 0 where it cannot be read.
 pub(super) fn memory_total() -> u64 {

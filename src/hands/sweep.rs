@@ -25,6 +25,7 @@ impl Hands {
     /// and logs stay; None: they are not known for certain, and all stay.
     pub fn sweep(&mut self, wanted: Option<&BTreeSet<String>>) {
         self.kill_all();
+        self.empty_trash();
         match cgroup::prepare(&self.config.cgroup, &self.config.cgroup_parent) {
             Ok(found) => self.controllers = found.available,
             Err(why) => warn!("{why}"),
@@ -42,7 +43,7 @@ impl Hands {
             }
             let stays = wanted.is_none_or(|wanted| wanted.contains(uid));
             if !stays {
-                told(&data.join(uid), remove_tree(&data.join(uid)));
+                told(&data.join(uid), self.discard(&data.join(uid)));
                 self.remove_logs(uid);
             }
             told(&sandboxes.join(uid), remove_tree(&sandboxes.join(uid)));
@@ -55,7 +56,7 @@ impl Hands {
         let all = if self.config.cgroup_parent.is_empty() { names(&data) } else { left };
         for scratch in all.iter().map(|uid| data.join(uid).join("containers")) {
             if detached(&scratch) {
-                told(&scratch, remove_tree(&scratch));
+                told(&scratch, self.discard(&scratch));
             }
         }
         for folder in ["state", "logs"].map(|name| self.config.run.join(name)) {
@@ -74,7 +75,7 @@ impl Hands {
             let (data, sandbox) =
                 (self.config.root.join("pods").join(&uid), self.config.run.join("pods").join(&uid));
             if [&data, &sandbox].into_iter().all(|path| detached(path)) {
-                told(&data, remove_tree(&data));
+                told(&data, self.discard(&data));
                 self.remove_logs(&uid);
                 told(&sandbox, remove_tree(&sandbox));
             }
@@ -84,7 +85,12 @@ impl Hands {
     /// The end of `podinit run`: helpers, cgroups, mounts and files in the run directory go.
     pub fn leave(&mut self, world: &World) {
         self.resume(world.clone());
+        for check in std::mem::take(&mut self.checks).into_values() {
+            check.session.kill();
+        }
         self.kill_all();
+        let trash = self.volumes().trash();
+        told(&trash, remove_tree(&trash));
         if !self.config.cgroup_parent.is_empty() {
             let own = paths::cgroup(&self.config, &self.config.cgroup_parent);
             // Ours alone, unless somebody made something in it.

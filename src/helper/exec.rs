@@ -22,7 +22,7 @@ pub fn run(args: &[String]) -> i32 {
 }
 
 /// From a file, which is then removed, or from an open descriptor by its number, read to its end.
-fn request(place: &str) -> io::Result<Request> {
+pub(super) fn request(place: &str) -> io::Result<Request> {
     let text = match place.parse::<u32>() {
         Ok(number) => {
             let mut text = Vec::new();

@@ -9,6 +9,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::logs::pipe::Scratch;
 use crate::logs::wire::{Order, Report, order, tell};
 use crate::logs::writer::Writer;
+use crate::pages;
+
+/// Silence after which a burst of orders is over, in milliseconds.
+const QUIET: u16 = 10_000;
 
 /// Runs until PID 1 closes the socket, which is descriptor 3.
 pub fn run() -> i32 {
@@ -25,8 +29,14 @@ pub fn run() -> i32 {
         }
     };
     let mut writers: Vec<Writer> = Vec::new();
+    // Whether there is something to give back: once after a burst of orders, not after each line of output.
+    let mut fat = true;
     loop {
-        let (asked, ready) = wait(socket, &writers);
+        let (asked, ready) = wait(socket, &writers, fat);
+        if fat && !asked && ready.is_empty() {
+            fat = false;
+            pages::give_back();
+        }
         for (writer, stream) in ready {
             if let Some(writer) = writers.get_mut(writer) {
                 writer.turn(stream, &scratch);
@@ -43,12 +53,13 @@ pub fn run() -> i32 {
                 Ok(Order::Nothing) => {}
                 Err(error) => eprintln!("logger: an order: {error}"),
             }
+            fat = true;
         }
     }
 }
 
-/// Sleeps until there is something: an order, or output, told as (index of the writer, stream).
-fn wait(socket: BorrowedFd, writers: &[Writer]) -> (bool, Vec<(usize, usize)>) {
+/// Sleeps until there is something: an order, or output, told as (index of the writer, stream). `once`: or a while is over.
+fn wait(socket: BorrowedFd, writers: &[Writer], once: bool) -> (bool, Vec<(usize, usize)>) {
     let mut fds = vec![PollFd::new(socket, PollFlags::POLLIN)];
     let mut names = Vec::new();
     for (index, writer) in writers.iter().enumerate() {
@@ -58,7 +69,11 @@ fn wait(socket: BorrowedFd, writers: &[Writer]) -> (bool, Vec<(usize, usize)>) {
         }
     }
     let busy = writers.iter().any(|writer| writer.packing() || writer.done());
-    let timeout = if busy { PollTimeout::ZERO } else { PollTimeout::NONE };
+    let timeout = match (busy, once) {
+        (true, _) => PollTimeout::ZERO,
+        (false, true) => QUIET.into(),
+        (false, false) => PollTimeout::NONE,
+    };
     match poll(&mut fds, timeout) {
         Ok(_) => {}
         Err(Errno::EINTR) => return (false, Vec::new()),

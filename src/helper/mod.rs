@@ -1,28 +1,48 @@
 //! What runs in children of PID 1, one file each.
 
+/// A command in a container, for a probe or a hook.
+pub mod check;
+/// Conversations with servers in pods: HTTP, TLS, gRPC.
+pub mod client;
 /// A process inside a running container.
 pub mod exec;
+/// An HTTP hook.
+pub mod hook;
 /// Container output to CRI log files.
 pub mod logger;
 /// DHCP on every wired link.
 pub mod net;
+/// The first process of a pod with shareProcessNamespace.
+pub mod pause;
+/// HTTP, TCP and gRPC probes.
+pub mod probe;
 /// The operator's verbs on the serial console.
 pub mod prompt;
+/// A tree that is too large for PID 1 to remove.
+pub mod remove;
 /// One container's create and start.
 pub mod start;
 
 use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
-pub const NAMES: &[&str] = &["__exec", "__logger", "__net", "__prompt", "__start"];
+pub const NAMES: &[&str] = &[
+    "__check", "__exec", "__hook", "__logger", "__net", "__pause", "__probe", "__prompt", "__remove",
+    "__start",
+];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
+        "__check" => check::run(args),
         "__exec" => exec::run(args),
+        "__hook" => hook::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),
+        "__pause" => pause::run(),
         "__prompt" => prompt::run(telling(args)),
+        "__probe" => probe::run(),
+        "__remove" => remove::run(args),
         "__start" => start::run(args),
         _ => 2,
     }

@@ -10,6 +10,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use log::{info, warn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,6 +22,7 @@ use crate::net::link::{self, Link};
 use crate::net::netlink::Netlink;
 use crate::net::packet::Wire;
 use crate::net::report::{Interface, Report};
+use crate::pages;
 
 /// Runs until it is killed. `args`: `--ip=dhcp|ADDRESS/PREFIX[,GATEWAY[,DNS...]]`, `--hostname=NAME`, `--run-dir=DIR`,
 /// as `Config::net_args` makes them.
@@ -84,6 +86,10 @@ impl Net {
                 let milliseconds = (due - Tick::now()).as_micros().div_ceil(1000).min(i32::MAX as u128);
                 PollTimeout::try_from(milliseconds as i32).unwrap_or(PollTimeout::MAX)
             });
+            // A lease's next step is far away, an unanswered question's is not.
+            if due.is_none_or(|due| due >= Tick::now() + Duration::from_secs(10)) {
+                pages::give_back();
+            }
             let wires = self.ports.values().filter_map(|port| port.wire.as_ref());
             let mut fds: Vec<PollFd> = [self.news.as_fd()]
                 .into_iter()

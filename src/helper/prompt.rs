@@ -1,6 +1,6 @@
 //! `podinit prompt TTY`: the operator's verbs on a serial console, for a board that no network reaches.
 //!
-//! It sleeps in a read until somebody presses Enter. Each verb runs as a child of its own, in the terminal's foreground:
+//! PID 1 starts it when somebody presses Enter; closed by `exit`, it sleeps in a read until the next one. Each verb runs as a child of its own, in the terminal's foreground:
 //! Ctrl-C ends the verb, not the prompt. The terminal stays in its cooked mode, whose line discipline edits the line.
 
 #![allow(unsafe_code)]
@@ -21,6 +21,7 @@ use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setpgid, setsid, tcsetpgrp};
 
 use crate::clock::Tick;
+use crate::pages;
 
 nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
 
@@ -113,6 +114,8 @@ fn serve() -> io::Error {
         calm();
         if open {
             say("podinit> ");
+        } else {
+            pages::give_back();
         }
         let mut line = String::new();
         match stdin.read_line(&mut line) {

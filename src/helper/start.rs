@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::container::{create, handover};
 use crate::pod::facts::StartError;
+use crate::volume::group;
 
 /// This process: a panic in libcontainer's children, which are forks of it, must not write the report.
 static SELF: AtomicU32 = AtomicU32::new(0);
@@ -35,6 +36,11 @@ fn started(bundle: &Path) -> Result<i32, StartError> {
     let start = handover::staged(bundle).map_err(|error| StartError {
         reason: "CreateContainerError".into(),
         message: error.to_string(),
+        ours: false,
+    })?;
+    group::carry_out(bundle).map_err(|message| StartError {
+        reason: "CreateContainerError".into(),
+        message,
         ours: false,
     })?;
     create::start(bundle, &start)

@@ -59,21 +59,47 @@ pub fn mount_rootfs(layers: &[PathBuf], scratch: &Path, target: &Path) -> io::Re
     overlay(&dirs, target).map_err(|error| at(target, error))
 }
 
+/// Mounts a read-only view of `layers` (topmost first) at `target`, which is made; a view that is there stays.
+pub fn mount_view(layers: &[PathBuf], target: &Path) -> io::Result<()> {
+    fs::create_dir_all(target).map_err(|error| at(target, error))?;
+    let device = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.dev());
+    if device(target)? != device(target.parent().unwrap_or(target))? {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_RDONLY;
+    match layers {
+        [] => mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some("size=4096,mode=0755"))?,
+        // Overlay asks for two.
+        [layer] => mount(Some(layer), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?,
+        layers => {
+            let (names, _held) = names(&layers.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+            let options = format!("lowerdir={}", names.join(":"));
+            mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Takes the view away and discards what was written. Also right after half a mount, or none.
 pub fn unmount_rootfs(target: &Path, scratch: &Path) -> io::Result<()> {
+    unmount(target)?;
+    match fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(scratch, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the view away and leaves what was written.
+pub fn unmount(target: &Path) -> io::Result<()> {
     loop {
         match umount2(target, MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => {}
             // A process that died uninterruptibly may still hold it; the name must be free now.
             Err(Errno::EBUSY) => umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
                 .map_err(|errno| at(target, errno.into()))?,
-            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => break,
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
             Err(errno) => return Err(at(target, errno.into())),
         }
-    }
-    match fs::remove_dir_all(scratch) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(scratch, error)),
-        _ => Ok(()),
     }
 }
 
@@ -179,20 +205,7 @@ fn copy_root(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Mounts an overlay of the lower directories, topmost first, with upper and work as the last two.
 fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
-    // Paths with the options' own separators, or too many of them, go by descriptor: 20 bytes each.
-    let plain: Vec<String> = dirs.iter().map(|dir| dir.to_string_lossy().into_owned()).collect();
-    let special = |path: &String| path.contains([',', ':', '\\', '\u{fffd}']);
-    let mut held: Vec<OwnedFd> = Vec::new();
-    let names = if plain.iter().any(special)
-        || plain.iter().map(|path| path.len() + 1).sum::<usize>() > OPTIONS_LIMIT
-    {
-        for dir in dirs {
-            held.push(open(*dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?);
-        }
-        held.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd())).collect()
-    } else {
-        plain
-    };
+    let (names, _held) = names(dirs)?;
     let [lower @ .., upper, work] = names.as_slice() else { return Err(Errno::EINVAL.into()) };
     let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
     let attempt =
@@ -203,6 +216,21 @@ fn overlay(dirs: &[&Path], target: &Path) -> io::Result<()> {
         result => result?,
     }
     Ok(())
+}
+
+/// The directories as they stand in overlay's options, and what is to be held open until it is mounted: paths with the
+/// options' own separators, or too many of them, go by descriptor, 20 bytes each.
+fn names(dirs: &[&Path]) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
+    let plain: Vec<String> = dirs.iter().map(|dir| dir.to_string_lossy().into_owned()).collect();
+    let special = |path: &String| path.contains([',', ':', '\\', '\u{fffd}']);
+    if !plain.iter().any(special) && plain.iter().map(|path| path.len() + 1).sum::<usize>() <= OPTIONS_LIMIT {
+        return Ok((plain, Vec::new()));
+    }
+    let mut held: Vec<OwnedFd> = Vec::new();
+    for dir in dirs {
+        held.push(open(*dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?);
+    }
+    Ok((held.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd())).collect(), held))
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {

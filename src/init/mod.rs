@@ -22,8 +22,8 @@ use crate::{console, fatal, machine, net};
 use agent::Agent;
 
 /// The long-lived helpers of a board, and of `podinit run`.
-const BOARD: &[&str] = &["logger", "net", "prompt"];
-const RUN: &[&str] = &["logger"];
+const BOARD: &[&str] = &["logger", "net", "probe", "prompt"];
+const RUN: &[&str] = &["logger", "probe"];
 
 /// PID 1 of a machine. Never returns: an end that the kernel refuses is tried again.
 pub fn board() -> ! {
@@ -97,9 +97,11 @@ fn begin(config: &Config) -> Result<(), String> {
     nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a subreaper: {why}"))?;
     // A later life has its predecessor's namespace and lock, and never gives up.
     let again = fatal::resumed().is_some();
-    if !again && !config.manifests.is_dir() {
+    if !again && !config.manifests.is_dir() && !config.manifests.is_file() {
         let shown = config.manifests.display();
-        return Err(format!("{shown} is no directory: --pod-manifest-path names one with manifests"));
+        return Err(format!(
+            "{shown} is no directory and no file: --pod-manifest-path names manifests, or one"
+        ));
     }
     for folder in [&config.root, &config.run, &config.pod_logs, &config.container_logs] {
         fs::create_dir_all(folder).map_err(|why| format!("cannot make {}: {why}", folder.display()))?;

@@ -40,6 +40,8 @@ pub struct Machine {
     pub modules: modules::Modules,
     /// Poll their descriptors for reading, then call `pressed`.
     pub buttons: button::Buttons,
+    /// What can wait is still to be done.
+    unsettled: bool,
 }
 
 /// Boots the machine: everything before the first pod. To be called once, by PID 1, before any child; after a
@@ -62,11 +64,11 @@ pub fn boot() -> (Config, Machine) {
         }
     }
     // Before the first module, so that no device that comes while we look is missed.
-    let uevents =
+    let mut uevents =
         uevents::Uevents::open().map_err(|error| warn!("devices: cannot hear of new ones: {error}")).ok();
     let mut modules = modules::Modules::open();
     if !again {
-        modules.cold_plug();
+        modules.cold_plug(uevents.as_mut());
         modules.load_listed(&config.modules);
         storage::boot(&config.data, &mut modules);
     }
@@ -98,16 +100,23 @@ pub fn boot() -> (Config, Machine) {
     }
     let mut buttons = button::Buttons::default();
     buttons.rescan();
-    (config, Machine { uevents, modules, buttons })
+    (config, Machine { uevents, modules, buttons, unsettled: true })
 }
 
 impl Machine {
+    /// Does what no pod is made of. To be called once the first pods run; again it does nothing.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            self.modules.load_later();
+        }
+    }
+
     /// Handles what the kernel tells of devices: loads their modules, and finds new buttons.
     pub fn device_news(&mut self) {
         let Some(uevents) = &mut self.uevents else { return };
         let seen = uevents.handle();
         if seen.lost {
-            self.modules.cold_plug();
+            self.modules.cold_plug(Some(uevents));
         }
         for modalias in &seen.modaliases {
             self.modules.load_for(modalias);

@@ -90,7 +90,7 @@ fn find(label: Option<&str>, modules: &mut Modules) -> Vec<Volume> {
         let seen = uevents.handle();
         seen.modaliases.iter().for_each(|alias| modules.load_for(alias));
         if seen.lost {
-            modules.cold_plug();
+            modules.cold_plug(None);
         }
         volumes = partition::volumes();
     }

@@ -7,6 +7,7 @@ mod dns;
 mod env;
 mod field;
 mod lifecycle;
+mod metadata;
 mod mounts;
 mod names;
 mod ports;
@@ -14,9 +15,10 @@ mod probe;
 mod projected;
 mod resources;
 mod security;
+mod sysctl;
 mod volume;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -25,17 +27,15 @@ use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::{Path, quote};
 use crate::pod::spec::{Pod, RestartPolicy, Volume};
+pub use metadata::{full_name, named};
 pub use names::config_key;
-
-/// The most that all annotations of a pod may take together, keys and values.
-const ANNOTATIONS: usize = 256 << 10;
 
 /// Checks the object, which is defaulted and not yet renamed. The pod is whole only if the report holds no refusal;
 /// its uid, origin and object are the caller's to set.
 pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
     let none = k8s::PodSpec::default();
     let spec = object.spec.as_ref().unwrap_or(&none);
-    let (namespace, name) = metadata(report, object, node);
+    let (namespace, name) = metadata::check(report, object, node);
     let policies = [
         ("Always", RestartPolicy::Always),
         ("OnFailure", RestartPolicy::OnFailure),
@@ -48,10 +48,11 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
         report.warn(&Path::of("spec.nodeName"), message);
     }
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let no_security = k8s::PodSecurityContext::default();
+    let (no_annotations, no_security) = (BTreeMap::new(), k8s::PodSecurityContext::default());
     let around = container::Around {
         containers: containers.map(|container| container.name.as_str()).collect(),
         volumes: spec.volumes.iter().flatten().map(|volume| (volume.name.as_str(), volume)).collect(),
+        annotations: object.metadata.annotations.as_ref().unwrap_or(&no_annotations),
         security: spec.security_context.as_ref().unwrap_or(&no_security),
         restart: restart.unwrap_or_default(),
         grace: grace(report, spec),
@@ -59,6 +60,7 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
         own_users: spec.host_users == Some(false),
     };
     let volumes = volumes(report, spec, &around);
+    security::annotations(report, &around);
     container_names(report, spec);
     host_ports(report, spec);
     let mut each = |list: &[k8s::Container], init: bool, path: Path| {
@@ -70,7 +72,7 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
     let containers = each(&spec.containers, false, Path::of("spec.containers"));
     let mut pod = Pod {
         namespace,
-        hostname: hostname(report, spec, &name, node),
+        hostname: metadata::hostname(report, spec, &name, node),
         name,
         restart: around.restart,
         grace: around.grace,
@@ -87,67 +89,6 @@ pub fn check(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> Pod {
     };
     resources::pod(report, spec.resources.as_ref(), &mut pod);
     pod
-}
-
-/// The namespace, and the name with the node's suffix.
-fn metadata(report: &mut Report<'_>, object: &k8s::Pod, node: &str) -> (String, String) {
-    let metadata = &object.metadata;
-    let path = Path::of("metadata");
-    let given = metadata.name.as_deref().unwrap_or_default();
-    let name = full_name(given, node);
-    if given.is_empty() {
-        report.refuse(&path.key("name"), "a pod needs a name");
-    } else {
-        judge(report, &path.key("name"), names::subdomain(given).and_then(|()| names::subdomain(&name)));
-    }
-    let namespace = metadata.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
-    judge(report, &path.key("namespace"), names::label(namespace));
-    if let Some(uid) = metadata.uid.as_deref().filter(|uid| !uid.is_empty()) {
-        judge(report, &path.key("uid"), names::uid(uid));
-    }
-    for (key, value) in metadata.labels.iter().flatten() {
-        let path = path.key("labels").entry(key);
-        judge(report, &path, names::key(key).and_then(|()| names::value(value)));
-    }
-    let mut bytes = 0usize;
-    for (key, value) in metadata.annotations.iter().flatten() {
-        bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
-        judge(report, &path.key("annotations").entry(key), names::key(&key.to_lowercase()));
-    }
-    if bytes > ANNOTATIONS {
-        report.refuse(
-            &path.key("annotations"),
-            format!("hold {bytes} bytes: at most {ANNOTATIONS} are allowed"),
-        );
-    }
-    (namespace.into(), name)
-}
-
-/// Namespace and name of an object that is no pod; `what` it is.
-pub fn named(report: &mut Report<'_>, what: &str) -> (String, String) {
-    let path = Path::of("metadata");
-    let metadata = report.root().get("metadata");
-    let mut text = |field: &str| match metadata.and_then(|metadata| metadata.get(field)) {
-        None => String::new(),
-        Some(node) => node.text().map(str::to_owned).unwrap_or_else(|| {
-            report.refuse(&path.key(field), format!("{} is not text: quote it", node.brief()));
-            String::new()
-        }),
-    };
-    let (name, namespace) = (text("name"), text("namespace"));
-    if name.is_empty() {
-        report.refuse(&path.key("name"), format!("{what} needs a name"));
-    } else {
-        judge(report, &path.key("name"), names::subdomain(&name));
-    }
-    let namespace = if namespace.is_empty() { "default".into() } else { namespace };
-    judge(report, &path.key("namespace"), names::label(&namespace));
-    (namespace, name)
-}
-
-/// A static pod's name: with the node's, in lower case.
-pub fn full_name(name: &str, node: &str) -> String {
-    format!("{name}-{}", node.to_lowercase())
 }
 
 fn grace(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Duration {
@@ -186,23 +127,6 @@ fn priority(report: &mut Report<'_>, spec: &k8s::PodSpec) -> i32 {
             0
         }
     }
-}
-
-/// The name that the containers see: at most 63 letters, as the kernel and DNS want it.
-fn hostname(report: &mut Report<'_>, spec: &k8s::PodSpec, name: &str, node: &str) -> String {
-    let path = Path::of("spec.hostname");
-    let given = spec.hostname.as_deref().filter(|given| !given.is_empty());
-    if let Some(given) = given {
-        judge(report, &path, names::label(given));
-    }
-    if spec.host_network.unwrap_or_default() {
-        if given.is_some() {
-            report.warn(&path, "has no effect on the host's network: the containers see the node's name");
-        }
-        return node.into();
-    }
-    let name: String = given.unwrap_or(name).chars().take(63).collect();
-    name.trim_end_matches(['-', '.']).into()
 }
 
 fn volumes(report: &mut Report<'_>, spec: &k8s::PodSpec, around: &container::Around<'_>) -> Vec<Volume> {
@@ -302,27 +226,4 @@ fn amount(report: &mut Report<'_>, text: &str, path: &Path) -> Option<Quantity> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::yaml;
-
-    #[test]
-    fn a_hostname_is_cut_as_the_kubelet_cuts_it() {
-        let node = yaml::read("a: 1", 1).unwrap().unwrap();
-        let mut report = Report::new("f", &node, 0);
-        let eight = "1234567.";
-        let table = [
-            ("test.pod.hostname".to_owned(), "test.pod.hostname".to_owned()),
-            (eight.repeat(9), format!("{}1234567", eight.repeat(7))),
-            (format!("{}123456.1234567.", eight.repeat(7)), format!("{}123456", eight.repeat(7))),
-            (format!("{}123456-1234567.", eight.repeat(7)), format!("{}123456", eight.repeat(7))),
-        ];
-        for (name, expected) in table {
-            assert_eq!(hostname(&mut report, &k8s::PodSpec::default(), &name, "n"), expected, "{name}");
-        }
-        let spec = k8s::PodSpec { hostname: Some("custom".into()), ..Default::default() };
-        assert_eq!(hostname(&mut report, &spec, "pod", "n"), "custom");
-        let spec = k8s::PodSpec { host_network: Some(true), ..Default::default() };
-        assert_eq!(hostname(&mut report, &spec, "pod", "Node"), "Node");
-    }
-}
+mod tests;

@@ -4,20 +4,19 @@
 //! Which pod was its, its name tells; where the name cannot be read, or is a new one, every pod of the file that no
 //! good document names runs on: rather one too many than one lost.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+mod files;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::{Content, Kept, Subject, Taken, key};
-use super::text::LARGEST;
 use super::uid::Fnv;
 use super::{Read, read, unique, unique_configs};
 use crate::pod::spec::{Listing, Pod, Problem};
+use files::{Look, Stamp, fetch, look, scan};
 
 /// The directory, and what was last good in it.
 pub struct Dir {
@@ -39,31 +38,6 @@ struct Entry {
     problems: Vec<Problem>,
     /// What its refused documents are about, as far as known.
     refused: Vec<Subject>,
-}
-
-/// Tells whether a file changed.
-#[derive(Clone, Copy, PartialEq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-    /// A later change of the directory is known, so the file's clock tick is over: a further write would show.
-    settled: bool,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Stamp {
-        Stamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            settled: true,
-        }
-    }
 }
 
 impl Dir {
@@ -126,7 +100,7 @@ impl Dir {
                 Ok(mut stamp) => {
                     stamp.settled = Some(stamp.changed) < newest;
                     // A file of the newest tick is read again: it may be written twice within one.
-                    if entry.stamp.is_none_or(|old| !old.settled || Stamp { settled: true, ..stamp } != old) {
+                    if entry.stamp.is_none_or(|old| !stamp.proves_same(old)) {
                         entry.renew(&label, &path, stamp, &self.node);
                     }
                 }
@@ -171,54 +145,68 @@ impl Entry {
 
     /// Takes what is good, keeps what was good of what is not.
     fn take(&mut self, label: &str, read: Read) {
-        let before = std::mem::take(&mut self.taken);
+        let pods = std::mem::take(&mut self.taken);
         let configs = std::mem::take(&mut self.configs);
+        let before: HashMap<String, &Taken> = pods.iter().map(|old| (old.pod.full_name(), old)).collect();
+        let known_configs: HashMap<String, &Kept> =
+            configs.iter().map(|old| (key(&old.config), old)).collect();
         self.problems = read.problems;
         let refused = std::mem::take(&mut self.refused);
         // A refused document that bears no known name may be any of the former ones.
         let (mut any_pod, mut any_config) = (!read.legible, !read.legible);
+        let mut replaced = HashSet::new();
         for document in read.documents {
             match (document.content, document.subject) {
                 (Content::Pods(new), _) => {
                     for new in new {
+                        let name = new.pod.full_name();
                         // The same pod stays the same allocation, so that comparing is cheap.
-                        let same = before.iter().find(|old| old.pod == new.pod);
+                        let same = before.get(&name).filter(|old| old.pod == new.pod);
                         let pod = same.map_or(new.pod, |old| old.pod.clone());
                         self.taken.push(Taken { pod, ..new });
+                        replaced.insert(name);
                     }
                 }
                 (Content::Config(new), _) => {
-                    let same = configs.iter().find(|old| old.config == new.config);
+                    let name = key(&new.config);
+                    let same = known_configs.get(&name).filter(|old| old.config == new.config);
                     let config = same.map_or(new.config, |old| old.config.clone());
                     self.configs.push(Kept { config, ..new });
+                    replaced.insert(name);
                 }
                 (Content::Refused, subject) => {
-                    let pod = before.iter().any(|old| subject.covers(&old.pod.full_name()));
-                    let config = configs.iter().any(|old| subject == Subject::Config(key(&old.config)));
-                    let known = pod || config || refused.contains(&subject);
+                    let known = refused.contains(&subject)
+                        || before.keys().any(|name| subject.covers(name))
+                        || known_configs.keys().any(|name| subject.holds(name));
                     match &subject {
                         Subject::Foreign(_) => {}
                         Subject::Unknown => (any_pod, any_config) = (true, true),
                         Subject::Pod(_) | Subject::Numbered { .. } => any_pod |= !known,
                         Subject::Config(_) => any_config |= !known,
+                        Subject::Hint { .. } if known => {}
+                        Subject::Hint { .. } => (any_pod, any_config) = (true, true),
                     }
                     self.refused.push(subject);
                 }
             }
         }
         let mut say = |message: &str| self.problems.push(problem(Path::new(label), message, false));
-        for old in before {
+        for old in pods {
             let name = old.pod.full_name();
-            let replaced = self.taken.iter().any(|new| new.pod.full_name() == name);
-            if !replaced && (any_pod || self.refused.iter().any(|subject| subject.covers(&name))) {
+            if replaced.contains(&name) {
+                continue;
+            }
+            if any_pod || self.refused.iter().any(|subject| subject.covers(&name)) {
                 say(&format!("pod {name} runs on as its last good manifest says"));
                 self.taken.push(old);
             }
         }
         for old in configs {
             let name = key(&old.config);
-            let replaced = self.configs.iter().any(|new| key(&new.config) == name);
-            if !replaced && (any_config || self.refused.contains(&Subject::Config(name.clone()))) {
+            if replaced.contains(&name) {
+                continue;
+            }
+            if any_config || self.refused.iter().any(|subject| subject.holds(&name)) {
                 say(&format!("{name} stays as its last good manifest says"));
                 self.configs.push(old);
             }
@@ -231,69 +219,6 @@ impl Entry {
         (self.stamp, self.hash) = (None, None);
         self.problems = vec![problem(Path::new(label), &format!("cannot be read: {error}{kept}"), true)];
     }
-}
-
-/// What is at a name.
-enum Look {
-    File(Stamp),
-    Unreadable(io::Error),
-    Gone,
-    Skipped(&'static str),
-}
-
-fn look(name: &OsStr, path: &Path) -> Look {
-    let metadata = match fs::metadata(path) {
-        Ok(metadata) => metadata,
-        // Removed since the listing; but a link that leads nowhere is still there.
-        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
-            return Look::Gone;
-        }
-        Err(error) => return Look::Unreadable(error),
-    };
-    if metadata.is_dir() {
-        return Look::Skipped("is a directory: manifests below it are not read");
-    }
-    if !metadata.is_file() {
-        return Look::Skipped("is no regular file and is not read");
-    }
-    if backup(name.as_bytes()) {
-        return Look::Skipped("looks like an editor's backup and is not read: rename it to run it");
-    }
-    Look::File(Stamp::of(&metadata))
-}
-
-/// Better than the kubelet, which runs them.
-fn backup(name: &[u8]) -> bool {
-    let endings: [&[u8]; 5] = [b"~", b".bak", b".swp", b".orig", b".tmp"];
-    endings.iter().any(|ending| name.ends_with(ending)) || (name.starts_with(b"#") && name.ends_with(b"#"))
-}
-
-/// The visible names in byte order; a path that is a file is the only one.
-fn scan(path: &Path) -> io::Result<Vec<(OsString, PathBuf)>> {
-    if fs::metadata(path)?.is_file() {
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        return Ok(vec![(name.to_owned(), path.to_owned())]);
-    }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if !entry.file_name().as_bytes().starts_with(b".") {
-            found.push((entry.file_name(), entry.path()));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// A file's bytes, at most one more than allowed. Never waits for a writer, should the name be a pipe by now.
-fn fetch(path: &Path) -> io::Result<Vec<u8>> {
-    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("is no regular file any more"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn taken(pod: &Arc<Pod>, file: &str) -> Taken {

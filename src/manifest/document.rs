@@ -1,5 +1,6 @@
 //! One document to what it holds: pods, a ConfigMap, a Secret; a list or a workload becomes its parts.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -22,7 +23,12 @@ pub struct Source<'s> {
     /// The file's full path, which is hashed into the uid.
     pub path: &'s str,
     pub node: &'s str,
+    /// How many values the pods of the file's workloads may still have together.
+    pub room: &'s Cell<usize>,
 }
+
+/// What `Source::room` is at first: a thousand pods of a large template, short of keeping PID 1 busy for seconds.
+pub const ROOM: usize = 200_000;
 
 /// A pod and where its name stands.
 #[derive(Clone, Debug)]
@@ -69,19 +75,34 @@ pub enum Subject {
     },
     /// `ConfigMap namespace/name`, empty where there is no name.
     Config(String),
+    /// It cannot be read, but its text betrays what is probably its name: `namespace/name` of a pod with the node's
+    /// suffix, and of a ConfigMap or Secret without.
+    Hint {
+        pod: String,
+        config: String,
+    },
 }
 
 impl Subject {
     /// Whether the pod of this full name is one of its.
     pub fn covers(&self, name: &str) -> bool {
         match self {
-            Subject::Pod(own) | Subject::Foreign(own) => own == name,
+            Subject::Pod(own) | Subject::Foreign(own) | Subject::Hint { pod: own, .. } => own == name,
             Subject::Numbered { stem, node } => {
                 let number =
                     name.strip_prefix(stem.as_str()).and_then(|rest| rest.strip_suffix(node.as_str()));
                 number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
             }
             Subject::Unknown | Subject::Config(_) => false,
+        }
+    }
+
+    /// Whether the ConfigMap or Secret of this key is it.
+    pub fn holds(&self, key: &str) -> bool {
+        match self {
+            Subject::Config(own) => own == key,
+            Subject::Hint { config, .. } => key.split_once(' ').is_some_and(|(_, name)| name == config),
+            Subject::Unknown | Subject::Foreign(_) | Subject::Pod(_) | Subject::Numbered { .. } => false,
         }
     }
 }
@@ -143,6 +164,7 @@ fn part(
         Some(kind @ (Kind::DaemonSet | Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet)) => {
             match workload::template(&mut report, kind) {
                 None => refused(),
+                Some(template) if !fits(&mut report, &template, source) => refused(),
                 Some(template) => {
                     let place = place.template();
                     let content = pods(&template, source, &place, &mut inner);
@@ -172,6 +194,20 @@ fn items<'n>(report: &mut Report<'n>) -> Option<&'n [Node]> {
             None
         }
     }
+}
+
+/// A small file may want more pods than can be read in time.
+fn fits(report: &mut Report<'_>, template: &workload::Template, source: &Source<'_>) -> bool {
+    let replicas = template.replicas.and_then(|count| usize::try_from(count).ok()).unwrap_or(1);
+    let left = source.room.get().checked_sub(replicas.saturating_mul(template.pod.count()));
+    match left {
+        Some(left) => source.room.set(left),
+        None => report.refuse(
+            &Path::of("spec.replicas"),
+            format!("{replicas} pods of this template are too many for one file: write several files"),
+        ),
+    }
+    left.is_some()
 }
 
 /// The pods of a template: all of them, or none.

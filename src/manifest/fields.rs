@@ -3,7 +3,8 @@
 //! Refused is what would run otherwise than written, or less safely; warned of is what merely has no effect here.
 //! A field that Kubernetes knows and this table does not is refused.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
 use super::report::Report;
 use super::tree::{Node, Path, Value};
@@ -87,7 +88,13 @@ const TABLE: &[Row] = &[
     row("spec.activeDeadlineSeconds", Yes, &[]),
     row("spec.hostPID", Yes, &[]),
     row("spec.hostIPC", Yes, &[]),
-    row("spec.hostUsers", Yes, &[]),
+    row(
+        "spec.hostUsers",
+        Refuse(
+            "asks for a user namespace, which is not supported yet: remove it only if the machine's users will do",
+        ),
+        &["true"],
+    ),
     row("spec.shareProcessNamespace", Yes, &[]),
     row("spec.hostnameOverride", Yes, &[]),
     row("spec.setHostnameAsFQDN", Yes, &[]),
@@ -306,6 +313,10 @@ const TABLE: &[Row] = &[
     row("spec.volumes[].*", Refuse(VOLUME), &[]),
 ];
 
+/// The rows by their paths: a directory of thousands of manifests asks for each of their fields.
+static ROWS: LazyLock<HashMap<&str, &Row>> =
+    LazyLock::new(|| TABLE.iter().map(|row| (row.path, row)).collect());
+
 /// Reports every given field that is not supported. `unknown`: the fields that are not Kubernetes', reported before.
 pub fn check(report: &mut Report<'_>, unknown: &HashSet<Path>) {
     let root = report.root();
@@ -356,12 +367,14 @@ fn field(report: &mut Report<'_>, unknown: &HashSet<Path>, node: &Node, path: &P
 
 /// The row of the path itself, else of any key in its place; for an init container also that of a regular one.
 fn look_up(pattern: &str) -> Option<(Support, &'static [&'static str])> {
-    let find = |path: &str| TABLE.iter().find(|row| row.path == path).map(|row| (row.support, row.unless));
+    let find = |path: &str| ROWS.get(path).map(|row| (row.support, row.unless));
     let any = |path: &str| find(&format!("{}.*", path.rsplit_once('.')?.0));
-    let twin = pattern.replacen("spec.initContainers[]", "spec.containers[]", 1);
-    let twin = twin.replacen("[].readinessProbe", "[].livenessProbe", 1);
-    let twin = twin.replacen("[].startupProbe", "[].livenessProbe", 1);
-    find(pattern).or_else(|| find(&twin)).or_else(|| any(&twin))
+    let twin = || {
+        let twin = pattern.replacen("spec.initContainers[]", "spec.containers[]", 1);
+        let twin = twin.replacen("[].readinessProbe", "[].livenessProbe", 1);
+        twin.replacen("[].startupProbe", "[].livenessProbe", 1)
+    };
+    find(pattern).or_else(|| find(&twin())).or_else(|| any(&twin()))
 }
 
 /// A value as a row's `unless` writes it; None for what is not that simple.

@@ -22,6 +22,7 @@ mod uid;
 mod workload;
 mod yaml;
 
+use std::cell::Cell;
 use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
@@ -79,17 +80,19 @@ fn read(text: &[u8], file: &str, path: &str, node: &str) -> Read {
         Err(fault) => return Read { documents: Vec::new(), problems: vec![trouble(fault)], legible: false },
     };
     let mut read = Read { documents: Vec::new(), problems: Vec::new(), legible: true };
+    let room = Cell::new(document::ROOM);
     for (index, piece) in pieces.into_iter().enumerate() {
         let origin = if index == 0 { file.into() } else { format!("{file}#{}", index + 1) };
         match piece.read {
             Ok(root) => {
-                let source = Source { file, origin: &origin, path, node };
+                let source = Source { file, origin: &origin, path, node, room: &room };
                 read.documents.extend(document::read(&root, &source, &mut read.problems));
             }
             Err(fault) => {
                 read.problems.push(trouble(fault));
-                let subject = piece.hint.map_or(Subject::Unknown, |name| {
-                    Subject::Pod(format!("default/{}", check::full_name(&name, node)))
+                let subject = piece.hint.map_or(Subject::Unknown, |name| Subject::Hint {
+                    pod: format!("default/{}", check::full_name(&name, node)),
+                    config: format!("default/{name}"),
                 });
                 read.documents.push(Document { subject, content: Content::Refused });
             }

@@ -29,11 +29,10 @@ impl Place {
     /// The path as its author knows it.
     fn whole(&self, path: &Path) -> Path {
         let mut whole = self.before.clone();
-        let own = |field: &str| path.within(&Path::of("metadata").key(field));
-        let root = path.0.is_empty();
-        if self.template && (root || !path.within(&Path::of("metadata"))) {
-            whole = whole.key("spec.template");
-        } else if self.template && !own("name") && !own("namespace") && path.0.len() > 1 {
+        let metadata = Path::of("metadata");
+        // Its name and namespace are the workload's own.
+        let own = ["name", "namespace"].iter().any(|field| path.within(&metadata.key(field)));
+        if self.template && !own && *path != metadata {
             whole = whole.key("spec.template");
         }
         whole.0.extend(path.0.iter().cloned());

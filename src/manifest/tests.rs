@@ -245,7 +245,14 @@ fn a_bad_document_leaves_the_others() {
 #[test]
 fn no_text_makes_it_panic() {
     let json = serde_json::to_string_pretty(&one(WEB).object).unwrap();
-    let seeds = [WEB.as_bytes(), json.as_bytes()];
+    let seeds = [
+        WEB.as_bytes(),
+        json.as_bytes(),
+        include_bytes!("../../tests/manifests/good/configs.yaml"),
+        include_bytes!("../../tests/manifests/good/hardened.yaml"),
+        include_bytes!("../../tests/manifests/good/workloads.yaml"),
+        include_bytes!("../../tests/manifests/good/podlist.json"),
+    ];
     let spice: [&[u8]; 32] = [
         b"&a ",
         b"*a",
@@ -281,8 +288,8 @@ fn no_text_makes_it_panic() {
         b"#",
     ];
     let mut random = fastrand::Rng::with_seed(7);
-    for round in 0..1500 {
-        let mut text = seeds[round % 2].to_vec();
+    for round in 0..3000 {
+        let mut text = seeds[round % seeds.len()].to_vec();
         for _ in 0..random.usize(1..6) {
             let at = random.usize(0..=text.len());
             let end = (at + random.usize(0..40)).min(text.len());
@@ -294,8 +301,8 @@ fn no_text_makes_it_panic() {
                 _ => drop(text.splice(at..at, spice[random.usize(0..spice.len())].iter().copied())),
             }
         }
-        let Parsed { pods, problems, .. } = parse(&text, "f", "/f", "n");
-        if pods.is_empty() {
+        let Parsed { pods, configs, problems } = parse(&text, "f", "/f", "n");
+        if pods.is_empty() && configs.is_empty() {
             let blank =
                 text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
             let silent = problems.is_empty() && !blank && !text.starts_with(b"~");
@@ -326,4 +333,131 @@ fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
         0
     );
     assert_eq!(read.problems.len(), report::MOST + 48);
+}
+
+/// Kubernetes' pkg/kubelet/config: common_test.go and http_test.go.
+#[test]
+fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
+    let pod = |head: &str, name: &str| {
+        format!("{head}metadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n")
+    };
+    let v1 = "apiVersion: v1\nkind: Pod\n";
+    let said = |text: &str, node: &str| {
+        let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", node);
+        let pods = pods.iter().map(|pod| pod.name.clone());
+        let problems = problems.iter().map(|problem| format!("{}: {}", problem.field, problem.message));
+        pods.chain(problems).collect::<Vec<_>>().join("; ")
+    };
+    let label = "use at most 253 lower-case letters, digits, '-' and '.', a letter or digit first and last";
+    let table = [
+        (pod(v1, "static-pod1"), "node1", "static-pod1-node1".to_owned()),
+        (pod(v1, "static-pod1"), "NODE1", "static-pod1-node1".into()),
+        (
+            pod(v1, "static-pod1-NODE1"),
+            "n",
+            format!("metadata.name: \"static-pod1-NODE1\" is not a DNS subdomain: {label}"),
+        ),
+        (pod("kind: Pod\n", "a"), "n", "apiVersion: is missing: write apiVersion: v1".into()),
+        (pod("apiVersion: v1\n", "a"), "n", "kind: is missing: write kind: Pod".into()),
+        (
+            pod("apiVersion: v1betta2\nkind: Pod\n", "a"),
+            "n",
+            "apiVersion: \"v1betta2\" has no Pod: write v1".into(),
+        ),
+        (
+            pod("apiVersion: extensions/v1beta1\nkind: Deployment\n", "a"),
+            "n",
+            "apiVersion: \"extensions/v1beta1\" has no Deployment: write apps/v1".into(),
+        ),
+        (pod("apiVersion: v1\nkind: pod\n", "a"), "n", "kind: \"pod\" is not supported: did you mean Pod?".into()),
+        (
+            pod("apiVersion: batch/v1\nkind: CronJob\n", "a"),
+            "n",
+            "kind: \"CronJob\" is not supported: write its template as a document of apiVersion v1, kind Pod, \
+             restartPolicy OnFailure"
+                .into(),
+        ),
+    ];
+    for (text, node, expected) in table {
+        assert_eq!(said(&text, node), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_pod_list_is_its_pods() {
+    let text = r#"{"apiVersion": "v1", "kind": "PodList", "items": [
+        {"metadata": {"name": "foo", "uid": "111"}, "spec": {"containers": [{"name": "1", "image": "foo"}]}},
+        {"metadata": {"name": "bar", "uid": "222"}, "spec": {"containers": [{"name": "2", "image": "bar:bartag"}]}}]}"#;
+    let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", "n");
+    assert_eq!(problems, []);
+    let found: Vec<_> = pods
+        .iter()
+        .map(|pod| (pod.full_name(), pod.uid.as_str(), pod.containers[0].pull, pod.origin.as_str()))
+        .collect();
+    let expected = [
+        ("default/foo-n".to_owned(), "111", PullPolicy::Always, "f"),
+        ("default/bar-n".to_owned(), "222", PullPolicy::IfNotPresent, "f"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_workload_is_numbered_pods_of_its_template() {
+    let text = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop, uid: object, labels: {of: the object}}
+spec:
+  replicas: 11
+  template:
+    metadata: {labels: {app: web}, annotations: {a: b}}
+    spec:
+      containers: [{name: c, image: i}]
+";
+    let pods = |text: &str| {
+        let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", "n");
+        assert!(problems.iter().all(|problem| !problem.refused), "{problems:?}");
+        pods
+    };
+    let found = pods(text);
+    let names: Vec<String> = found.iter().map(Pod::full_name).collect();
+    assert_eq!(names, (0..11).map(|number| format!("shop/web-{number}-n")).collect::<Vec<_>>());
+    let uids: std::collections::HashSet<&str> = found.iter().map(|pod| pod.uid.as_str()).collect();
+    assert_eq!(uids.len(), 11);
+    let metadata = &found[3].object.metadata;
+    assert_eq!(metadata.labels, Some([("app".to_owned(), "web".to_owned())].into()));
+    assert_eq!(metadata.annotations.as_ref().unwrap()["a"], "b");
+    assert_eq!(metadata.owner_references, None);
+    assert_eq!(found[3].object.spec.as_ref().unwrap().containers[0].image.as_deref(), Some("i"));
+    // Of fewer replicas the others stay the same pods.
+    assert_eq!(pods(&text.replace("11", "2")), found[..2]);
+    assert_eq!(pods(&text.replace("11", "0")), []);
+    let daemon = text.replace("Deployment", "DaemonSet").replace("  replicas: 11\n", "");
+    assert_eq!(pods(&daemon).iter().map(Pod::full_name).collect::<Vec<_>>(), ["shop/web-n"]);
+
+    // What is wrong with the template is told once, and where it stands.
+    let Parsed { pods, problems, .. } =
+        parse(text.replace("image: i", "image: ''").as_bytes(), "f", "/f", "n");
+    assert_eq!(pods, []);
+    let problems: Vec<String> = problems.iter().filter(|one| one.refused).map(ToString::to_string).collect();
+    assert_eq!(problems, ["f:10: spec.template.spec.containers[0].image: a container needs an image"]);
+}
+
+/// A file of a few lines could have kept PID 1 busy for minutes.
+#[test]
+fn a_small_file_does_not_want_more_than_can_be_read_in_time() {
+    let args = vec!["a"; 300].join(", ");
+    let text = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  replicas: 1000\n  template:\n    \
+         spec: {{containers: [{{name: c, image: i, args: [{args}]}}]}}\n"
+    );
+    let Parsed { pods, problems, .. } = parse(text.as_bytes(), "f", "/f", "n");
+    assert_eq!(pods, []);
+    assert_eq!(
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["f:5: spec.replicas: 1000 pods of this template are too many for one file: write several files"]
+    );
+    let twice = format!("{0}---\n{0}", text.replace("1000", "400"));
+    let Parsed { problems, .. } = parse(twice.as_bytes(), "f", "/f", "n");
+    assert!(problems[0].message.starts_with("400 pods of this template are too many"), "{problems:?}");
 }

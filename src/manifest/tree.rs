@@ -77,6 +77,15 @@ impl Node {
         line
     }
 
+    /// How many values it holds, itself among them. Recursion is bounded by the readers' depth.
+    pub fn count(&self) -> usize {
+        match &self.value {
+            Value::List(items) => 1 + items.iter().map(Node::count).sum::<usize>(),
+            Value::Map(entries) => 1 + entries.iter().map(|entry| entry.node.count()).sum::<usize>(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => 1,
+        }
+    }
+
     /// The value in a few characters, as a message shows it.
     pub fn brief(&self) -> String {
         match (&self.value, &self.raw) {

@@ -1,9 +1,12 @@
 //! Environment and command: `$(VAR)` expansion, fieldRef and resourceFieldRef, the image's part.
 
+use std::sync::Arc;
+
 use oci_spec::image::ImageConfiguration;
 
+use super::envfile;
 use super::resources::{Allocatable, quantity};
-use super::spec::{Container, EnvValue, Pod};
+use super::spec::{Config, ConfigRef, Container, EnvValue, Pod};
 
 /// What a process without a PATH of its own gets.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,17 +29,28 @@ pub struct Addresses {
     pub pod_ips: Vec<String>,
 }
 
+/// What a pod's variables are read from.
+pub struct Sources<'a> {
+    pub addresses: &'a Addresses,
+    pub allocatable: &'a Allocatable,
+    /// Of all namespaces.
+    pub configs: &'a [Arc<Config>],
+    /// The content of a file in one of the pod's volumes, by the volume's name and the path in it; None: not there.
+    pub file: &'a dyn Fn(&str, &str) -> Result<Option<Vec<u8>>, String>,
+}
+
+/// Names and values in their order, no name twice.
+pub type Environment = Vec<(String, String)>;
+
 /// The container's command, environment and working directory, as the kubelet and containerd make them of
-/// PodSpec (command, args, env, workingDir) and OCI image configuration (Entrypoint, Cmd, Env, WorkingDir).
-/// HOME is not set here: it depends on the image's /etc/passwd.
+/// PodSpec (command, args, workingDir), `own` (what `environment` made of env and envFrom) and OCI image configuration
+/// (Entrypoint, Cmd, Env, WorkingDir). HOME is not set here: it depends on the image's /etc/passwd.
 pub fn command(
     pod: &Pod,
     container: &Container,
     image: &ImageConfiguration,
-    addresses: &Addresses,
-    allocatable: &Allocatable,
+    own: Environment,
 ) -> Result<Command, String> {
-    let own = environment(pod, container, addresses, allocatable)?;
     // As in the kubelet, references see the pod's variables only, never the image's.
     let expanded = |words: &[String]| -> Vec<String> {
         words.iter().map(|word| expand(word, |name| find(&own, name))).collect()
@@ -115,17 +129,47 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     out
 }
 
-/// The pod's own variables in order of declaration; of a name given twice the last value counts.
-fn environment(
-    pod: &Pod,
-    container: &Container,
-    addresses: &Addresses,
-    allocatable: &Allocatable,
-) -> Result<Vec<(String, String)>, String> {
+/// The pod's own variables: envFrom's, then env's in order of declaration; of a name given twice the last value counts.
+/// An error is the message of a CreateContainerConfigError.
+pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Result<Environment, String> {
+    let &Sources { addresses, allocatable, .. } = sources;
     let mut env = Vec::new();
+    for from in &container.env_from {
+        for (key, value) in config(pod, &from.config, sources)?.iter().flat_map(|config| &config.data) {
+            let name = format!("{}{key}", from.prefix);
+            // The kubelet skips them too (its event InvalidEnvironmentVariableNames): a key may be a file's name only.
+            if variable(&name) {
+                set(&mut env, &name, text(value));
+            }
+        }
+    }
     for var in &container.env {
         let value = match &var.value {
             EnvValue::Literal(text) => expand(text, |name| find(&env, name)),
+            EnvValue::Config { config: wanted, key } => {
+                match config(pod, wanted, sources)?.map(|config| config.data.get(key)) {
+                    Some(Some(value)) => text(value),
+                    None => continue,
+                    Some(None) if wanted.optional => continue,
+                    Some(None) => {
+                        let kind = if wanted.secret { "Secret" } else { "ConfigMap" };
+                        let (namespace, name) = (&pod.namespace, &wanted.name);
+                        return Err(format!("couldn't find key {key} in {kind} {namespace}/{name}"));
+                    }
+                }
+            }
+            EnvValue::File { volume, path, key, optional } => {
+                match of_file(sources, (volume, path), key)
+                    .map_err(|why| format!("env {}: {why}", var.name))?
+                {
+                    Some(value) => value,
+                    None if *optional => continue,
+                    None => {
+                        let why = format!("key {key:?} not found in {path:?} of volume {volume:?}");
+                        return Err(format!("env {}: {why}", var.name));
+                    }
+                }
+            }
             EnvValue::Field(path) => field(pod, path, addresses)?,
             EnvValue::Resource { container: name, resource, divisor } => {
                 let of = if name.is_empty() { Some(container) } else { pod.container(name) };
@@ -133,17 +177,46 @@ fn environment(
                 resource_value(of, resource, divisor, allocatable)
                     .map_err(|why| format!("env {}: {why}", var.name))?
             }
-            EnvValue::Config { .. } | EnvValue::File { .. } => {
-                return Err(format!("env {}: not supported yet", var.name));
-            }
         };
         set(&mut env, &var.name, value);
     }
     Ok(env)
 }
 
+/// The ConfigMap or Secret of the pod's namespace; None: it is not there, and need not be.
+fn config<'a>(pod: &Pod, wanted: &ConfigRef, sources: &Sources<'a>) -> Result<Option<&'a Config>, String> {
+    let found = sources.configs.iter().find(|config| {
+        config.secret == wanted.secret && config.namespace == pod.namespace && config.name == wanted.name
+    });
+    match found {
+        Some(config) => Ok(Some(config)),
+        None if wanted.optional => Ok(None),
+        None => {
+            Err(format!("{} {:?} not found", if wanted.secret { "secret" } else { "configmap" }, wanted.name))
+        }
+    }
+}
+
+/// The value of a fileKeyRef; None: there is no such file, or no such key in it.
+fn of_file(sources: &Sources, (volume, path): (&str, &str), key: &str) -> Result<Option<String>, String> {
+    let Some(content) = (sources.file)(volume, path)? else { return Ok(None) };
+    let content =
+        String::from_utf8(content).map_err(|_| format!("{path:?} of volume {volume:?} is not UTF-8"))?;
+    envfile::value(&content, key).map_err(|why| format!("{path:?} of volume {volume:?}: {why}"))
+}
+
+/// Whether it can be a variable's name (Kubernetes' relaxed rule).
+fn variable(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
+}
+
+/// A value of a ConfigMap or Secret as a variable: what is not UTF-8 cannot be told, and NUL would end it.
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).replace('\0', "")
+}
+
 /// The value of a fieldRef.fieldPath; a label or annotation that is not there is empty.
-fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String> {
+pub(super) fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String> {
     let meta = &pod.object.metadata;
     let spec = pod.object.spec.as_ref();
     if let Some((map, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
@@ -172,7 +245,7 @@ fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<String, String>
 }
 
 /// The value of a resourceFieldRef, divided and rounded up: a limit not set is what the node has, a request not set 0.
-fn resource_value(
+pub(super) fn resource_value(
     container: &Container,
     resource: &str,
     divisor: &str,
@@ -211,7 +284,7 @@ fn set(env: &mut Vec<(String, String)>, name: &str, value: String) {
 mod tests {
     use super::*;
     use crate::pod::resources::tests::{container, pod};
-    use crate::pod::spec::{EnvVar, Resources};
+    use crate::pod::spec::{EnvFrom, EnvVar, Resources};
 
     #[test]
     fn expansion() {
@@ -289,6 +362,152 @@ mod tests {
 
     const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30 };
 
+    fn sources<'a>(addresses: &'a Addresses, configs: &'a [Arc<Config>]) -> Sources<'a> {
+        Sources { addresses, allocatable: &NODE, configs, file: &in_volume }
+    }
+
+    fn in_volume(volume: &str, path: &str) -> Result<Option<Vec<u8>>, String> {
+        match (volume, path) {
+            ("data", "config.env") => Ok(Some(b"CONFIG_1='value1'\nCONFIG_2='$(A)'\n".to_vec())),
+            ("data", "bad.env") => Ok(Some(b"CONFIG_1=value1\n".to_vec())),
+            ("data", _) => Ok(None),
+            _ => Err(format!("volume {volume:?} is no emptyDir of the pod")),
+        }
+    }
+
+    fn configs() -> Vec<Arc<Config>> {
+        let config = |secret: bool, name: &str, data: &[(&str, &str)]| {
+            let data = data.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect();
+            Arc::new(Config {
+                secret,
+                namespace: "default".into(),
+                name: name.into(),
+                data,
+                ..Config::default()
+            })
+        };
+        vec![
+            config(
+                false,
+                "map",
+                &[("REPLACE_ME", "FROM_CONFIG_MAP"), ("DUPE_TEST", "CONFIG_MAP"), ("a=b", "no")],
+            ),
+            config(true, "map", &[("REPLACE_ME", "FROM_SECRET"), ("REF", "$(REPLACE_ME)")]),
+        ]
+    }
+
+    fn of_image(pod: &Pod, one: &Container, image: &ImageConfiguration) -> Result<Command, String> {
+        command(pod, one, image, environment(pod, one, &sources(&addresses(), &configs()))?)
+    }
+
+    fn from(prefix: &str, secret: bool, name: &str, optional: bool) -> EnvFrom {
+        EnvFrom { prefix: prefix.into(), config: ConfigRef { secret, name: name.into(), optional } }
+    }
+
+    fn from_key(name: &str, secret: bool, map: &str, key: &str, optional: bool) -> EnvVar {
+        let config = ConfigRef { secret, name: map.into(), optional };
+        EnvVar { name: name.into(), value: EnvValue::Config { config, key: key.into() } }
+    }
+
+    fn from_file(name: &str, volume: &str, path: &str, key: &str, optional: bool) -> EnvVar {
+        let (volume, path, key) = (volume.into(), path.into(), key.into());
+        EnvVar { name: name.into(), value: EnvValue::File { volume, path, key, optional } }
+    }
+
+    /// TestMakeEnvironmentVariables, the rows of envFrom; keys and files in the same way.
+    #[test]
+    fn variables_come_from_config_maps_secrets_and_files() {
+        let dupe = literal("DUPE_TEST", "ENV_VAR");
+        let expansion = literal("EXPANSION_TEST", "$(REPLACE_ME)");
+        let maps = |secret| vec![from("p_", secret, "map", false), from("", secret, "map", false)];
+        let table: Vec<(Vec<EnvFrom>, Vec<EnvVar>, Result<&[(&str, &str)], &str>)> = vec![
+            (
+                maps(false),
+                vec![dupe, expansion.clone()],
+                Ok(&[
+                    ("p_DUPE_TEST", "CONFIG_MAP"),
+                    ("p_REPLACE_ME", "FROM_CONFIG_MAP"),
+                    ("DUPE_TEST", "ENV_VAR"),
+                    ("REPLACE_ME", "FROM_CONFIG_MAP"),
+                    ("EXPANSION_TEST", "FROM_CONFIG_MAP"),
+                ]),
+            ),
+            (
+                maps(true),
+                vec![expansion],
+                Ok(&[
+                    ("p_REF", "$(REPLACE_ME)"),
+                    ("p_REPLACE_ME", "FROM_SECRET"),
+                    ("REF", "$(REPLACE_ME)"),
+                    ("REPLACE_ME", "FROM_SECRET"),
+                    ("EXPANSION_TEST", "FROM_SECRET"),
+                ]),
+            ),
+            (
+                vec![from("1_", true, "map", false)],
+                vec![],
+                Ok(&[("1_REF", "$(REPLACE_ME)"), ("1_REPLACE_ME", "FROM_SECRET")]),
+            ),
+            (vec![from("", false, "none", false)], vec![], Err("configmap \"none\" not found")),
+            (vec![from("", true, "none", false)], vec![], Err("secret \"none\" not found")),
+            (vec![from("", true, "none", true)], vec![], Ok(&[])),
+            (vec![], vec![from_key("A", true, "map", "REF", false)], Ok(&[("A", "$(REPLACE_ME)")])),
+            (vec![], vec![from_key("A", false, "map", "no", true)], Ok(&[])),
+            (vec![], vec![from_key("A", false, "none", "no", true)], Ok(&[])),
+            (
+                vec![],
+                vec![from_key("A", false, "map", "no", false)],
+                Err("couldn't find key no in ConfigMap default/map"),
+            ),
+            (
+                vec![],
+                vec![from_key("A", true, "map", "no", false)],
+                Err("couldn't find key no in Secret default/map"),
+            ),
+            (vec![], vec![from_key("A", true, "none", "no", false)], Err("secret \"none\" not found")),
+            (
+                vec![],
+                vec![
+                    literal("A", "1"),
+                    from_file("B", "data", "config.env", "CONFIG_2", false),
+                    literal("C", "$(B)"),
+                ],
+                Ok(&[("A", "1"), ("B", "$(A)"), ("C", "$(A)")]),
+            ),
+            (vec![], vec![from_file("B", "data", "config.env", "CONFIG_3", true)], Ok(&[])),
+            (vec![], vec![from_file("B", "data", "none", "CONFIG_1", true)], Ok(&[])),
+            (
+                vec![],
+                vec![from_file("B", "data", "none", "CONFIG_1", false)],
+                Err("env B: key \"CONFIG_1\" not found in \"none\" of volume \"data\""),
+            ),
+            (
+                vec![],
+                vec![from_file("B", "data", "bad.env", "CONFIG_1", true)],
+                Err(
+                    "env B: \"bad.env\" of volume \"data\": line 1: no single quote after =: write KEY='value'",
+                ),
+            ),
+            (
+                vec![],
+                vec![from_file("B", "host", "x", "CONFIG_1", true)],
+                Err("env B: volume \"host\" is no emptyDir of the pod"),
+            ),
+        ];
+        for (env_from, env, expected) in table {
+            let mut one = container("c", Resources::default());
+            (one.env_from, one.env) = (env_from, env);
+            let pod = pod(vec![one.clone()], vec![]);
+            let found = environment(&pod, &one, &sources(&addresses(), &configs()));
+            let expected = expected
+                .map(|vars| {
+                    vars.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>()
+                })
+                .map_err(str::to_owned);
+            assert_eq!(found, expected, "{:?} {:?}", one.env_from, one.env);
+        }
+    }
+
     fn of(env: Vec<EnvVar>) -> Result<Vec<(String, String)>, String> {
         let mut one = container("c", Resources::default());
         one.env = env;
@@ -296,7 +515,7 @@ mod tests {
         let labels = [("something".to_string(), "label value".to_string())];
         pod.object.metadata.labels = Some(labels.into());
         pod.object.metadata.annotations = Some([("Www.k8s.io/test".to_string(), "1".to_string())].into());
-        environment(&pod, &one, &addresses(), &NODE)
+        environment(&pod, &one, &sources(&addresses(), &configs()))
     }
 
     #[test]
@@ -397,7 +616,7 @@ mod tests {
             one.args = args.iter().map(|s| s.to_string()).collect();
             one.env = vec![literal("V", "zoo")];
             let pod = pod(vec![one.clone()], vec![]);
-            let found = command(&pod, &one, &image(config), &addresses(), &NODE).map(|command| command.args);
+            let found = of_image(&pod, &one, &image(config)).map(|command| command.args);
             let expected = expected.map(|words| words.iter().map(|s| s.to_string()).collect::<Vec<_>>());
             assert_eq!(found, expected.map_err(str::to_owned), "{config} {command_words:?} {args:?}");
         }
@@ -410,7 +629,7 @@ mod tests {
         one.env = vec![literal("C", "$(A)"), literal("A", "mine")];
         one.tty = true;
         let pod = pod(vec![one.clone()], vec![]);
-        let found = command(&pod, &one, &image(config), &addresses(), &NODE).unwrap();
+        let found = of_image(&pod, &one, &image(config)).unwrap();
         let expected = [
             ("A", "mine"),
             ("B", "2=3"),
@@ -424,9 +643,9 @@ mod tests {
         assert_eq!(found.cwd, "/srv");
         for (dir, expected) in [(Some("/own"), "/own"), (Some("rel"), "/rel"), (Some(""), "/srv")] {
             one.working_dir = dir.map(str::to_owned);
-            assert_eq!(command(&pod, &one, &image(config), &addresses(), &NODE).unwrap().cwd, expected);
+            assert_eq!(of_image(&pod, &one, &image(config)).unwrap().cwd, expected);
         }
         one.working_dir = None;
-        assert_eq!(command(&pod, &one, &image(r#"{"Cmd":["c"]}"#), &addresses(), &NODE).unwrap().cwd, "/");
+        assert_eq!(of_image(&pod, &one, &image(r#"{"Cmd":["c"]}"#)).unwrap().cwd, "/");
     }
 }

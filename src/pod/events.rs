@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::cause::{Cause, Why, cause};
-use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, StartError, World};
+use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Sandbox, StartError, World};
 use super::restart;
 use super::spec::{Container, Problem, PullPolicy, RestartPolicy};
 use crate::clock::Tick;
@@ -58,6 +58,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::TornDown { uid }
         | Fact::Expired { uid }
         | Fact::Projected { uid, .. }
+        | Fact::ProjectFailed { uid, .. }
         | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
@@ -102,6 +103,11 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         Fact::TearDownFailed { why, .. } => {
             vec![warning("FailedKillPod", format!("error killing pod: {why}"))]
         }
+        // A set-up that failed for it has told it.
+        Fact::ProjectFailed { why, .. } => match pod.sandbox {
+            Sandbox::Ready { .. } => vec![warning("FailedMount", why.clone())],
+            Sandbox::Absent | Sandbox::Failed { .. } => Vec::new(),
+        },
         Fact::ProbeFailed { probe, error, why, .. } => vec![unhealthy(*probe, *error, why)],
         Fact::Hooked { hook, failed: Some(why), .. } => vec![hook_failed(*hook, why)],
         Fact::Listed { .. }
@@ -124,8 +130,8 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
 
 /// Volumes are made with the sandbox; the kubelet tells the two apart.
 fn set_up_failed(why: &str) -> News {
-    if why.starts_with("volume ") || why.contains("hostPath") {
-        warning("FailedMount", format!("MountVolume.SetUp failed: {why}"))
+    if why.starts_with("MountVolume.SetUp failed") {
+        warning("FailedMount", why.to_owned())
     } else {
         warning("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {why}"))
     }

@@ -39,6 +39,8 @@ pub enum Fact {
     StartFailed { uid: String, container: String, run: u32, why: StartError },
     /// The volumes of ConfigMaps, Secrets and downward fields hold what this digest stands for.
     Projected { uid: String, digest: u64 },
+    /// They could not be made to hold it, and hold what they held.
+    ProjectFailed { uid: String, digest: u64, why: String },
     /// A probe's verdict, its thresholds applied, differs from the one before. `why`: the output of the last try.
     Probed { uid: String, container: String, run: u32, probe: ProbeKind, ok: bool, why: String },
     /// One try of a probe failed (`error`: could not even be made). Told as an event; decides nothing.
@@ -184,6 +186,19 @@ pub struct PodFacts {
     /// What its projected volumes hold.
     #[serde(default)]
     pub projected: Option<u64>,
+    /// The newest failure to change that; None once they hold what they should.
+    #[serde(default)]
+    pub stale: Option<Stale>,
+}
+
+/// Projected volumes that do not hold what they should.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stale {
+    /// What they should hold.
+    pub digest: u64,
+    pub tries: u32,
+    pub at: Tick,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -370,6 +385,7 @@ impl PodFacts {
             containers: BTreeMap::new(),
             stuck: None,
             projected: None,
+            stale: None,
         }
     }
 

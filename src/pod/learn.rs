@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::facts::{
-    ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, StartError, Stream,
-    World,
+    ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, Stale, StartError,
+    Stream, World,
 };
 use super::restart;
 use super::spec::Pod;
@@ -91,8 +91,12 @@ impl World {
                 let ended = facts.run.as_mut().filter(|ended| ended.number == *run && !ended.live());
                 ended.is_some_and(|ended| !std::mem::replace(&mut ended.cleaned, true))
             }),
-            Fact::Projected { uid, digest } => {
-                self.about(uid, |pod| pod.projected.replace(*digest) != Some(*digest))
+            Fact::Projected { uid, digest } => self.about(uid, |pod| {
+                pod.stale = None;
+                pod.projected.replace(*digest) != Some(*digest)
+            }),
+            Fact::ProjectFailed { uid, digest, why } => {
+                self.about(uid, |pod| project_failed(pod, *digest, why, now))
             }
             Fact::Probed { uid, container, run, probe, ok, why } => self.within(uid, container, |facts| {
                 let Some(run) = live(facts, *run) else { return false };
@@ -212,7 +216,19 @@ fn set_up_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
         Sandbox::Failed { tries, .. } => *tries,
         Sandbox::Absent | Sandbox::Ready { .. } => 0,
     };
+    // If it was for want of contents, that is told next.
+    pod.stale = None;
     pod.sandbox = Sandbox::Failed { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+    true
+}
+
+fn project_failed(pod: &mut PodFacts, digest: u64, why: &str, now: Tick) -> bool {
+    let tries = match &pod.stale {
+        Some(stale) if stale.at >= now => return false,
+        Some(stale) if stale.digest == digest => stale.tries,
+        Some(_) | None => 0,
+    };
+    pod.stale = Some(Stale { digest, tries: tries.saturating_add(1), at: now, why: why.to_owned() });
     true
 }
 

@@ -140,6 +140,10 @@ impl Fact {
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
             | Fact::Projected { .. } => None,
+            Fact::ProjectFailed { uid, why, .. } => {
+                let pod = pod(uid).filter(|pod| matches!(pod.sandbox, Sandbox::Ready { .. }))?;
+                Some(format!("{}: cannot refresh volumes: {}", pod.spec.full_name(), one_line(why)))
+            }
             Fact::TornDown { uid } => Some(format!("{}: gone", pod(uid)?.spec.full_name())),
             Fact::TearDownFailed { uid, why } => {
                 Some(format!("{}: cannot tear down: {}", pod(uid)?.spec.full_name(), one_line(why)))

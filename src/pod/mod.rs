@@ -1,18 +1,26 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
 pub mod cause;
+pub mod dns;
 pub mod env;
+pub mod envfile;
 pub mod events;
 pub mod facts;
+pub mod hosts;
 pub mod learn;
 pub mod line;
+pub mod mount;
 pub mod plan;
+pub mod probe;
+pub mod project;
 pub mod resources;
 pub mod restart;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod security;
 pub mod spec;
 pub mod status;
+pub mod sysctl;
 
 pub use facts::{Fact, World};
 pub use plan::{Action, Plan, plan};

@@ -3,6 +3,7 @@
 mod admit;
 mod end;
 mod live;
+mod project;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ pub enum Action {
     Start { uid: String, container: String, run: u32 },
     /// Run a hook of the container's live run. Answer: Hooking, later Hooked.
     Hook { uid: String, container: String, run: u32, hook: HookKind },
-    /// Write the pod's projected volumes anew. Answer: Projected, or nothing where it could not be done yet.
+    /// Write the pod's projected volumes anew. Answer: Projected or ProjectFailed.
     Project { uid: String },
     /// Tell that a wanted pod cannot be taken up. Answer: Rejected.
     Reject { pod: Arc<Pod>, reason: String, message: String },
@@ -62,7 +63,10 @@ pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
     for (uid, pod) in &world.pods {
         match (&pod.dismissed, wanted.unwanted(uid, pod)) {
             (Some(_), _) => end::pod(&mut turn, pod),
-            (None, None) => live::pod(&mut turn, pod),
+            (None, None) => {
+                project::pod(&mut turn, pod);
+                live::pod(&mut turn, pod);
+            }
             (None, Some(why)) => {
                 let waits = why == Dismissal::Ending && pod.spec.critical();
                 let due = if waits { critical } else { now };

@@ -23,6 +23,8 @@ pub struct Desired {
     pub restart_cap: Option<Duration>,
     /// ConfigMaps and Secrets of the manifest directory.
     pub configs: Vec<Arc<Config>>,
+    /// What the projected volumes of `pods` should hold, by uid: `project::digests` of both.
+    pub projections: BTreeMap<String, u64>,
 }
 
 /// One pod, checked and defaulted.

@@ -12,14 +12,17 @@ use inotify::{EventMask, Inotify, WatchMask};
 const READS: usize = 1024;
 
 pub struct Watch {
+    /// A directory with manifests, or one manifest.
+    path: PathBuf,
+    /// The directory that is watched: of a single manifest the one it lies in, as a rename puts another file in its place.
     folder: PathBuf,
     /// The watch, and device and inode of what it watches.
     held: Option<(Inotify, (u64, u64))>,
 }
 
 impl Watch {
-    pub fn new(folder: &Path) -> Self {
-        let mut watch = Watch { folder: folder.to_owned(), held: None };
+    pub fn new(path: &Path) -> Self {
+        let mut watch = Watch { path: path.to_owned(), folder: path.to_owned(), held: None };
         watch.renew();
         watch
     }
@@ -32,6 +35,10 @@ impl Watch {
     /// Watches what is at the path now: it may be made later, replaced with its parents, or mounted over, of which a
     /// watch tells nothing. To be called before each listing.
     pub fn renew(&mut self) {
+        self.folder = match self.path.parent() {
+            Some(parent) if self.path.is_file() => parent.to_owned(),
+            Some(_) | None => self.path.clone(),
+        };
         let present = fs::metadata(&self.folder).map(|meta| (meta.dev(), meta.ino())).ok();
         if present.is_none() || self.held.as_ref().map(|(_, watched)| *watched) != present {
             self.held = present.and_then(|present| Some((watch(&self.folder).ok()?, present)));
@@ -51,8 +58,11 @@ impl Watch {
                 lost |=
                     event.mask.intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
                 // An overflow has no name and is no creation: look at everything.
-                any |= !event.mask.contains(EventMask::CREATE)
-                    || event.name.is_some_and(|name| is_whole(&self.folder.join(name)));
+                // Beside a single manifest may lie what changes all the time.
+                let other = self.folder != self.path
+                    && event.name.is_some_and(|name| self.path.file_name() != Some(name));
+                let whole = || event.name.is_some_and(|name| is_whole(&self.folder.join(name)));
+                any |= !other && (!event.mask.contains(EventMask::CREATE) || whole());
             }
             if !seen {
                 break;

@@ -9,6 +9,7 @@ mod pods;
 mod qemu;
 mod robust;
 mod scenarios;
+mod security;
 
 use qemu::board;
 

@@ -29,8 +29,15 @@ pub const TESTS: &[Test] = &[
 /// A container that waits; its pid, and the request of its own process with other words.
 fn waiting(one: &Run) -> (i32, Request) {
     let (Outcome::Started { pid }, ..) = one.start() else { panic!("no start") };
-    let process = one.spec().process().clone().expect("a process");
-    (pid, Request { pid, cgroup: one.leaf(), process, args: vec![], tty: false })
+    (pid, request(one, pid))
+}
+
+/// For a process in the container whose first one this is.
+pub fn request(one: &Run, pid: i32) -> Request {
+    let spec = one.spec();
+    let process = spec.process().clone().expect("a process");
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone());
+    Request { pid, cgroup: one.leaf(), process, seccomp, args: vec![], tty: false }
 }
 
 fn ask(request: &Request, args: &[&str]) -> String {
@@ -41,7 +48,7 @@ fn ask(request: &Request, args: &[&str]) -> String {
     path.to_str().expect("utf-8").to_owned()
 }
 
-fn exec(request: &Request, args: &[&str]) -> Ended {
+pub fn exec(request: &Request, args: &[&str]) -> Ended {
     let path = ask(request, args);
     let (out, stdout) = cloexec_pipe();
     let (err, stderr) = cloexec_pipe();

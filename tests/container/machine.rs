@@ -15,16 +15,17 @@ use nix::unistd::{Pid, pipe};
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::Spec;
 use podinit::container::bundle::{self, Bind, Command, Files, Input, Limits};
+use podinit::container::sandbox::Sandbox;
 use podinit::container::user::User;
-use podinit::container::{Outcome, Start, cgroup, handover, rlimit, sandbox};
-use podinit::pod::spec::{PullPolicy, Resources, RestartPolicy};
+use podinit::container::{Confinement, Outcome, Start, cgroup, handover, rlimit, sandbox};
+use podinit::pod::spec::{PullPolicy, Resources, RestartPolicy, Security, Spaces};
 use podinit::pod::{Container, Pod};
 use podinit::spawn::spawn;
 
 pub const CGROUPS: &str = "/sys/fs/cgroup";
 const TOOLS: &[&str] = &[
     "sh", "cat", "ls", "id", "env", "true", "false", "sleep", "touch", "readlink", "pwd", "stty", "kill",
-    "mknod", "hostname", "ip",
+    "mknod", "hostname", "ip", "head", "mkdir", "unshare", "ps", "ping",
 ];
 
 /// This test's own folder and cgroup.
@@ -121,6 +122,7 @@ pub fn pod() -> Pod {
 }
 
 /// One run of one container.
+#[derive(Clone)]
 pub struct Run {
     pub id: String,
     pub argv: Vec<String>,
@@ -129,6 +131,10 @@ pub struct Run {
     pub user: User,
     pub mounts: Vec<Bind>,
     pub limits: Limits,
+    pub security: Security,
+    pub spaces: Spaces,
+    /// Where Localhost profiles are.
+    pub profiles: PathBuf,
 }
 
 pub fn run(id: &str, argv: &[&str]) -> Run {
@@ -140,6 +146,9 @@ pub fn run(id: &str, argv: &[&str]) -> Run {
         user: User { uid: 0, gid: 0, groups: vec![0], home: "/root".into() },
         mounts: vec![],
         limits: Limits { oom_score_adj: Some(900), ..Limits::default() },
+        security: Security::default(),
+        spaces: Spaces::default(),
+        profiles: dir().join("seccomp"),
     }
 }
 
@@ -162,15 +171,17 @@ impl Run {
 
     pub fn spec(&self) -> Spec {
         if !dir().join("ns/ipc").exists() {
-            sandbox::set_up(&dir(), false, "podhost").expect("sandbox");
+            let wanted = Sandbox { hostname: "podhost", ..Sandbox::default() };
+            sandbox::set_up(&dir(), &wanted).expect("sandbox");
         }
         for name in ["hosts", "termination"] {
             fs::write(dir().join(name), "here\n").expect("write");
         }
         let cgroup = format!("/{}/{}", pod_cgroup().file_name().expect("name").to_string_lossy(), self.id);
+        let container = Container { security: self.security.clone(), ..container() };
         bundle::spec(&Input {
-            pod: &pod(),
-            container: &container(),
+            pod: &Pod { spaces: self.spaces, ..pod() },
+            container: &container,
             image: &ImageConfiguration::default(),
             command: Command { argv: self.argv.clone(), env: self.env.clone(), cwd: self.cwd.clone() },
             user: self.user.clone(),
@@ -186,6 +197,8 @@ impl Run {
             mounts: self.mounts.clone(),
             limits: self.limits.clone(),
             rlimits: rlimit::possible(),
+            confinement: Confinement::of(&container, std::slice::from_ref(&self.profiles))
+                .expect("a confinement"),
             controllers: &BTreeSet::new(),
             exists: &Path::exists,
         })

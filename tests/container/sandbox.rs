@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use podinit::container::sandbox::{set_up, tear_down};
+use podinit::container::sandbox::{Sandbox, set_up, tear_down};
 
 use super::Test;
 use super::machine::dir;
@@ -16,6 +16,10 @@ fn ours() -> Vec<u64> {
     ["net", "ipc", "uts", "mnt", "pid_for_children"].map(inode).into()
 }
 
+fn wanted(hostname: &str, host_network: bool) -> Sandbox<'_> {
+    Sandbox { hostname, host_network, ..Sandbox::default() }
+}
+
 fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").expect("mounts")
 }
@@ -24,7 +28,7 @@ fn stands() {
     let (before, own) = (mounts(), ours());
     let name = nix::unistd::gethostname().expect("hostname");
     for host_network in [false, true] {
-        set_up(&dir(), host_network, "my-pod").expect("set up");
+        set_up(&dir(), &wanted("my-pod", host_network)).expect("set up");
         assert_eq!(ours(), own, "PID 1 has left its own namespaces");
         assert_eq!(nix::unistd::gethostname().expect("hostname"), name);
         let wanted: &[&str] = if host_network { &["ipc"] } else { &["ipc", "net", "uts"] };
@@ -56,7 +60,7 @@ fn stands() {
         assert!(!dir().join("ns").exists() && !dir().join("shm").exists());
     }
     let long = "x".repeat(65);
-    let error = set_up(&dir(), false, &long).expect_err("65 characters are no hostname");
+    let error = set_up(&dir(), &wanted(&long, false)).expect_err("65 characters are no hostname");
     assert!(error.to_string().contains(&long), "{error}");
     assert_eq!(mounts(), before, "the failed one left a mount");
     let none = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(-1), None);
@@ -67,10 +71,10 @@ fn half() {
     let before = mounts();
     tear_down(&dir()).expect("nothing there");
     // Twice over, as after a crash in the middle of the first.
-    set_up(&dir(), false, "one").expect("set up");
+    set_up(&dir(), &wanted("one", false)).expect("set up");
     nix::mount::umount2(&dir().join("ns/net"), nix::mount::MntFlags::MNT_DETACH).expect("unmount");
     fs::remove_file(dir().join("ns/net")).expect("remove");
-    set_up(&dir(), false, "two").expect("over the half-made one");
+    set_up(&dir(), &wanted("two", false)).expect("over the half-made one");
     tear_down(&dir()).expect("tear down");
     assert_eq!(mounts(), before);
 }

@@ -1,6 +1,6 @@
 //! What really happens: a model of hands, kernel and containers, kept apart from what the world believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ use podinit::pod::{Container, Pod};
 pub struct Reality {
     /// By uid.
     pub pods: BTreeMap<String, RealPod>,
+    /// The runs whose output is not all in its log.
+    pub streams: BTreeSet<String>,
+    /// The logger's pid while it lives.
+    pub logger: Option<i32>,
 }
 
 pub struct RealPod {
@@ -184,24 +188,41 @@ impl RealPod {
         self.sidecar(name) && (later || others)
     }
 
-    /// (port, address) on the host.
-    pub fn ports(&self) -> Vec<(i32, String)> {
+    pub fn ports(&self) -> Vec<Port> {
         ports(&self.spec)
     }
 }
 
-pub fn ports(pod: &Pod) -> Vec<(i32, String)> {
+/// A port of the host.
+#[derive(PartialEq)]
+pub struct Port {
+    udp: bool,
+    number: i32,
+    /// None: at all of them.
+    address: Option<String>,
+}
+
+pub fn ports(pod: &Pod) -> Vec<Port> {
     if !pod.host_network {
         return Vec::new();
     }
     let containers = pod.object.spec.iter().flat_map(|spec| &spec.containers);
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    ports.map(|port| (port.host_port.unwrap(), port.host_ip.clone().unwrap_or_default())).collect()
+    ports
+        .map(|port| Port {
+            udp: port.protocol.as_deref() == Some("UDP"),
+            number: port.host_port.unwrap(),
+            address: port.host_ip.clone().filter(|at| !["", "0.0.0.0", "::"].contains(&at.as_str())),
+        })
+        .collect()
 }
 
-pub fn clash(one: &[(i32, String)], other: &[(i32, String)]) -> bool {
-    one.iter()
-        .any(|(port, at)| other.iter().any(|(p, a)| p == port && (a == at || a.is_empty() || at.is_empty())))
+pub fn clash(one: &[Port], other: &[Port]) -> bool {
+    let meet = |one: &Port, other: &Port| {
+        let everywhere = one.address.is_none() || other.address.is_none();
+        one.udp == other.udp && one.number == other.number && (everywhere || one.address == other.address)
+    };
+    one.iter().any(|one| other.iter().any(|other| meet(one, other)))
 }
 
 impl RealContainer {
@@ -258,6 +279,11 @@ pub fn then(pod: &Pod, name: &str, run: &RealRun) -> Then {
         RestartPolicy::Never => false,
     };
     if again { Then::Again } else { Then::Stays }
+}
+
+/// The name of a run's output.
+pub fn stream(uid: &str, container: &str, run: u32) -> String {
+    format!("{uid}/{container}/{run}")
 }
 
 /// client-go's Backoff.Next after a run that ended at `finish`.

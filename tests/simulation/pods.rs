@@ -12,18 +12,19 @@ use podinit::pod::{Pod, World};
 pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
     let policy = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
     let host_network = rng.u8(0..3) == 0;
-    let port = rng.bool().then(|| port(8000 + rng.i32(0..2), pick(rng, &["", "", "10.0.0.1", "10.0.0.2"])));
+    let port = rng.bool().then(|| port(rng));
     let mut containers = vec![long(rng, "c0")];
     if rng.u8(0..3) == 0 {
         containers.push(long(rng, "c1"));
     }
     let init = (0..[0, 0, 1, 2, 3][rng.usize(0..5)]).map(|n| init(rng, ["i0", "i1", "i2"][n])).collect();
+    let listens = rng.usize(0..containers.len());
     let ports = containers.iter().map(|_| port.clone()).enumerate();
     let object = k8s::Pod {
         spec: Some(k8s::PodSpec {
             containers: ports
                 .map(|(index, port)| k8s::Container {
-                    ports: port.filter(|_| index == 0).map(|p| vec![p]),
+                    ports: port.filter(|_| index == listens).map(|p| vec![p]),
                     ..Default::default()
                 })
                 .collect(),
@@ -33,7 +34,7 @@ pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
     };
     Arc::new(Pod {
         uid: uid.into(),
-        namespace: "default".into(),
+        namespace: pick(rng, &["default", "default", "default", "other"]).into(),
         name: name.into(),
         origin: format!("{name}.yaml"),
         restart: policy[rng.usize(0..3)],
@@ -56,12 +57,20 @@ pub fn changed(pod: &Pod, name: &str, uid: &str) -> Arc<Pod> {
 }
 
 /// The same uid, another content: an edit of a manifest that gives its uid.
-pub fn edited(pod: &Pod, generation: usize) -> Arc<Pod> {
+pub fn edited(rng: &mut Rng, pod: &Pod, generation: usize) -> Arc<Pod> {
     let mut pod = pod.clone();
-    for container in &mut pod.containers {
-        container.args = vec![format!("{generation}")];
+    let args = vec![format!("{generation}")];
+    match rng.u8(0..4) {
+        0 => pod.grace += Duration::from_secs(1),
+        1 if !pod.init.is_empty() => pod.init[0].args = args,
+        _ => pod.containers[0].args = args,
     }
     Arc::new(pod)
+}
+
+/// The same pod in a file of another name.
+pub fn moved(pod: &Pod, generation: usize) -> Arc<Pod> {
+    Arc::new(Pod { origin: format!("{generation}.yaml"), ..pod.clone() })
 }
 
 pub fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
@@ -74,6 +83,8 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
         Fact::Listed { problems: Vec::new() },
         Fact::Helper { name: "logger".into(), pid: Some(7) },
         Fact::Helper { name: "net".into(), pid: None },
+        Fact::Piped { id: "nobody".into(), log: "0.log".into(), fds: vec![6, 7] },
+        Fact::Drained { id: "nobody".into() },
     ];
     let strange = [("nobody".to_owned(), "c0".to_owned())];
     let known = world.pods.iter().flat_map(|(uid, pod)| {
@@ -92,6 +103,8 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
             Fact::Dismissed { uid: uid.clone(), why: Dismissal::Removed },
             Fact::SetUp { uid: uid.clone(), ip: None },
             Fact::SetUpFailed { uid: uid.clone(), why: why() },
+            Fact::Projected { uid: uid.clone(), digest: 1 },
+            Fact::ProjectFailed { uid: uid.clone(), digest: 1, why: why() },
             Fact::TornDown { uid: uid.clone() },
             Fact::Expired { uid: uid.clone() },
             Fact::TearDownFailed { uid: uid.clone(), why: why() },
@@ -201,12 +214,14 @@ fn container(rng: &mut Rng, name: &str) -> Container {
     }
 }
 
-fn port(number: i32, address: &str) -> k8s::ContainerPort {
+fn port(rng: &mut Rng) -> k8s::ContainerPort {
+    let number = 8000 + rng.i32(0..2);
+    let address = pick(rng, &["", "", "0.0.0.0", "::", "10.0.0.1", "10.0.0.2"]);
     k8s::ContainerPort {
         container_port: number,
         host_port: Some(number),
         host_ip: (!address.is_empty()).then(|| address.into()),
-        protocol: Some("TCP".into()),
+        protocol: pick(rng, &[None, Some("TCP"), Some("UDP")]).map(Into::into),
         ..Default::default()
     }
 }

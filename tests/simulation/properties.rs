@@ -1,10 +1,11 @@
 //! What must hold, stated over what really happened; the world's own view is not asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podinit::clock::Tick;
 use podinit::pod::Pod;
-use podinit::pod::facts::HookKind;
+use podinit::pod::facts::{Dismissal, Fact, HookKind};
 use podinit::pod::plan::Action;
 use podinit::pod::spec::{Container, Desired, PullPolicy};
 
@@ -255,15 +256,23 @@ fn admitted_only_if_wanted(view: &View, action: &Action) -> Verdict {
 }
 
 fn dismissed_only_if_unwanted(view: &View, action: &Action) -> Verdict {
-    let Action::Dismiss { .. } = action else { return Ok(()) };
-    check(view.pod(action).is_some_and(|pod| !wanted(view, pod)), || "wanted".into())?;
-    check(view.pod(action).is_some_and(|pod| pod.dismissed.is_none()), || "twice, or unknown".into())
+    let (Action::Dismiss { why, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    check(!wanted(view, pod), || "wanted".into())?;
+    check(pod.dismissed.is_none(), || "twice".into())?;
+    let heir = |other: &Pod| other.uid == pod.spec.uid || other.full_name() == pod.spec.full_name();
+    let due = match view.desired.pods.iter().any(|other| heir(other)) {
+        _ if view.desired.ending => Dismissal::Ending,
+        true => Dismissal::Replaced,
+        false => Dismissal::Removed,
+    };
+    check(*why == due, || format!("it is {due:?}"))
 }
 
-/// As it is: an edit that keeps the uid wants another pod.
+/// As it is: an edit that keeps the uid wants another pod, a new name of its file does not.
 pub fn wanted(view: &View, pod: &RealPod) -> bool {
-    let same = |wanted: &Pod| wanted.uid == pod.spec.uid && wanted.containers == pod.spec.containers;
-    !view.desired.ending && view.desired.pods.iter().any(|wanted| same(wanted))
+    let here = |wanted: &Pod| Pod { origin: pod.spec.origin.clone(), ..wanted.clone() };
+    let same = |wanted: &Arc<Pod>| Arc::ptr_eq(wanted, &pod.spec) || here(wanted) == *pod.spec;
+    !view.desired.ending && view.desired.pods.iter().any(|wanted| wanted.uid == pod.spec.uid && same(wanted))
 }
 
 fn cleaned_once_and_before_the_next_start(view: &View, action: &Action) -> Verdict {
@@ -325,4 +334,35 @@ pub fn rests_at_what_is_wanted(view: &View) -> Verdict {
 
 fn under_way_with_hook(run: &RealRun, container: &Container) -> bool {
     container.post_start.is_some() && under_way(run)
+}
+
+/// Whether a fact comes too late, a second time, or of what never was: it must change nothing.
+pub fn stale(reality: &Reality, fact: &Fact) -> bool {
+    let (uid, container, number) = match fact {
+        Fact::Admitted { pod } => return reality.pods.contains_key(&pod.uid),
+        Fact::Dismissed { uid, .. } => {
+            return reality.pods.get(uid).is_none_or(|pod| pod.dismissed.is_some());
+        }
+        Fact::Starting { uid, container, run, .. }
+        | Fact::Started { uid, container, run, .. }
+        | Fact::StartFailed { uid, container, run, .. }
+        | Fact::Signalled { uid, container, run, .. }
+        | Fact::Exited { uid, container, run, .. }
+        | Fact::Cleaned { uid, container, run } => (uid, container, *run),
+        _ => return false,
+    };
+    let Some(container) = reality.pods.get(uid).and_then(|pod| pod.containers.get(container)) else {
+        return true;
+    };
+    // Of an untouched container the world may note that it heard something.
+    let Some(last) = container.runs.last() else { return false };
+    let live = last.end.is_none();
+    match fact {
+        Fact::Starting { .. } => live || number <= last.number,
+        Fact::StartFailed { .. } if number > last.number => live,
+        Fact::Started { .. } => number != last.number || !live || last.started.is_some(),
+        Fact::Signalled { kill: false, .. } => number != last.number || !live || last.stopped.is_some(),
+        Fact::Cleaned { .. } => number != last.number || live || last.cleaned,
+        _ => number != last.number || !live,
+    }
 }

@@ -11,24 +11,34 @@ use podinit::pod::plan::{Action, plan};
 use podinit::pod::{Desired, Pod, World};
 
 use crate::due;
-use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, raise, then};
+use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, raise, stream, then};
 use crate::pods::{self, pick};
 use crate::properties::{self, View};
 
 type Outcome = Result<(), String>;
+
+/// What fails each time, whatever is tried.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Curse {
+    Sandboxes,
+    Images,
+    Helpers,
+    Containers,
+}
 
 pub struct Story {
     rng: Rng,
     pub desired: Desired,
     pub world: World,
     pub now: Tick,
-    reality: Reality,
+    pub reality: Reality,
     wake: Option<Tick>,
     log: Vec<(Tick, Fact)>,
     /// Where the ledger was folded last.
     folded: usize,
     /// Failures happen, and manifests change.
     chaos: bool,
+    curse: Option<Curse>,
     missing: BTreeSet<String>,
     /// Every pod that was ever wanted.
     past: Vec<Arc<Pod>>,
@@ -50,6 +60,7 @@ impl Story {
             log: Vec::new(),
             folded: 0,
             chaos: true,
+            curse: None,
             missing: BTreeSet::new(),
             past: Vec::new(),
             corners: BTreeSet::new(),
@@ -84,6 +95,30 @@ impl Story {
         } else {
             Err("ends_with_an_empty_world: something is left".into())
         }
+    }
+
+    /// One failure over and over, then none any more: how often it came at most.
+    pub fn endure(&mut self, curse: Curse) -> Result<u32, String> {
+        self.chaos = false;
+        self.curse = Some(curse);
+        if curse == Curse::Images {
+            self.missing.extend(["a:1".to_owned(), "b:1".to_owned()]);
+        }
+        self.settle()?;
+        for _ in 0..150 {
+            self.step()?;
+        }
+        let most = self.reality.pods.values().flat_map(|pod| {
+            let containers = pod.containers.values();
+            containers.map(|c| pod.set_up_failed.0.max(c.missing.0).max(c.trouble).max(c.restarts))
+        });
+        let most = most.max().unwrap_or(0);
+        self.missing.clear();
+        self.curse = None;
+        self.rest("never rests")?;
+        properties::rests_at_what_is_wanted(&self.view())
+            .map_err(|why| format!("rests_at_what_is_wanted: {why}"))?;
+        Ok(most)
     }
 
     pub fn corners(&self) -> impl Iterator<Item = &'static str> {
@@ -175,6 +210,7 @@ impl Story {
                     .map_err(|why| format!("nothing_waits_without_a_reason: {why}"))?;
                 self.wake = plan.wake_at;
                 self.note_waiting();
+                self.the_loggers_work_is_known()?;
                 return self.restarts_are_counted();
             }
             let share = if self.rng.bool() { plan.actions.len() } else { 1 };
@@ -183,6 +219,10 @@ impl Story {
                     property(&self.view(), action).map_err(|why| format!("{name}: {action:?}: {why}"))?;
                 }
                 self.carry_out(action);
+            }
+            // A death in the middle of a turn leaves what no turn leaves.
+            if self.chaos && self.rng.u8(0..200) == 0 {
+                self.reexecute()?;
             }
         }
         Err("settles_in_one_turn: it does not".into())
@@ -219,6 +259,16 @@ impl Story {
             }
         }
         Ok(())
+    }
+
+    fn the_loggers_work_is_known(&self) -> Outcome {
+        let (streams, logger) = (&self.world.streams, self.world.helpers.get("logger"));
+        if streams.keys().eq(&self.reality.streams) && logger == self.reality.logger.as_ref() {
+            Ok(())
+        } else {
+            let real = (&self.reality.streams, self.reality.logger);
+            Err(format!("the_loggers_work_is_known: {streams:?}, {logger:?}, not {real:?}"))
+        }
     }
 
     fn view(&self) -> View<'_> {
@@ -263,7 +313,7 @@ impl Story {
                 self.learn(Fact::Dismissed { uid: uid.clone(), why: *why });
             }
             Action::SetUp { uid } => {
-                let fails = self.fails(20);
+                let fails = self.fails(20) || self.curse == Some(Curse::Sandboxes);
                 let pod = self.reality.pods.get_mut(uid).unwrap();
                 if fails {
                     pod.set_up_failed = (pod.set_up_failed.0 + 1, now);
@@ -323,7 +373,7 @@ impl Story {
                 self.learn(Fact::Cleaned { uid: uid.clone(), container: container.clone(), run: *run });
             }
             Action::TearDown { uid } => {
-                if self.fails(20) {
+                if self.fails(20) || self.curse == Some(Curse::Sandboxes) {
                     let pod = self.reality.pods.get_mut(uid).unwrap();
                     pod.tear_down_failed = (pod.tear_down_failed.0 + 1, now);
                     self.corners.insert("tear-down failed");
@@ -352,7 +402,11 @@ impl Story {
     fn start(&mut self, uid: &str, container: &str, run: u32) {
         let now = self.now;
         let cap = self.desired.restart_cap.unwrap_or(Duration::from_secs(300));
-        let roll = if self.chaos { self.rng.u8(0..100) } else { 0 };
+        let roll = match self.curse {
+            Some(Curse::Helpers) => 70,
+            _ if self.chaos => self.rng.u8(0..100),
+            _ => 0,
+        };
         let next = match roll {
             0..60 => Some((self.millis(50), Next::Starts)),
             60..68 => Some((self.millis(20_000), Next::Starts)),
@@ -407,6 +461,9 @@ impl Story {
             // Refused before there was a helper.
             self.happen_to(&uid, &container);
         } else {
+            let id = stream(&uid, &container, number);
+            self.reality.streams.insert(id.clone());
+            self.learn(Fact::Piped { id, log: format!("{number}.log"), fds: vec![6, 7] });
             self.learn(Fact::Starting { uid, container, run: number, helper: 5, stdout: 6, stderr: 7 });
         }
     }
@@ -636,6 +693,9 @@ impl Story {
     /// How a started process will end by itself.
     fn life(&mut self, uid: &str, container: &str) -> Option<(Tick, Next)> {
         let well = Next::End(End::Exit { code: 0, oom: false });
+        if self.curse == Some(Curse::Containers) {
+            return Some((self.now, Next::End(End::Exit { code: 1, oom: false })));
+        }
         if !self.chaos {
             let pod = &self.reality.pods[uid];
             let number = pod.containers[container].runs.last().map_or(0, |run| run.number);
@@ -648,7 +708,14 @@ impl Story {
         let code = pick(&mut self.rng, &[0, 0, 1, 137]);
         let oom = self.rng.u8(0..10) == 0;
         let end = Next::End(End::Exit { code, oom });
-        (self.rng.u8(0..5) > 0).then(|| (self.millis(span), end))
+        // To the tick as long after its start as forgives no crash yet.
+        let forgiven = self.reality.pods[uid].containers[container].runs.last().unwrap().starting
+            + Duration::from_secs(600);
+        match self.rng.u8(0..20) {
+            0..4 => None,
+            4 => Some((forgiven.max(self.now), end)),
+            _ => Some((self.millis(span), end)),
+        }
     }
 
     /// What the probes of a run that starts will tell.
@@ -692,7 +759,8 @@ impl Story {
                     self.missing.insert(image);
                 }
             }
-            24..32 => self.strike(),
+            24..30 => self.strike(),
+            30..32 => self.log_on(),
             32..34 => return self.reexecute(),
             34..36 => return self.strange(),
             36..38 => self.probe_something(),
@@ -739,6 +807,7 @@ impl Story {
 
     fn edit(&mut self) {
         if let Some(old) = self.any_desired() {
+            self.desired.pods.retain(|pod| pod.uid != old.uid);
             let uid = format!("u{}", self.past.len());
             let name = old.name.clone();
             let new = if self.rng.bool() {
@@ -750,13 +819,23 @@ impl Story {
         }
     }
 
-    /// Where the manifest gives a uid, an edit keeps it.
+    /// Where the manifest gives a uid, an edit keeps it; so does a rename of the file.
     fn edit_in_place(&mut self) {
         if let Some(old) = self.any_desired() {
-            let new = pods::edited(&old, self.log.len());
+            let moved = self.rng.u8(0..3) == 0;
+            let generation = self.log.len();
             if self.reality.pods.get(&old.uid).is_some_and(RealPod::live) {
-                self.corners.insert("edited under its uid while it ran");
+                self.corners.insert(if moved {
+                    "its file renamed while it ran"
+                } else {
+                    "edited under its uid while it ran"
+                });
             }
+            let new = if moved {
+                pods::moved(&old, generation)
+            } else {
+                pods::edited(&mut self.rng, &old, generation)
+            };
             self.want(new);
         }
     }
@@ -778,7 +857,7 @@ impl Story {
 
     /// It takes the place of the wanted pod of this name.
     fn want(&mut self, pod: Arc<Pod>) {
-        self.desired.pods.retain(|other| other.name != pod.name && other.uid != pod.uid);
+        self.desired.pods.retain(|other| other.full_name() != pod.full_name() && other.uid != pod.uid);
         if self.past.iter().all(|other| other.uid != pod.uid) {
             self.past.push(pod.clone());
         }
@@ -806,7 +885,7 @@ impl Story {
             return;
         }
         for pod in self.desired.pods.iter().filter(|pod| !self.reality.pods.contains_key(&pod.uid)) {
-            let twin = self.reality.pods.values().any(|other| other.spec.name == pod.name);
+            let twin = self.reality.pods.values().any(|other| other.spec.full_name() == pod.full_name());
             self.corners.insert(if twin { "waited for a name" } else { "waited for a port" });
         }
     }
@@ -824,6 +903,19 @@ impl Story {
         let run = pod.containers.get_mut(&name).unwrap().runs.last_mut().unwrap();
         run.next = Some((self.now, Next::End(end)));
         self.happen_to(&uid, &name);
+    }
+
+    /// The logger writes an ended run's last line, or it dies and is started again.
+    fn log_on(&mut self) {
+        let live: BTreeSet<_> = self.runs().map(|(uid, name, run)| stream(uid, name, run.number)).collect();
+        if let Some(id) = self.reality.streams.difference(&live).next().cloned() {
+            self.reality.streams.remove(&id);
+            self.learn(Fact::Drained { id });
+        } else {
+            let pid = self.reality.logger.is_none().then_some(8);
+            self.reality.logger = pid;
+            self.learn(Fact::Helper { name: "logger".into(), pid });
+        }
     }
 
     /// The world survives its way through the ledger, also where facts are replayed that it holds already.

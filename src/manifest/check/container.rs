@@ -1,6 +1,6 @@
 //! The checks of one container: image, commands, messages, and whatever has a file of its own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
@@ -21,6 +21,7 @@ pub const PULL: &[(&str, PullPolicy)] = &[
 pub struct Around<'p> {
     pub containers: HashSet<&'p str>,
     pub volumes: HashMap<&'p str, &'p k8s::Volume>,
+    pub annotations: &'p BTreeMap<String, String>,
     pub security: &'p k8s::PodSecurityContext,
     pub restart: RestartPolicy,
     pub grace: Duration,
@@ -67,7 +68,7 @@ pub fn check(
     let (resources, huge_pages) = resources::container(report, given, around.restart, path);
     let mut container = Container {
         name: given.name.clone(),
-        security: security::container(report, given.security_context.as_ref(), around, path),
+        security: security::container(report, &given.name, given.security_context.as_ref(), around, path),
         env_from: env::sources(report, given, path),
         image: given.image.clone().unwrap_or_default(),
         pull: pull.unwrap_or(PullPolicy::IfNotPresent),

@@ -1,11 +1,9 @@
 //! The checks of security contexts: the pod's, and each container's with what it takes over from the pod's.
 
-use std::collections::HashSet;
-
 use k8s_openapi::api::core::v1 as k8s;
 
-use super::choose;
 use super::container::Around;
+use super::{choose, sysctl};
 use crate::manifest::report::Report;
 use crate::manifest::shape::nearest;
 use crate::manifest::tree::{Path, quote};
@@ -62,13 +60,14 @@ pub fn pod(report: &mut Report<'_>, spec: &k8s::PodSpec) -> PodSecurity {
             &path.key("supplementalGroupsPolicy"),
         )
         .unwrap_or_default(),
-        sysctls: sysctls(report, spec, given, &path.key("sysctls")),
+        sysctls: sysctl::check(report, spec, given, &path.key("sysctls")),
     }
 }
 
 /// A container's context, which wins over the pod's field by field.
 pub fn container(
     report: &mut Report<'_>,
+    name: &str,
     given: Option<&k8s::SecurityContext>,
     around: &Around<'_>,
     path: &Path,
@@ -120,12 +119,56 @@ pub fn container(
             (None, Some(pods)) => seccomp(report, pods, &above.key("seccompProfile")),
             (None, None) => Profile::Unset,
         },
-        apparmor: match (&given.app_armor_profile, &pods.app_armor_profile) {
-            (Some(own), _) => apparmor(report, own, &path.key("appArmorProfile")),
-            (None, Some(pods)) => apparmor(report, pods, &above.key("appArmorProfile")),
-            (None, None) => Profile::Unset,
+        apparmor: match (&given.app_armor_profile, annotated(report, name, around), &pods.app_armor_profile) {
+            (Some(own), annotated, _) => {
+                let own = apparmor(report, own, &path.key("appArmorProfile"));
+                if annotated.is_some_and(|annotated| annotated != own) {
+                    let message =
+                        format!("differs from the annotation {APPARMOR}{name}: remove the annotation");
+                    report.refuse(&path.key("appArmorProfile"), message);
+                }
+                own
+            }
+            (None, Some(annotated), _) => annotated,
+            (None, None, Some(pods)) => apparmor(report, pods, &above.key("appArmorProfile")),
+            (None, None, None) => Profile::Unset,
         },
         unmasked,
+    }
+}
+
+/// What of the profiles was said by annotation, before there were fields. The kubelet still heeds AppArmor's.
+pub fn annotations(report: &mut Report<'_>, around: &Around<'_>) {
+    let path = Path::of("metadata.annotations");
+    for key in around.annotations.keys() {
+        if let Some(name) = key.strip_prefix(APPARMOR)
+            && !around.containers.contains(name)
+        {
+            report.refuse(&path.entry(key), format!("no container is named {}", quote(name)));
+        } else if SECCOMP.iter().any(|prefix| key.starts_with(prefix)) {
+            report.warn(&path.entry(key), "has no effect any more: use securityContext.seccompProfile");
+        }
+    }
+}
+
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+const SECCOMP: &[&str] =
+    &["seccomp.security.alpha.kubernetes.io/pod", "container.seccomp.security.alpha.kubernetes.io/"];
+
+fn annotated(report: &mut Report<'_>, name: &str, around: &Around<'_>) -> Option<Profile> {
+    let key = format!("{APPARMOR}{name}");
+    let value = around.annotations.get(&key)?;
+    match (value.as_str(), value.strip_prefix("localhost/")) {
+        ("runtime/default", _) => Some(Profile::RuntimeDefault),
+        ("unconfined", _) => Some(Profile::Unconfined),
+        (_, Some(profile)) if !profile.is_empty() => Some(Profile::Localhost(profile.into())),
+        ("", _) => None,
+        _ => {
+            let message =
+                format!("{} is none of runtime/default, unconfined, localhost/<profile>", quote(value));
+            report.refuse(&Path::of("metadata.annotations").entry(&key), message);
+            None
+        }
     }
 }
 
@@ -250,91 +293,4 @@ fn capability_names(report: &mut Report<'_>, given: &[String], path: &Path) -> V
         names.push(name.to_owned());
     }
     names
-}
-
-fn sysctls(
-    report: &mut Report<'_>,
-    spec: &k8s::PodSpec,
-    given: &k8s::PodSecurityContext,
-    path: &Path,
-) -> Vec<(String, String)> {
-    let mut seen = HashSet::new();
-    let mut sysctls = Vec::new();
-    for (index, sysctl) in given.sysctls.iter().flatten().enumerate() {
-        let field = path.item(index).key("name");
-        if !sysctl_name(&sysctl.name) {
-            let cure = "use a name such as net.core.somaxconn";
-            report.refuse(&field, format!("{} is not a sysctl: {cure}", quote(&sysctl.name)));
-            continue;
-        }
-        let name = dotted(&sysctl.name);
-        let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
-        if spec.host_network.unwrap_or_default() && name.starts_with("net.") {
-            let message = format!("{} would be the host's with hostNetwork: set it there", quote(&name));
-            report.refuse(&field, message);
-        } else if spec.host_ipc.unwrap_or_default() && ipc.iter().any(|group| name.starts_with(group)) {
-            let message = format!("{} would be the host's with hostIPC: set it there", quote(&name));
-            report.refuse(&field, message);
-        } else if !seen.insert(name.clone()) {
-            report.refuse(&field, format!("{} is given before: keep one", quote(&name)));
-        }
-        sysctls.push((name, sysctl.value.clone()));
-    }
-    sysctls
-}
-
-/// Lower-case words of letters, digits, `-` and `_`, a letter or digit first and last, with dots or slashes between.
-fn sysctl_name(name: &str) -> bool {
-    let edge = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(byte);
-    name.len() <= 253
-        && name.split(['.', '/']).all(|part| {
-            let bytes = part.as_bytes();
-            edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(inner)
-        })
-}
-
-/// Where the first separator is a slash, dots and slashes change places: `net/ipv4/conf/eth0.1/x` has its dot within
-/// an interface's name (sysctl.d(5)).
-fn dotted(name: &str) -> String {
-    match name.find(['.', '/']).and_then(|at| name.as_bytes().get(at)) {
-        Some(b'/') => name
-            .chars()
-            .map(|letter| match letter {
-                '/' => '.',
-                '.' => '/',
-                other => other,
-            })
-            .collect(),
-        Some(_) | None => name.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Kubernetes' pkg/apis/core/validation, TestIsValidSysctlName, and pkg/kubelet/sysctl, TestConvert.
-    #[test]
-    fn a_sysctl_is_named_as_kubernetes_takes_it() {
-        for name in ["a.b.c.d", "a", "a_b", "a-b", "abc", "abc.def", "a/b/c/d", "a/b.c"] {
-            assert!(sysctl_name(name), "{name}");
-        }
-        let long = "a".repeat(256);
-        for name in [
-            "", "*", "ä", "a_", "_", "__", "_a", "_a._b", "-", ".", "a.", ".a", "a.b.", "a*.b", "a*b", "*a",
-            "a.*", "*", "Abc", "/", "/a", "a/abc*", &long,
-        ] {
-            assert!(!sysctl_name(name), "{name}");
-        }
-        for (name, expected) in [
-            ("kernel/shm_rmid_forced", "kernel.shm_rmid_forced"),
-            ("kernel.shm_rmid_forced", "kernel.shm_rmid_forced"),
-            ("net.ipv4.conf.eno2/100.rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
-            ("net/ipv4/conf/eno2.100/rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
-            ("a", "a"),
-        ] {
-            assert_eq!(dotted(name), expected, "{name}");
-        }
-    }
 }

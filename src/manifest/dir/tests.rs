@@ -1,5 +1,7 @@
 //! Lives of a manifest directory.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -334,7 +336,16 @@ fn a_config_keeps_its_last_good_content_and_the_last_of_a_name_counts() {
         ]
     );
 
+    // One cannot be read at all, and its text betrays its name.
+    let torn = "kind: ConfigMap\nmetadata:\n  name: a\ndata:\n  k: |\n  bad\n x: [\n";
+    scene.write("a.yaml", &docs(&[torn.into(), config("Secret", "a", "Yg==")]));
+    let (configs, problems) = said(&mut scene);
+    assert_eq!(configs, "Secret default/a=b ConfigMap default/a=two");
+    assert!(problems.iter().any(|problem| problem.contains("not YAML")), "{problems:?}");
+    scene.write("a.yaml", &both.replace("one", "two"));
+
     // The file is no text any more: both stay. Then it is gone.
+    assert_eq!(said(&mut scene).0, "ConfigMap default/a=two Secret default/a=a");
     scene.write("a.yaml", "a: \u{1b}");
     assert_eq!(said(&mut scene).0, "ConfigMap default/a=two Secret default/a=a");
     scene.remove("a.yaml");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Turn, stop};
+use super::{Action, Turn, project, stop};
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, HookKind, Image, PodFacts, Run, Sandbox};
 use crate::pod::restart::{self, After, after};
@@ -29,6 +29,8 @@ pub(super) fn pod(turn: &mut Turn, pod: &PodFacts) {
     let set_up = || Action::SetUp { uid: pod.spec.uid.clone() };
     match pod.sandbox {
         Sandbox::Absent => turn.act(set_up()),
+        // What it failed for was mended: no back-off.
+        Sandbox::Failed { .. } if project::mended(turn, pod) => turn.act(set_up()),
         Sandbox::Failed { tries, at, .. } => turn.at(at + restart::retry(SET_UP.0, SET_UP.1, tries), set_up),
         Sandbox::Ready { .. } if past(turn, pod) => {}
         Sandbox::Ready { .. } => match trigger(pod) {

@@ -60,6 +60,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         ..Pod::default()
     };
     PodFacts {
+        stale: None,
         spec: Arc::new(spec),
         admitted: Tick::seconds(10),
         dismissed: None,

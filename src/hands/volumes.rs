@@ -1,0 +1,114 @@
+//! Volumes: what the projected ones hold, and what a container sees of all of them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::warn;
+use nix::sys::utsname::uname;
+
+use super::{Hands, sandbox};
+use crate::container::bundle::Bind;
+use crate::image::mount as layers;
+use crate::pod::facts::PodFacts;
+use crate::pod::project::{self, Contents};
+use crate::pod::resources::Allocatable;
+use crate::pod::spec::{Propagation, VolumeSource};
+use crate::pod::{Container, Fact, Pod, mount};
+use crate::spawn::spawn;
+use crate::volume::{self, Place};
+
+impl Hands {
+    pub(super) fn volumes(&self) -> Place<'_> {
+        Place { root: &self.config.root, run: &self.config.run }
+    }
+
+    /// What the pod's projected volumes should hold now, or the message of its FailedMount event.
+    pub(super) fn contents(&self, pod: &Pod) -> (u64, Result<Contents, String>) {
+        let node = Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
+        let contents = project::contents(pod, &self.configs, &node);
+        let contents = contents.map_err(|trouble| volume::failed(&trouble.volume, &trouble.why));
+        (project::digest(pod, &self.configs), contents)
+    }
+
+    /// Writes the projected volumes anew. Where that fails, each holds what it held or what it should.
+    pub(super) fn project(&mut self, pod: &PodFacts) -> Fact {
+        let uid = pod.spec.uid.clone();
+        let (digest, contents) = self.contents(&pod.spec);
+        match contents.and_then(|contents| volume::project(&pod.spec, &self.volumes(), &contents)) {
+            Ok(()) => Fact::Projected { uid, digest },
+            Err(why) => Fact::ProjectFailed { uid, digest, why },
+        }
+    }
+
+    /// What is mounted into the container. `env`: its environment, for subPathExpr.
+    pub(super) fn binds(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        env: &[(String, String)],
+    ) -> Result<Vec<Bind>, String> {
+        let strongest = volume::strongest(&container.mounts);
+        if strongest == Propagation::Bidirectional && !container.security.privileged {
+            return Err("Bidirectional mount propagation is available only to privileged containers".into());
+        }
+        let mut binds = Vec::new();
+        for (index, mount) in container.mounts.iter().enumerate() {
+            let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume);
+            let volume = volume.ok_or_else(|| format!("volume {:?} not found", mount.volume))?;
+            if let VolumeSource::Image { reference, .. } = &volume.source {
+                let dir = volume::image_dir(pod, volume, &self.volumes());
+                self.show_image(reference, &dir.unwrap_or_default())
+                    .map_err(|why| format!("volume {:?}: {why}", volume.name))?;
+            }
+            let sub = mount::sub_path(mount, env)?;
+            let recursive_read_only = mount::recursive(mount, recursive_read_only())?;
+            binds.push(Bind {
+                source: volume::source(pod, container, index, &sub, strongest, &self.volumes())?,
+                target: Path::new("/").join(&mount.path),
+                read_only: mount.read_only || volume::read_only(&volume.source),
+                recursive_read_only,
+                propagation: mount.propagation,
+            });
+        }
+        Ok(binds)
+    }
+
+    /// Removes a tree that holds no mount any more; a huge one by a helper, for PID 1 does nothing slow.
+    pub(super) fn discard(&self, dir: &Path) -> io::Result<()> {
+        volume::discard(dir, &self.volumes().trash()).map(|huge| self.bin(huge))
+    }
+
+    /// Has a helper remove what was moved into the trash.
+    pub(super) fn bin(&self, huge: Option<PathBuf>) {
+        let Some(path) = huge else { return };
+        if let Err(why) = spawn(&["__remove", &path.display().to_string()], &[], None) {
+            // The next life finds it there.
+            warn!("{}: cannot remove yet: {why}", path.display());
+        }
+    }
+
+    /// What a former life had no time to remove.
+    pub(super) fn empty_trash(&self) {
+        let left = fs::read_dir(self.volumes().trash()).into_iter().flatten().flatten();
+        left.for_each(|entry| self.bin(Some(entry.path())));
+    }
+
+    /// Mounts the read-only view of an image; the one of an earlier container of the pod stays.
+    fn show_image(&self, reference: &str, dir: &Path) -> Result<(), String> {
+        let image = self.store.find(reference)?;
+        let image = image.ok_or_else(|| format!("image \"{reference}\" is no longer in the store"))?;
+        let lower = layers::mount_layers(&self.store, &image, &self.config.run);
+        lower
+            .and_then(|lower| layers::mount_view(&lower, dir))
+            .map_err(|why| format!("image \"{reference}\": {why}"))
+    }
+}
+
+/// Whether the kernel can make all mounts of a tree read-only at once: mount_setattr(2), Linux 5.12.
+fn recursive_read_only() -> bool {
+    let Ok(name) = uname() else { return false };
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0u32));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 12)
+}

@@ -1,0 +1,212 @@
+//! The volumes of a pod: made, filled, found for a mount, and removed without ever touching what is not ours.
+//!
+//! Where they are: `<root>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>`, as the kubelet's, and what a mount needs
+//! beside them in `<run>/pods/<uid>/`.
+
+mod beneath;
+mod empty;
+pub mod group;
+mod host;
+mod peek;
+mod projected;
+mod remove;
+mod share;
+mod sub;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::pod::project::Contents;
+use crate::pod::spec::{Medium, Mount, Plugin, Propagation, PullPolicy, Volume, VolumeSource};
+use crate::pod::{Container, Pod};
+
+pub use group::Own;
+pub use peek::read;
+pub use remove::{discard, tree as remove_tree};
+
+/// Where volumes are.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// Survives podinit: the data directory.
+    pub root: &'a Path,
+    /// Gone with the boot: the run directory.
+    pub run: &'a Path,
+}
+
+impl Place<'_> {
+    fn volumes(&self, uid: &str) -> PathBuf {
+        self.root.join("pods").join(uid).join("volumes")
+    }
+
+    /// What is still to be removed, by a helper: `<root>/trash`.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    fn sandbox(&self, uid: &str) -> PathBuf {
+        self.run.join("pods").join(uid)
+    }
+
+    /// The volume's directory; None: the host's own.
+    fn dir(&self, uid: &str, volume: &Volume) -> Option<PathBuf> {
+        let plugin = match &volume.source {
+            VolumeSource::EmptyDir { .. } => "empty-dir",
+            VolumeSource::HostPath { .. } => return None,
+            VolumeSource::Projected { plugin, .. } => match plugin {
+                Plugin::ConfigMap => "configmap",
+                Plugin::Secret => "secret",
+                Plugin::DownwardApi => "downward-api",
+                Plugin::Projected => "projected",
+            },
+            VolumeSource::Image { .. } => "image",
+        };
+        Some(self.volumes(uid).join(format!("kubernetes.io~{plugin}")).join(&volume.name))
+    }
+}
+
+/// Makes the pod's volumes; what is there already stays as it is. Memory volumes have at most `memory_bound` bytes (0:
+/// not known). An error is the message of the pod's FailedMount event. Image volumes are not made here: their image may
+/// still have to come.
+pub fn set_up(pod: &Pod, place: &Place, contents: &Contents, memory_bound: u64) -> Result<(), String> {
+    for volume in &pod.volumes {
+        let named = |why: String| failed(&volume.name, &why);
+        match &volume.source {
+            VolumeSource::EmptyDir { medium, limit } => {
+                let Some(dir) = place.dir(&pod.uid, volume) else { continue };
+                empty::make(&dir, empty::kind(pod, *medium, *limit, memory_bound).map_err(named)?)
+                    .and_then(|()| group::begin(pod, volume, &dir, place))
+                    .map_err(|error| named(format!("{}: {error}", dir.display())))?;
+            }
+            VolumeSource::HostPath { path, kind } => host::check(Path::new(path), *kind).map_err(named)?,
+            VolumeSource::Projected { .. } => {
+                let Some(dir) = place.dir(&pod.uid, volume) else { continue };
+                let size = empty::kind(pod, Medium::Memory, None, memory_bound).map_err(named)?;
+                empty::make(&dir, size).map_err(|error| named(format!("{}: {error}", dir.display())))?;
+            }
+            VolumeSource::Image { .. } => {}
+        }
+    }
+    project(pod, place, contents)
+}
+
+/// Writes these contents into the pod's projected volumes: for a reader, each changes at one moment.
+pub fn project(pod: &Pod, place: &Place, contents: &Contents) -> Result<(), String> {
+    for volume in &pod.volumes {
+        let (Some(files), Some(dir)) = (contents.get(&volume.name), place.dir(&pod.uid, volume)) else {
+            continue;
+        };
+        projected::write(&dir, files, pod.security.fs_group)
+            .map_err(|error| failed(&volume.name, &error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// In the kubelet's words.
+pub fn failed(volume: &str, why: &str) -> String {
+    format!("MountVolume.SetUp failed for volume \"{volume}\" : {why}")
+}
+
+/// Whether a mount of the volume is read-only whatever it says itself.
+pub fn read_only(source: &VolumeSource) -> bool {
+    match source {
+        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => false,
+        VolumeSource::Projected { .. } | VolumeSource::Image { .. } => true,
+    }
+}
+
+/// Where the view of an image volume is to be mounted.
+pub fn image_dir(pod: &Pod, volume: &Volume, place: &Place) -> Option<PathBuf> {
+    place.dir(&pod.uid, volume)
+}
+
+/// The images that the container mounts.
+pub fn images<'a>(pod: &'a Pod, container: &'a Container) -> impl Iterator<Item = (&'a str, PullPolicy)> {
+    let mounted = |volume: &&Volume| container.mounts.iter().any(|mount| mount.volume == volume.name);
+    pod.volumes.iter().filter(mounted).filter_map(|volume| match &volume.source {
+        VolumeSource::Image { reference, pull } => Some((reference.as_str(), *pull)),
+        VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } | VolumeSource::Projected { .. } => {
+            None
+        }
+    })
+}
+
+/// What is to be bind-mounted for the container's volumeMount of this index, `sub` of it (checked; empty: all).
+/// `strongest`: of all its mounts.
+pub fn source(
+    pod: &Pod,
+    container: &Container,
+    index: usize,
+    sub: &str,
+    strongest: Propagation,
+    place: &Place,
+) -> Result<PathBuf, String> {
+    let mount = container.mounts.get(index).ok_or_else(|| format!("no volumeMount {index}"))?;
+    let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume);
+    let base = match volume.map(|volume| &volume.source) {
+        Some(VolumeSource::HostPath { path, .. }) => Some(PathBuf::from(path)),
+        Some(_) => volume.and_then(|volume| place.dir(&pod.uid, volume)),
+        None => None,
+    };
+    let base = base.ok_or_else(|| format!("volume {:?} not found", mount.volume))?;
+    let sandbox = place.sandbox(&pod.uid);
+    if mount.propagation != Propagation::None {
+        share::share(&base).map_err(|error| format!("share {}: {error}", base.display()))?;
+    }
+    let target = || {
+        let name = format!("{}/{}/{index}", mount.volume, container.name);
+        sandbox.join("subpaths").join(name)
+    };
+    if !sub.is_empty() {
+        return sub::bind(&base, sub, &target(), mount.propagation).map_err(|error| {
+            format!(
+                "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": subPath {sub:?}: {error}",
+                mount.volume, container.name
+            )
+        });
+    }
+    if mount.propagation != strongest {
+        // libcontainer knows one propagation for all of a container's mounts: one that differs is bound from a mount
+        // that already is as it should be.
+        return sub::bind(&base, ".", &target(), mount.propagation)
+            .map_err(|error| format!("{}: {error}", base.display()));
+    }
+    Ok(base)
+}
+
+/// The strongest propagation of these mounts.
+pub fn strongest(mounts: &[Mount]) -> Propagation {
+    let rank = |propagation: &Propagation| match propagation {
+        Propagation::None => 0,
+        Propagation::HostToContainer => 1,
+        Propagation::Bidirectional => 2,
+    };
+    mounts.iter().map(|mount| mount.propagation).max_by_key(rank).unwrap_or_default()
+}
+
+/// Unmounts and removes what all of this made for the pod; again and again until it succeeds. It follows no symlink
+/// and enters no other file system: what is mounted there and cannot be unmounted is an error. Volumes that are too
+/// large for PID 1 are moved away: the answer is where they are to be removed from.
+pub fn tear_down(uid: &str, place: &Place) -> io::Result<Option<PathBuf>> {
+    if uid.is_empty() || uid.contains('/') || uid == "." || uid == ".." {
+        return Err(io::Error::other(format!("{uid:?} is no uid")));
+    }
+    let sandbox = place.sandbox(uid);
+    let told = |dir: &Path| {
+        let dir = dir.display().to_string();
+        move |error: io::Error| io::Error::new(error.kind(), format!("remove {dir}: {error}"))
+    };
+    for dir in [sandbox.join("subpaths"), sandbox.join("owned")] {
+        remove::tree(&dir).map_err(told(&dir))?;
+    }
+    let volumes = place.volumes(uid);
+    remove::discard(&volumes, &place.trash()).map_err(told(&volumes))
+}
+
+/// Sets the mode whatever the umask is.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests;
