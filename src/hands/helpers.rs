@@ -109,6 +109,7 @@ impl Hands {
 
     /// Starts every helper that should run and does not. Returns what was learned, and when to look again.
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
+        self.tend_tree(world);
         let (mut facts, mut wake_at) = (Vec::new(), None);
         for name in self.helpers.duties.clone() {
             if world.helpers.contains_key(name) || (name == "prompt" && self.listens()) {

@@ -3,6 +3,7 @@
 mod exec;
 mod helpers;
 mod line;
+mod node;
 mod paths;
 mod reaper;
 mod run;
@@ -21,6 +22,7 @@ use crate::config::Config;
 use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
+use crate::pod::resources::Node;
 use crate::pod::{Action, Container, Fact, World, spec};
 use crate::volume;
 
@@ -40,6 +42,10 @@ pub struct Hands {
     pub configs: Vec<Arc<spec::Config>>,
     /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
     dying: BTreeSet<PathBuf>,
+    /// What the machine has for pods, as last looked at.
+    node: Node,
+    /// What the files of the cgroup tree above the pods were last given.
+    tree: BTreeMap<String, String>,
 }
 
 impl Hands {
@@ -52,7 +58,7 @@ impl Hands {
                 controllers.missing.join(", ")
             );
         }
-        Ok(Hands {
+        let mut hands = Hands {
             config: config.clone(),
             store: Store::open(config.root.join("images")),
             controllers: controllers.available,
@@ -60,7 +66,11 @@ impl Hands {
             orphans: BTreeMap::new(),
             configs: Vec::new(),
             dying: BTreeSet::new(),
-        })
+            node: Node::default(),
+            tree: BTreeMap::new(),
+        };
+        hands.look_at_node();
+        Ok(hands)
     }
 
     /// Hands that have prepared nothing.
@@ -74,6 +84,8 @@ impl Hands {
             orphans: BTreeMap::new(),
             configs: Vec::new(),
             dying: BTreeSet::new(),
+            node: Node::default(),
+            tree: BTreeMap::new(),
         }
     }
 
@@ -86,6 +98,7 @@ impl Hands {
                 let (reason, message) = (reason.clone(), message.clone());
                 vec![Fact::Rejected { pod: pod.clone(), reason, message }]
             }
+            Action::Withdraw { uid } => vec![Fact::Withdrawn { uid: uid.clone() }],
             Action::RestartAll { uid, container, run } => {
                 vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
             }
