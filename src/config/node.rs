@@ -24,8 +24,10 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
             })
             .map(|span| config.cfs_period = span),
         (list, "") if list.starts_with("enforceNodeAllocatable[") => match text {
-            "pods" => Ok(config.enforce_allocatable = true),
-            "none" => Ok(config.enforce_allocatable = false),
+            "pods" | "none" => {
+                config.enforce_allocatable = text == "pods";
+                Ok(())
+            }
             _ => Err(format!("{text:?}: podinit enforces it on pods; use pods or none")),
         },
         (list, "") if list.starts_with("allowedUnsafeSysctls[") => {
