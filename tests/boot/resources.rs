@@ -52,11 +52,15 @@ fn the_tree_has_its_values_and_a_pod_waits_for_cpu() {
     assert_eq!(number(&ctl(board, &format!("cat {tree}/pids.max"))), pids[0].min(pids[1]) - 1000);
 
     let (sure, burst) = (uid(board, "sure"), uid(board, "burst"));
-    let files = "cat cpu.weight cpu.max memory.max pids.max";
+    let files = "cat cpu.weight cpu.max memory.max pids.max hugetlb.2MB.max";
     let told = ctl(board, &format!("cd {tree}/pod{sure}; {files}"));
-    assert_eq!(told, "8\n10000 50000\n33554432\n40");
+    assert_eq!(told, "8\n10000 50000\n33554432\n40\n0");
     let told = ctl(board, &format!("cd {tree}/burstable/pod{burst}; {files}"));
-    assert_eq!(told, "20\nmax 100000\nmax\n40");
+    assert_eq!(told, "20\nmax 100000\nmax\n40\n0");
+    // Its container: what is not asked for is 0, swap too.
+    let files = "cat hugetlb.2MB.max memory.swap.max memory.oom.group cpu.max";
+    let group = format!("{tree}/pod{sure}/$(ls {tree}/pod{sure} | busybox grep -E ^[0-9a-f]{{64}}$)");
+    assert_eq!(ctl(board, &format!("cd {group}; {files}")), "0\n0\n1\n10000 50000");
 
     // 700m of 800m are taken.
     let put = |board: &mut Board, script: &str| {
