@@ -1,5 +1,6 @@
 //! Tables from the kubelet's own tests, and time lines.
 
+mod admit;
 mod order;
 mod stops;
 
@@ -101,6 +102,7 @@ fn word(action: &Action) -> String {
         Action::Clean { container, .. } => format!("clean {container}"),
         Action::Hook { container, hook, .. } => format!("{hook:?} {container}"),
         Action::Project { uid } => format!("project {uid}"),
+        Action::Withdraw { uid } => format!("withdraw {uid}"),
         Action::Reject { pod, reason, .. } => format!("reject {}: {reason}", pod.uid),
     }
 }
