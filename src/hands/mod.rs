@@ -27,7 +27,7 @@ use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
 use crate::pod::resources::Node;
-use crate::pod::{Action, Container, Fact, World, spec};
+use crate::pod::{Action, Container, Fact, World, spec, sysctl};
 use crate::volume;
 
 pub use exec::Session;
@@ -66,6 +66,9 @@ impl Hands {
                 "cgroup: no {} controller here: such limits have no effect",
                 controllers.missing.join(", ")
             );
+        }
+        for why in config.allowed_sysctls.iter().filter_map(|text| sysctl::pattern(text).err()) {
+            warn!("allowedUnsafeSysctls: {why}; it allows nothing");
         }
         let mut hands = Hands {
             config: config.clone(),

@@ -86,12 +86,8 @@ fn reserve(config: &Config) -> Reserve {
         enforce: config.enforce_allocatable,
         max_pods: config.max_pods,
         pods_per_core: config.pods_per_core,
-        allowed_sysctls: config.allowed_sysctls.iter().filter_map(|text| allowed(text)).collect(),
+        allowed_sysctls: config.allowed_sysctls.clone(),
     }
-}
-
-fn allowed(text: &str) -> Option<String> {
-    sysctl::pattern(text).map_err(|why| log::debug!("allowedUnsafeSysctls: {why}")).ok()
 }
 
 /// All pages of each size, in bytes.
