@@ -2,6 +2,7 @@
 
 mod file;
 mod flags;
+mod node;
 mod value;
 
 use std::fmt;
@@ -39,6 +40,24 @@ pub struct Config {
     pub log_max_files: u32,
     /// pids.max of each pod; None: no limit of its own.
     pub pod_pids_limit: Option<u64>,
+    /// What is not for pods: the machine's own, and podinit's.
+    pub system_reserved: Reserved,
+    pub kube_reserved: Reserved,
+    /// evictionHard memory.available and nodefs.available: what no pod may request. Nothing, unless it is set: nobody is
+    /// evicted yet, so a default would be memory that nobody can use.
+    pub eviction_memory: Floor,
+    pub eviction_storage: Floor,
+    /// enforceNodeAllocatable holds `pods`: all pods together are bound by what is not reserved.
+    pub enforce_allocatable: bool,
+    pub max_pods: u64,
+    /// 0: no bound by cores.
+    pub pods_per_core: u64,
+    pub allowed_sysctls: Vec<String>,
+    /// An OOM kill takes one process, not its container.
+    pub single_process_oom_kill: bool,
+    /// Whether cpu limits are enforced, and in which period.
+    pub cfs_quota: bool,
+    pub cfs_period: Duration,
     /// The cap of the crash-loop back-off.
     pub restart_cap: Duration,
     /// The longest grace that an ending machine gives.
@@ -51,8 +70,6 @@ pub struct Config {
     pub cluster_domain: String,
     /// The resolv.conf that pods take over; None: none is.
     pub resolv_conf: Option<PathBuf>,
-    /// Sysctls that pods may set beside the safe ones: names, or prefixes that end in `*`.
-    pub allowed_sysctls: Vec<String>,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
     pub faults: bool,
     /// What is logged: info, and with `--v=4` or `podinit.log=debug` more.
@@ -65,6 +82,26 @@ pub struct Config {
     pub data: Data,
     /// How the wired interfaces get their addresses.
     pub network: Network,
+}
+
+/// systemReserved or kubeReserved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reserved {
+    /// Thousandths of a core.
+    pub cpu_milli: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// ephemeral-storage, in bytes.
+    pub storage: u64,
+    pub pids: u64,
+}
+
+/// A hard eviction threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Floor {
+    Bytes(u64),
+    /// Of the capacity, in thousandths of a percent.
+    Share(u64),
 }
 
 /// Where what outlives a boot is kept.
@@ -190,13 +227,23 @@ impl Default for Config {
             log_max_size: 10 << 20,
             log_max_files: 5,
             pod_pids_limit: None,
+            system_reserved: Reserved::default(),
+            kube_reserved: Reserved::default(),
+            eviction_memory: Floor::Bytes(0),
+            eviction_storage: Floor::Bytes(0),
+            enforce_allocatable: true,
+            max_pods: 110,
+            pods_per_core: 0,
+            allowed_sysctls: Vec::new(),
+            single_process_oom_kill: false,
+            cfs_quota: true,
+            cfs_period: Duration::from_millis(100),
             restart_cap: Duration::from_secs(300),
             ending_grace: Duration::from_secs(30),
             ending_grace_critical: None,
             cluster_dns: Vec::new(),
             cluster_domain: String::new(),
             resolv_conf: Some("/etc/resolv.conf".into()),
-            allowed_sysctls: Vec::new(),
             faults: false,
             log: LevelFilter::Info,
             hostname: None,

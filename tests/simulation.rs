@@ -9,6 +9,8 @@ mod model;
 mod pods;
 #[path = "simulation/properties.rs"]
 mod properties;
+#[path = "simulation/room.rs"]
+mod room;
 #[path = "simulation/story.rs"]
 mod story;
 
@@ -61,6 +63,8 @@ fn the_histories_reach_the_corners() {
         "hung helper",
         "waited for a port",
         "waited for a name",
+        "waited for room",
+        "room came",
         "image came late",
         "crash loop at its cap",
         "back-off forgiven",
@@ -152,7 +156,9 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             return Err(format!("two actions on {uid}/{container}: {actions:?}"));
         }
         let known = world.pods.get(uid);
-        if known.is_some() == matches!(action, Action::Admit(_) | Action::Reject { .. }) {
+        if known.is_some()
+            == matches!(action, Action::Admit(_) | Action::Reject { .. } | Action::Withdraw { .. })
+        {
             return Err(format!("{action:?} of a pod that is there, or not there"));
         }
         let run = known.and_then(|pod| pod.run(container));
@@ -173,6 +179,7 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             Action::Expire { .. } => known.is_some_and(|pod| pod.stopping().is_none()),
             Action::Admit(_)
             | Action::Reject { .. }
+            | Action::Withdraw { .. }
             | Action::Project { .. }
             | Action::Dismiss { .. }
             | Action::SetUp { .. }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use super::{Config, Fixed, Network, flags, value};
+use super::{Config, Fixed, Network, flags, node, value};
 
 const KUBELET: (&str, &str) = ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
 const MACHINE: (&str, &str) = ("podinit.dev/v1alpha1", "MachineConfiguration");
@@ -170,11 +170,7 @@ fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Result<(), Str
             .parse::<IpAddr>()
             .map(|server| config.cluster_dns.push(server.to_string()))
             .map_err(|_| format!("{text:?} is no IP address")),
-        _ if path.starts_with("allowedUnsafeSysctls[") => {
-            config.allowed_sysctls.push(text.to_owned());
-            Ok(())
-        }
-        _ => return None,
+        _ => return node::kubelet(config, path, text),
     })
 }
 
@@ -222,7 +218,7 @@ fn positive(text: &str) -> Result<std::time::Duration, String> {
     if span.is_zero() { Err("must be longer than 0".into()) } else { Ok(span) }
 }
 
-fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
+pub(super) fn number(text: &str, least: i64, most: i64) -> Result<i64, String> {
     let wrong = || format!("{text:?} is no number from {least} to {most}");
     text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or_else(wrong)
 }

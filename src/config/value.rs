@@ -58,6 +58,15 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     if value.is_finite() && value < 9.2e18 { Ok(value as u64) } else { Err(wrong()) }
 }
 
+/// A Kubernetes quantity of cores in thousandths, rounded up: `250m`, `1.5`.
+pub fn milli(text: &str) -> Result<u64, String> {
+    let (number, factor) = text.strip_suffix('m').map_or((text, 1000.0), |number| (number, 1.0));
+    let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let value = number.parse::<f64>().ok().filter(|value| plain && *value < 1e9);
+    let wrong = || format!("{text:?} is no amount of cpu, write it like 250m or 1.5");
+    value.map(|value| (value * factor).ceil() as u64).ok_or_else(wrong)
+}
+
 /// A machine's name in lower case: DNS labels of letters, digits and dashes, 64 bytes at the most (the kernel's limit).
 pub fn name(text: &str) -> Result<String, String> {
     let label = |label: &str| {

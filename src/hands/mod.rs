@@ -6,6 +6,7 @@ mod helpers;
 mod hooks;
 mod line;
 mod names;
+mod node;
 mod paths;
 mod probes;
 mod reaper;
@@ -25,7 +26,8 @@ use crate::config::Config;
 use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
-use crate::pod::{Action, Container, Fact, World, spec};
+use crate::pod::resources::Node;
+use crate::pod::{Action, Container, Fact, World, spec, sysctl};
 use crate::volume;
 
 pub use exec::Session;
@@ -49,6 +51,10 @@ pub struct Hands {
     pub configs: Vec<Arc<spec::Config>>,
     /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
     dying: BTreeSet<PathBuf>,
+    /// What the machine has for pods, as last looked at.
+    node: Node,
+    /// What the files of the cgroup tree above the pods were last given.
+    tree: BTreeMap<String, String>,
 }
 
 impl Hands {
@@ -61,7 +67,10 @@ impl Hands {
                 controllers.missing.join(", ")
             );
         }
-        Ok(Hands {
+        for why in config.allowed_sysctls.iter().filter_map(|text| sysctl::pattern(text).err()) {
+            warn!("allowedUnsafeSysctls: {why}; it allows nothing");
+        }
+        let mut hands = Hands {
             config: config.clone(),
             store: Store::open(config.root.join("images")),
             controllers: controllers.available,
@@ -72,7 +81,11 @@ impl Hands {
             checks: BTreeMap::new(),
             configs: Vec::new(),
             dying: BTreeSet::new(),
-        })
+            node: Node::default(),
+            tree: BTreeMap::new(),
+        };
+        hands.look_at_node();
+        Ok(hands)
     }
 
     /// Hands that have prepared nothing.
@@ -89,6 +102,8 @@ impl Hands {
             checks: BTreeMap::new(),
             configs: Vec::new(),
             dying: BTreeSet::new(),
+            node: Node::default(),
+            tree: BTreeMap::new(),
         }
     }
 
@@ -101,6 +116,7 @@ impl Hands {
                 let (reason, message) = (reason.clone(), message.clone());
                 vec![Fact::Rejected { pod: pod.clone(), reason, message }]
             }
+            Action::Withdraw { uid } => vec![Fact::Withdrawn { uid: uid.clone() }],
             Action::RestartAll { uid, container, run } => {
                 vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
             }

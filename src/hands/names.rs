@@ -49,7 +49,7 @@ impl Hands {
 
     /// Writes them anew for all pods, where the node's own have changed. To be called now and then.
     pub fn follow_names(&mut self, world: &World) {
-        let resolv = self.config.resolv_conf.as_deref().map_or(None, stamp);
+        let resolv = self.config.resolv_conf.as_deref().and_then(stamp);
         let now = [stamp(Path::new(HOSTS)), resolv];
         if std::mem::replace(&mut self.names, now) == now {
             return;

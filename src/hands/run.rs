@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use oci_spec::image::ImageConfiguration;
 
 use super::paths::{self, RunPaths};
-use super::{Hands, remove_tree, sandbox};
+use super::{Hands, node, remove_tree};
 use crate::container::bundle::{self, Command, Files, Input, Limits};
 use crate::container::handover::{self, Start};
 use crate::container::{Confinement, cgroup, rlimit, user};
@@ -288,12 +288,10 @@ impl Hands {
         paths: &RunPaths,
     ) -> Result<oci_spec::runtime::Spec, StartError> {
         let sandbox = paths::pod(&self.config, pod).sandbox;
-        let node =
-            resources::Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
         let addresses = self.addresses();
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
-        let place = self.volumes();
+        let (place, node) = (self.volumes(), self.allocatable());
         let sources = env::Sources {
             addresses: &addresses,
             allocatable: &node,
@@ -336,29 +334,36 @@ impl Hands {
                 termination: Some(&paths.message),
             },
             mounts,
-            limits: limits(pod, container, node.memory),
+            limits: self.limits(pod, container),
             rlimits: rlimit::possible(),
             confinement,
             controllers: &self.controllers,
             exists: &|path: &Path| path.exists(),
         })
     }
-}
 
-/// The limits of a container in OCI's numbers. Static pods get no swap, and an OOM kill takes the whole container.
-fn limits(pod: &Pod, container: &Container, memory_total: u64) -> Limits {
-    let values = resources::container_limits(container);
-    let mut unified = BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]);
-    if values.memory.is_some() {
-        unified.insert("memory.swap.max".to_owned(), "0".to_owned());
-    }
-    Limits {
-        shares: values.shares,
-        quota: values.quota.and_then(|quota| i64::try_from(quota).ok()),
-        period: values.period,
-        memory: values.memory.and_then(|bytes| i64::try_from(bytes).ok()),
-        oom_score_adj: Some(resources::oom_score_adj(pod, container, memory_total)),
-        unified,
+    /// The limits of a container in OCI's numbers. Static pods get no swap (a kubelet calls them critical), and an OOM
+    /// kill takes the whole container unless the operator wants it otherwise.
+    fn limits(&self, pod: &Pod, container: &Container) -> Limits {
+        let values = resources::container_limits(container, self.cfs());
+        let asked = |size| container.huge_pages.get(&size).copied().unwrap_or(0);
+        let mut unified: BTreeMap<_, _> = resources::huge_page_files(asked, self.node.pages()).collect();
+        if !self.config.single_process_oom_kill {
+            unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+        }
+        // A kernel without swap has no such file, and a start that writes to it fails.
+        let group = paths::cgroup(&self.config, &paths::pod(&self.config, pod).cgroup);
+        if group.join("memory.swap.max").exists() {
+            unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+        }
+        Limits {
+            shares: values.shares,
+            quota: values.quota,
+            period: values.period,
+            memory: values.memory.and_then(|bytes| i64::try_from(bytes).ok()),
+            oom_score_adj: Some(resources::oom_score_adj(pod, container, node::memory_total())),
+            unified,
+        }
     }
 }
 

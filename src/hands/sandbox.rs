@@ -1,6 +1,5 @@
 //! A pod's surroundings: cgroup, namespaces, volumes, name files, log directory.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,10 +8,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::utsname::uname;
-use nix::unistd::{SysconfVar, pipe2, sysconf};
+use nix::unistd::pipe2;
 
-use super::{Hands, paths, remove_tree};
+use super::{Hands, node, paths, remove_tree};
 use crate::container::sandbox::Sandbox;
 use crate::container::{apparmor, cgroup, pause, sandbox};
 use crate::pod::facts::PodFacts;
@@ -63,11 +61,18 @@ impl Hands {
             fs::create_dir_all(folder).map_err(told("cannot make", folder))?;
         }
         let group = paths::cgroup(&self.config, &paths.cgroup);
-        let values = values(pod, self.config.pod_pids_limit);
+        let values = resources::pod_files(pod, &self.node, self.cfs(), self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
+        if pod.spaces.own_users {
+            return Err(
+                "hostUsers: false asks for a user namespace, which is not supported yet: remove it only if \
+                        the machine's own users will do"
+                    .into(),
+            );
+        }
         // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's, or to
         // a pod that runs unconfined and does not know it.
-        sysctl::judge(pod, &self.config.allowed_sysctls, kernel())
+        sysctl::judge(pod, &self.node.allowed_sysctls, self.node.kernel)
             .and_then(|()| security::apparmor(pod, apparmor::loaded().as_deref()))
             .map_err(|(reason, message)| format!("{reason}: {message}"))?;
         let wanted = Sandbox {
@@ -81,7 +86,7 @@ impl Hands {
         if pod.spaces.share_pid {
             self.pause(pod).map_err(told("cannot make the pid namespace in", &paths.sandbox))?;
         }
-        volume::set_up(pod, &self.volumes(), contents, memory_total())?;
+        volume::set_up(pod, &self.volumes(), contents, node::memory_total())?;
         let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
         self.name_files(pod, ip.as_deref()).map_err(told("cannot write names in", &paths.sandbox))?;
         Ok(ip)
@@ -130,6 +135,10 @@ impl Hands {
     fn remove_pod(&mut self, pod: &Pod) -> Result<(), String> {
         let paths = paths::pod(&self.config, pod);
         let group = paths::cgroup(&self.config, &paths.cgroup);
+        // A death between a start and its fact left a run that the world never heard of.
+        for (container, number) in runs(&paths.sandbox) {
+            self.scrub(&paths::run(&self.config, pod, &container, number));
+        }
         let steps = [
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
             ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
@@ -160,40 +169,18 @@ impl Hands {
     }
 }
 
-/// The kernel's version; None where it does not read.
-fn kernel() -> Option<(u32, u32)> {
-    let about = uname().ok()?;
-    let mut numbers = about.release().to_str()?.split(|letter: char| !letter.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// The machine's memory in bytes; 0 where it cannot be read.
-pub(super) fn memory_total() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")).and_then(|number| number.parse().ok());
-    kib.unwrap_or(0u64) * 1024
-}
-
-/// How many processors the machine has; at least 1. Not the standard library's count: that one reads our cgroup's quota
-/// and the whole table of mounts, which grows with every pod.
-pub(super) fn cpus() -> u64 {
-    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
-    online.and_then(|number| u64::try_from(number).ok()).unwrap_or(1).max(1)
-}
-
-/// The cgroup2 files of the pod's group and their values.
-fn values(pod: &Pod, pids: Option<u64>) -> BTreeMap<String, String> {
-    let limits = resources::pod_limits(pod);
-    let max = limits.quota.map(|quota| format!("{quota} {}", limits.period.unwrap_or(resources::PERIOD)));
-    let number = |value: Option<u64>| value.map(|value| value.to_string());
-    let files = [
-        ("cpu.weight", number(limits.weight)),
-        ("cpu.max", max),
-        ("memory.max", number(limits.memory)),
-        ("pids.max", number(pids)),
-    ];
-    files.into_iter().filter_map(|(file, value)| Some((file.to_owned(), value?))).collect()
+/// The runs of which a pod's sandbox holds something: container and number.
+fn runs(sandbox: &Path) -> Vec<(String, u32)> {
+    let names = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    let all = sandbox.join("c");
+    let of = |container: String| {
+        let numbers = names(&all.join(&container)).into_iter().filter_map(|name| name.parse().ok());
+        numbers.map(move |number| (container.clone(), number)).collect::<Vec<_>>()
+    };
+    names(&all).into_iter().flat_map(of).collect()
 }
 
 #[cfg(test)]
@@ -218,5 +205,31 @@ mod tests {
         };
         let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
         assert_eq!(Hands::idle(&config).tear_down(&pod), Fact::TornDown { uid: "u1".into() });
+    }
+
+    #[test]
+    fn a_run_that_the_world_never_heard_of_goes_with_its_pod() {
+        let folder = std::env::temp_dir().join(format!("podinit-unheard-{}", std::process::id()));
+        let below = |name: &str| folder.join(name);
+        let config = Config {
+            run: below("run"),
+            root: below("root"),
+            pod_logs: below("pods"),
+            container_logs: below("containers"),
+            cgroup: below("cgroup"),
+            ..Config::default()
+        };
+        let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
+        let run = paths::run(&config, &pod.spec, "c", 3);
+        let state = config.run.join("state").join(&run.id);
+        for made in [&run.bundle, &run.scratch, &state] {
+            fs::create_dir_all(made).expect("a directory");
+        }
+        fs::write(state.join("state.json"), "{}").expect("a state");
+        assert_eq!(runs(&paths::pod(&config, &pod.spec).sandbox), [("c".to_owned(), 3)]);
+        let torn_down = Hands::idle(&config).tear_down(&pod);
+        assert_eq!(torn_down, Fact::TornDown { uid: "u1".into() });
+        assert!(!state.exists() && !run.bundle.exists() && !run.scratch.exists());
+        fs::remove_dir_all(&folder).expect("removed");
     }
 }

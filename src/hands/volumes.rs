@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use nix::sys::utsname::uname;
 
-use super::{Hands, sandbox};
+use super::Hands;
 use crate::container::bundle::Bind;
 use crate::image::mount as layers;
 use crate::pod::facts::PodFacts;
 use crate::pod::project::{self, Contents};
-use crate::pod::resources::Allocatable;
 use crate::pod::spec::{Propagation, VolumeSource};
 use crate::pod::{Container, Fact, Pod, mount};
 use crate::spawn::spawn;
@@ -25,7 +24,7 @@ impl Hands {
 
     /// What the pod's projected volumes should hold now, or the message of its FailedMount event.
     pub(super) fn contents(&self, pod: &Pod) -> (u64, Result<Contents, String>) {
-        let node = Allocatable { cpu_milli: sandbox::cpus() * 1000, memory: sandbox::memory_total() };
+        let node = self.allocatable();
         let contents = project::contents(pod, &self.configs, &node);
         let contents = contents.map_err(|trouble| volume::failed(&trouble.volume, &trouble.why));
         (project::digest(pod, &self.configs), contents)

@@ -214,6 +214,7 @@ impl Agent {
         if !listing.problems.iter().any(|problem| problem.refused) {
             self.hands.forget(&self.world, &listing.pods);
         }
+        self.desired.node = self.hands.look_at_node();
         self.desired.projections = project::digests(&listing.pods, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
         self.desired.pods = listing.pods;

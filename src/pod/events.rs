@@ -49,6 +49,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         Fact::Listed { .. }
         | Fact::Admitted { .. }
         | Fact::Rejected { .. }
+        | Fact::Withdrawn { .. }
         | Fact::Helper { .. }
         | Fact::Piped { .. }
         | Fact::Drained { .. } => None,
@@ -113,6 +114,7 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         Fact::Listed { .. }
         | Fact::Admitted { .. }
         | Fact::Rejected { .. }
+        | Fact::Withdrawn { .. }
         | Fact::Projected { .. }
         | Fact::Probed { .. }
         | Fact::Hooking { .. }

@@ -51,6 +51,8 @@ pub enum Fact {
     Hooked { uid: String, container: String, run: u32, hook: HookKind, failed: Option<String> },
     /// A wanted pod cannot be taken up now: Kubernetes' reason (OutOfcpu, NodePorts, SysctlForbidden, ...) and message.
     Rejected { pod: Arc<Pod>, reason: String, message: String },
+    /// It is not wanted any more, or waits for a namesake's end.
+    Withdrawn { uid: String },
     /// A signal was sent: `kill` to everything in the container's cgroup, else the stop signal to its first process.
     Signalled { uid: String, container: String, run: u32, kill: bool },
     /// The end of this run asks for a restart of all containers of its pod: their present runs are of the past.

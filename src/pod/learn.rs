@@ -42,6 +42,7 @@ impl World {
                 fresh
             }
             Fact::Rejected { pod, reason, message } => rejected(self, pod, reason, message, now),
+            Fact::Withdrawn { uid } => self.rejected.remove(uid).is_some(),
             Fact::Dismissed { uid, why } => self.about(uid, |pod| first(&mut pod.dismissed, (now, *why))),
             Fact::Expired { uid } => self.about(uid, |pod| first(&mut pod.expired, now)),
             Fact::RestartAll { uid, container, run } => {
@@ -154,14 +155,16 @@ fn live(facts: &mut ContainerFacts, number: u32) -> Option<&mut Run> {
     facts.run.as_mut().filter(|run| run.number == number && run.live())
 }
 
-/// True where it is news: not yet rejected, or for another reason.
+/// True where it is news: not yet rejected, for another reason, or with another content.
 fn rejected(world: &mut World, pod: &Arc<Pod>, reason: &str, message: &str, now: Tick) -> bool {
     if world.pods.contains_key(&pod.uid) {
         return false;
     }
     let known = world.rejected.get(&pod.uid);
     let since = known.filter(|known| known.reason == reason).map_or(now, |known| known.since);
-    let fresh = known.is_none_or(|known| known.reason != reason || known.message != message);
+    let fresh = known.is_none_or(|known| {
+        (known.reason.as_str(), known.message.as_str(), &known.pod) != (reason, message, pod)
+    });
     let rejection =
         Rejection { pod: pod.clone(), since, reason: reason.to_owned(), message: message.to_owned() };
     world.rejected.insert(pod.uid.clone(), rejection);

@@ -136,7 +136,8 @@ impl Fact {
                 let name = pod.spec.full_name();
                 Some(format!("{name}: restarting all containers: a rule of {container} says so"))
             }
-            Fact::Hooked { .. }
+            Fact::Withdrawn { .. }
+            | Fact::Hooked { .. }
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
             | Fact::Projected { .. } => None,

@@ -4,6 +4,7 @@ mod admit;
 mod end;
 mod live;
 mod project;
+mod room;
 mod stop;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,8 @@ pub enum Action {
     Project { uid: String },
     /// Tell that a wanted pod cannot be taken up. Answer: Rejected.
     Reject { pod: Arc<Pod>, reason: String, message: String },
+    /// Forget that, as the pod is no longer wanted, or waits for the end of its namesake. Answer: Withdrawn.
+    Withdraw { uid: String },
     /// Note that all containers are to be restarted. Answer: RestartAll.
     RestartAll { uid: String, container: String, run: u32 },
     /// Note that the pod has outlived its activeDeadlineSeconds. Answer: Expired.

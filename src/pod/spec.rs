@@ -7,6 +7,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as k8s;
 use serde::{Deserialize, Serialize};
 
+use super::resources::Node;
+
 /// Everything that is wanted of this machine at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
@@ -25,6 +27,8 @@ pub struct Desired {
     pub configs: Vec<Arc<Config>>,
     /// What the projected volumes of `pods` should hold, by uid: `project::digests` of both.
     pub projections: BTreeMap<String, u64>,
+    /// What the machine has for them.
+    pub node: Node,
 }
 
 /// One pod, checked and defaulted.

@@ -5,6 +5,9 @@ use super::Pod;
 /// Why a pod is not taken up: Kubernetes' reason and message.
 pub type Refusal = (&'static str, String);
 
+/// A kernel's: 6.12.
+pub type Version = (u32, u32);
+
 /// What the kernel keeps for each namespace of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Space {
@@ -34,7 +37,7 @@ pub const DEFAULTS: &[(&str, &str)] =
 
 /// Whether the pod may set what it asks for. `allowed`: the operator's allowedUnsafeSysctls, names or prefixes with a
 /// `*`; one that is none (see `pattern`) allows nothing. `kernel`: its version, None where it is not known.
-pub fn judge(pod: &Pod, allowed: &[String], kernel: Option<(u32, u32)>) -> Result<(), Refusal> {
+pub fn judge(pod: &Pod, allowed: &[String], kernel: Option<Version>) -> Result<(), Refusal> {
     for (name, _) in &pod.security.sysctls {
         let name = normal(name);
         let refused = |why: String| Err(("SysctlForbidden", format!("forbidden sysctl: {name:?} {why}")));

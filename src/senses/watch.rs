@@ -61,8 +61,8 @@ impl Watch {
                 // Beside a single manifest may lie what changes all the time.
                 let other = self.folder != self.path
                     && event.name.is_some_and(|name| self.path.file_name() != Some(name));
-                any |= !other && !event.mask.contains(EventMask::CREATE)
-                    || !other && event.name.is_some_and(|name| is_whole(&self.folder.join(name)));
+                let whole = || event.name.is_some_and(|name| is_whole(&self.folder.join(name)));
+                any |= !other && (!event.mask.contains(EventMask::CREATE) || whole());
             }
             if !seen {
                 break;

@@ -25,9 +25,11 @@ pub fn kind(pod: &Pod, medium: Medium, limit: Option<u64>, memory_bound: u64) ->
     let least = |bounds: [Option<u64>; 3]| bounds.into_iter().flatten().filter(|bound| *bound > 0).min();
     match medium {
         Medium::Disk => Ok(Kind::Disk),
-        Medium::Memory => {
-            Ok(Kind::Memory(least([Some(memory_bound), resources::pod_limits(pod).memory, limit])))
-        }
+        Medium::Memory => Ok(Kind::Memory(least([
+            Some(memory_bound),
+            resources::pod_limits(pod, resources::Cfs::default()).memory,
+            limit,
+        ]))),
         Medium::HugePages(page) => {
             let asked = asked(pod);
             let page = match (page, asked.len()) {
@@ -43,7 +45,7 @@ pub fn kind(pod: &Pod, medium: Medium, limit: Option<u64>, memory_bound: u64) ->
             let page = page.ok_or_else(|| {
                 "hugePages storage requested, but there is no resource request for huge pages".to_owned()
             })?;
-            Ok(Kind::HugePages { page, size: least([pod_pages(pod, page), limit, None]) })
+            Ok(Kind::HugePages { page, size: least([Some(resources::huge(pod, page)), limit, None]) })
         }
     }
 }
@@ -52,14 +54,6 @@ pub fn kind(pod: &Pod, medium: Medium, limit: Option<u64>, memory_bound: u64) ->
 fn asked(pod: &Pod) -> BTreeSet<u64> {
     let all = pod.all().map(|container| &container.huge_pages).chain([&pod.huge_pages]);
     all.flatten().filter(|(_, bytes)| **bytes > 0).map(|(page, _)| *page).collect()
-}
-
-/// Bytes of such pages that the pod may have at one time.
-fn pod_pages(pod: &Pod, page: u64) -> Option<u64> {
-    let of = |pages: &std::collections::BTreeMap<u64, u64>| pages.get(&page).copied().unwrap_or(0);
-    let sum = pod.containers.iter().map(|container| of(&container.huge_pages)).fold(0, u64::saturating_add);
-    let most = pod.init.iter().map(|container| of(&container.huge_pages)).fold(sum, u64::max);
-    Some(pod.huge_pages.get(&page).copied().unwrap_or(most))
 }
 
 /// Makes the directory with its file system; what is mounted there already stays.

@@ -12,6 +12,7 @@ mod projected;
 mod remove;
 mod share;
 mod sub;
+mod table;
 
 use std::fs;
 use std::io;
@@ -24,6 +25,7 @@ use crate::pod::{Container, Pod};
 pub use group::Own;
 pub use peek::read;
 pub use remove::{discard, tree as remove_tree};
+pub use table::mounts;
 
 /// Where volumes are.
 #[derive(Clone, Copy)]
@@ -151,7 +153,7 @@ pub fn source(
     let base = base.ok_or_else(|| format!("volume {:?} not found", mount.volume))?;
     let sandbox = place.sandbox(&pod.uid);
     if mount.propagation != Propagation::None {
-        share::share(&base).map_err(|error| format!("share {}: {error}", base.display()))?;
+        share::share(&base, place.run).map_err(|error| format!("share {}: {error}", base.display()))?;
     }
     let target = || {
         let name = format!("{}/{}/{index}", mount.volume, container.name);

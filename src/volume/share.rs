@@ -12,11 +12,23 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
-pub fn share(dir: &Path) -> io::Result<()> {
+use super::table;
+
+/// Marks the mount that `dir` lies on, and those below `dir` but for ours, which are below `run`: what is bound there for
+/// a container that is about to start was made private before.
+pub fn share(dir: &Path, run: &Path) -> io::Result<()> {
     let dir = fs::canonicalize(dir)?;
+    let run = fs::canonicalize(run)?;
     let none = None::<&str>;
+    for below in table::mounts(&dir).iter().filter(|below| **below != dir && !below.starts_with(&run)) {
+        match mount(none, below, none, MsFlags::MS_SHARED, none) {
+            // Gone meanwhile.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
     for place in dir.ancestors() {
-        match mount(none, place, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none) {
+        match mount(none, place, none, MsFlags::MS_SHARED, none) {
             Ok(()) => return Ok(()),
             // Not a mount point: further up.
             Err(Errno::EINVAL) => {}

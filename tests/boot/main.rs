@@ -8,6 +8,7 @@ mod manifests;
 mod operator;
 mod pods;
 mod qemu;
+mod resources;
 mod robust;
 mod scenarios;
 mod security;

@@ -301,6 +301,7 @@ pub fn raise(container: &mut RealContainer, finish: Tick, now: Tick, cap: Durati
 pub fn subject(action: &Action) -> (&str, &str) {
     match action {
         Action::Admit(pod) | Action::Reject { pod, .. } => (&pod.uid, ""),
+        Action::Withdraw { uid } => (uid, ""),
         Action::Dismiss { uid, .. }
         | Action::SetUp { uid }
         | Action::Project { uid }

@@ -9,6 +9,8 @@ use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError
 use podinit::pod::spec::{Container, Handler, Probe, PullPolicy, RestartPolicy, RestartRule};
 use podinit::pod::{Pod, World};
 
+use crate::room;
+
 pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
     let policy = [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never];
     let host_network = rng.u8(0..3) == 0;
@@ -98,6 +100,11 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
     for (uid, container) in known.chain(strange) {
         let number = world.pods.get(&uid).and_then(|pod| pod.run(&container)).map_or(0, |run| run.number);
         facts.extend(world.pods.get(&uid).map(|pod| Fact::Admitted { pod: pod.spec.clone() }));
+        facts.extend(world.rejected.values().flat_map(|told| {
+            let (pod, message) = (told.pod.clone(), told.message.clone());
+            let uid = pod.uid.clone();
+            [Fact::Rejected { pod, reason: "OutOfcpu".into(), message }, Fact::Withdrawn { uid }]
+        }));
         let why = || "no luck".to_owned();
         facts.extend([
             Fact::Dismissed { uid: uid.clone(), why: Dismissal::Removed },
@@ -107,6 +114,7 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
             Fact::ProjectFailed { uid: uid.clone(), digest: 1, why: why() },
             Fact::TornDown { uid: uid.clone() },
             Fact::Expired { uid: uid.clone() },
+            Fact::Withdrawn { uid: uid.clone() },
             Fact::TearDownFailed { uid: uid.clone(), why: why() },
         ]);
         facts.extend([
@@ -210,6 +218,7 @@ fn container(rng: &mut Rng, name: &str) -> Container {
         image: pick(rng, &["a:1", "b:1"]).into(),
         pull: pick(rng, &[PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never]),
         termination_path: "/dev/termination-log".into(),
+        resources: room::resources(rng),
         ..Container::default()
     }
 }

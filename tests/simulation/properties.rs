@@ -11,6 +11,7 @@ use podinit::pod::spec::{Container, Desired, PullPolicy};
 
 use crate::due::{held, restart_due, retry_due, under_way};
 use crate::model::{RealContainer, RealPod, RealRun, Reality, Then, clash, ports, subject, then};
+use crate::room::{fits, what_is_admitted_fits};
 
 pub type Verdict = Result<(), String>;
 
@@ -38,6 +39,7 @@ pub const OF_ACTIONS: &[(&str, Property)] = &[
     ("nothing_started_for_a_pod_that_ends", nothing_started_for_a_pod_that_ends),
     ("one_pod_for_a_full_name", one_pod_for_a_full_name),
     ("no_two_pods_on_one_host_port", no_two_pods_on_one_host_port),
+    ("what_is_admitted_fits", what_is_admitted_fits),
     ("admitted_only_if_wanted", admitted_only_if_wanted),
     ("dismissed_only_if_unwanted", dismissed_only_if_unwanted),
     ("cleaned_once_and_before_the_next_start", cleaned_once_and_before_the_next_start),
@@ -245,7 +247,7 @@ fn no_two_pods_on_one_host_port(view: &View, action: &Action) -> Verdict {
 }
 
 /// Whether a pod may listen now or later.
-fn holds(pod: &RealPod) -> bool {
+pub fn holds(pod: &RealPod) -> bool {
     pod.live() || pod.stopping().is_none()
 }
 
@@ -294,7 +296,7 @@ fn torn_down_only_when_all_is_cleaned(view: &View, action: &Action) -> Verdict {
     check(pod.dismissed.is_some() && runs.all(|run| run.cleaned), || "in use, or wanted".into())
 }
 
-/// No wanted pod waits unless a namesake or the holder of its port is there.
+/// No wanted pod waits unless a namesake or the holder of its port is there, or there is no room.
 pub fn nothing_waits_without_a_reason(view: &View) -> Verdict {
     if view.desired.ending {
         return Ok(());
@@ -304,7 +306,9 @@ pub fn nothing_waits_without_a_reason(view: &View) -> Verdict {
         let waits_for_name = others().any(|other| other.spec.full_name() == pod.full_name());
         let waits_for_port = others().any(|other| holds(other) && clash(&other.ports(), &ports(pod)));
         let admitted = view.reality.pods.contains_key(&pod.uid);
-        check(admitted || waits_for_name || waits_for_port, || format!("{} waits for nothing", pod.uid))?;
+        check(admitted || waits_for_name || waits_for_port || !fits(view, pod), || {
+            format!("{} waits for nothing", pod.uid)
+        })?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::due;
 use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, raise, stream, then};
 use crate::pods::{self, pick};
 use crate::properties::{self, View};
+use crate::room;
 
 type Outcome = Result<(), String>;
 
@@ -49,7 +50,7 @@ impl Story {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let cap = pick(&mut rng, &[None, None, Some(2), Some(11), Some(60)]).map(Duration::from_secs);
-        let desired = Desired { restart_cap: cap, ..Desired::default() };
+        let desired = Desired { restart_cap: cap, node: room::node(&mut rng), ..Desired::default() };
         let mut story = Story {
             rng,
             desired,
@@ -208,6 +209,8 @@ impl Story {
                     .map_err(|why| format!("wakes_exactly_when_something_is_due: {why}"))?;
                 properties::nothing_waits_without_a_reason(&view)
                     .map_err(|why| format!("nothing_waits_without_a_reason: {why}"))?;
+                room::only_what_waits_is_rejected(&view, &self.world)
+                    .map_err(|why| format!("only_what_waits_is_rejected: {why}"))?;
                 self.wake = plan.wake_at;
                 self.note_waiting();
                 self.the_loggers_work_is_known()?;
@@ -298,6 +301,9 @@ impl Story {
         let why = || "no luck".to_owned();
         match action {
             Action::Admit(pod) => {
+                if self.world.rejected.get(&pod.uid).is_some_and(|told| told.reason.starts_with("OutOf")) {
+                    self.corners.insert("room came");
+                }
                 self.reality.pods.insert(pod.uid.clone(), RealPod::new(pod.clone(), now));
                 self.learn(Fact::Admitted { pod: pod.clone() });
             }
@@ -347,6 +353,7 @@ impl Story {
                 let (reason, message) = (reason.clone(), message.clone());
                 self.learn(Fact::Rejected { pod: pod.clone(), reason, message });
             }
+            Action::Withdraw { uid } => self.learn(Fact::Withdrawn { uid: uid.clone() }),
             Action::Hook { uid, container, run, hook } => self.hook(uid, container, *run, *hook),
             Action::RestartAll { uid, container, run } => {
                 self.corners.insert("all restarted");
@@ -886,7 +893,12 @@ impl Story {
         }
         for pod in self.desired.pods.iter().filter(|pod| !self.reality.pods.contains_key(&pod.uid)) {
             let twin = self.reality.pods.values().any(|other| other.spec.full_name() == pod.full_name());
-            self.corners.insert(if twin { "waited for a name" } else { "waited for a port" });
+            let room = room::fits(&self.view(), pod);
+            self.corners.insert(match (twin, room) {
+                (true, _) => "waited for a name",
+                (false, true) => "waited for a port",
+                (false, false) => "waited for room",
+            });
         }
     }
 

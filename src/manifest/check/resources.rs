@@ -9,7 +9,8 @@ use super::choose;
 use crate::manifest::quantity::Quantity;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, quote};
-use crate::pod::spec::{Container, Pod, Resources, RestartPolicy};
+use crate::pod::resources::together;
+use crate::pod::spec::{Pod, Resources, RestartPolicy};
 
 type Amounts = BTreeMap<String, resource::Quantity>;
 
@@ -60,7 +61,7 @@ pub fn pod(report: &mut Report<'_>, given: Option<&k8s::ResourceRequirements>, p
     let table: [(&str, Part, Part); 2] =
         [("cpu", |r| r.cpu_request, |r| r.cpu_limit), ("memory", |r| r.memory_request, |r| r.memory_limit)];
     for (name, request, limit) in table {
-        let sum = aggregate(pod, |container| request(&container.resources).unwrap_or_default());
+        let sum = together(pod, |container| request(&container.resources).unwrap_or_default());
         if let Some(most) = request(&resources)
             && sum > most
         {
@@ -79,7 +80,7 @@ pub fn pod(report: &mut Report<'_>, given: Option<&k8s::ResourceRequirements>, p
         }
     }
     for (size, most) in &huge {
-        let sum = aggregate(pod, |container| container.huge_pages.get(size).copied().unwrap_or_default());
+        let sum = together(pod, |container| container.huge_pages.get(size).copied().unwrap_or_default());
         if sum > *most {
             let message = format!(
                 "{most} bytes of pages of {size} bytes are less than its containers request together, {sum}"
@@ -88,20 +89,6 @@ pub fn pod(report: &mut Report<'_>, given: Option<&k8s::ResourceRequirements>, p
         }
     }
     (pod.resources, pod.huge_pages) = (Some(resources), huge);
-}
-
-/// What the containers take at one time: regular ones and sidecars together, or an init container with the sidecars
-/// before it where that is more.
-fn aggregate(pod: &Pod, of: impl Fn(&Container) -> u64) -> u64 {
-    let (mut sidecars, mut most) = (0u64, 0u64);
-    for init in &pod.init {
-        let with = sidecars.saturating_add(of(init));
-        most = most.max(with);
-        if init.sidecar {
-            sidecars = with;
-        }
-    }
-    pod.containers.iter().map(of).fold(sidecars, u64::saturating_add).max(most)
 }
 
 /// None: nothing is given. `own`: a container's, else the pod's.

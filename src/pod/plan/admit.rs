@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::room::Room;
 use super::{Action, Turn};
 use crate::pod::facts::{Dismissal, PodFacts, World};
 use crate::pod::spec::{Desired, Pod};
@@ -41,24 +42,42 @@ impl Wanted<'_> {
     }
 }
 
-/// Takes up every wanted pod whose name and host ports are free. A pod that waits for another one needs no wake-up:
-/// the other's end is news.
+/// Takes up every wanted pod whose name is free and for which there is room, in the order of the manifests; one that
+/// waits does not hold up those behind it. A pod that waits needs no wake-up: another's end is news.
 pub(super) fn admit(turn: &mut Turn, world: &World) {
-    if turn.desired.ending {
-        return;
-    }
+    let wanted = if turn.desired.ending { &[][..] } else { &turn.desired.pods };
     let mut names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
-    let mut ports = Ports::default();
+    let mut room = Room::new(&turn.desired.node);
     for pod in world.pods.values().filter(|pod| !pod.done()) {
-        ports.take(&pod.spec);
+        room.take(&pod.spec);
     }
-    for pod in &turn.desired.pods {
-        if world.pods.contains_key(&pod.uid) || names.contains(&name(pod)) || !ports.free(pod) {
+    let (mut waiting, mut judged) = (Vec::new(), BTreeSet::new());
+    for pod in wanted {
+        if world.pods.contains_key(&pod.uid) || names.contains(&name(pod)) {
             continue;
         }
-        names.insert(name(pod));
-        ports.take(pod);
-        turn.plan.actions.push(Action::Admit(pod.clone()));
+        judged.insert(pod.uid.as_str());
+        if room.judge(pod).is_ok() {
+            names.insert(name(pod));
+            room.take(pod);
+            turn.act(Action::Admit(pod.clone()));
+        } else {
+            waiting.push(pod);
+        }
+    }
+    // Judged again when all that come are in, so that what is told is told once.
+    for pod in &waiting {
+        let Err((reason, message)) = room.judge(pod) else { continue };
+        let known = world.rejected.get(&pod.uid);
+        let same = known
+            .is_some_and(|known| known.reason == reason && known.message == message && same(&known.pod, pod));
+        if !same {
+            turn.act(Action::Reject { pod: (*pod).clone(), reason, message });
+        }
+    }
+    let gone = world.rejected.keys().filter(|uid| !judged.contains(uid.as_str()));
+    for uid in gone.cloned() {
+        turn.act(Action::Withdraw { uid });
     }
 }
 
@@ -70,37 +89,4 @@ fn same(one: &Pod, other: &Pod) -> bool {
 
 fn name(pod: &Pod) -> (&str, &str) {
     (&pod.namespace, &pod.name)
-}
-
-/// The host's ports in use: by protocol and number, the addresses (empty: all of them).
-#[derive(Default)]
-struct Ports<'a>(BTreeMap<(&'a str, i32), Vec<&'a str>>);
-
-impl<'a> Ports<'a> {
-    fn free(&self, pod: &Pod) -> bool {
-        host_ports(pod).all(|(port, address)| {
-            let used = self.0.get(&port).map_or(&[][..], Vec::as_slice);
-            !used.iter().any(|other| other.is_empty() || address.is_empty() || *other == address)
-        })
-    }
-
-    fn take(&mut self, pod: &'a Pod) {
-        for (port, address) in host_ports(pod) {
-            self.0.entry(port).or_default().push(address);
-        }
-    }
-}
-
-/// What the containers of a pod on the host's network listen on: ((protocol, port), address).
-fn host_ports(pod: &Pod) -> impl Iterator<Item = ((&str, i32), &str)> {
-    let spec = pod.object.spec.as_ref().filter(|_| pod.host_network);
-    let containers = spec.map_or(&[][..], |spec| &spec.containers);
-    containers.iter().flat_map(|container| container.ports.iter().flatten()).filter_map(|port| {
-        let number = port.host_port.filter(|number| *number > 0)?;
-        let address = match port.host_ip.as_deref() {
-            None | Some("0.0.0.0" | "::") => "",
-            Some(address) => address,
-        };
-        Some(((port.protocol.as_deref().unwrap_or("TCP"), number), address))
-    })
 }

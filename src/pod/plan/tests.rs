@@ -1,5 +1,6 @@
 //! Tables from the kubelet's own tests, and time lines.
 
+mod admit;
 mod order;
 mod stops;
 
@@ -101,6 +102,7 @@ fn word(action: &Action) -> String {
         Action::Clean { container, .. } => format!("clean {container}"),
         Action::Hook { container, hook, .. } => format!("{hook:?} {container}"),
         Action::Project { uid } => format!("project {uid}"),
+        Action::Withdraw { uid } => format!("withdraw {uid}"),
         Action::Reject { pod, reason, .. } => format!("reject {}: {reason}", pod.uid),
     }
 }
@@ -173,7 +175,8 @@ fn init_containers_start_one_by_one() {
 /// Kubernetes' container_restart_test: the starts of a container that always fails at once.
 #[test]
 fn a_crash_loop_starts_at_the_kubelets_times() {
-    let table: [(Option<u64>, &[u64]); 4] = [
+    let table: [(Option<u64>, &[u64]); 5] = [
+        (Some(1), &[0, 0, 1, 2, 3, 4, 5]),
         (None, &[0, 0, 10, 30, 70, 150, 310, 610, 910]),
         (Some(2), &[0, 0, 2, 4, 6, 8]),
         (Some(11), &[0, 0, 10, 21, 32]),

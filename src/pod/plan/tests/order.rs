@@ -94,6 +94,21 @@ fn sidecars_keep_no_pod_alive() {
     assert_eq!(case.due(34), (vec![], None), "it stays as it is");
 }
 
+/// Kubernetes' TestComputePodActionsWithInitContainers, row 7: the pod is killed.
+#[test]
+fn an_init_container_that_fails_for_good_ends_the_sidecars_before_it() {
+    let pod = sample::pod(Never, &["s", "i"], &["c"]);
+    let mut case = Case::new(sample::with(&pod, "s", |container| container.sidecar = true));
+    case.run(1, "s", 0, RUNS);
+    case.run(1, "i", 0, RUNS);
+    case.exit(5, "i", 0, 137);
+    assert_eq!(case.due(5).0, ["stop s"]);
+    case.signal(5, "s", 0, false);
+    assert_eq!(case.due(5), (vec![], Some(Tick::seconds(35))));
+    case.exit(6, "s", 0, 143);
+    assert_eq!(case.due(6), (vec![], None));
+}
+
 /// Kubernetes' TestComputePodActionsWithContainerRestartRules (its row 5 is of a dead sandbox, which cannot be here).
 #[test]
 fn a_containers_own_policy_goes_before_the_pods() {

@@ -88,6 +88,16 @@ fn a_pre_stop_hook_goes_before_the_signal_and_takes_from_the_grace() {
     endless.signal(40, "c", 0, false);
     assert_eq!(endless.due(40), (vec![], Some(Tick::seconds(42))), "2 s at least");
 
+    // A failed probe has it called too.
+    let mut case = Case::new(sample::with(&spec, "c", |c| c.startup = sample::probe(None)));
+    case.run(1, "c", 0, RUNS);
+    case.run(1, "d", 0, RUNS);
+    case.probed(10, "c", ProbeKind::Startup, false);
+    assert_eq!(case.due(10).0, ["PreStop c"]);
+    case.hooking(10, "c", HookKind::PreStop);
+    case.hooked(12, "c", HookKind::PreStop, false);
+    assert_eq!(case.due(12).0, ["stop c"]);
+
     // None for a container without grace, nor for one that has ended.
     let mut case = Case::new(sample::with(&spec, "c", |c| c.liveness = sample::probe(Some(0))));
     case.run(1, "c", 0, RUNS);

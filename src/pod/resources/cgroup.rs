@@ -1,0 +1,177 @@
+//! The values of cgroup2 files: a container's, a pod's, and those of the tree above them.
+
+use std::collections::BTreeMap;
+
+use super::{Node, Qos, cpu_request, effective, huge, qos};
+use crate::pod::spec::{Container, Pod, Resources};
+
+/// The kernel's default period of cpu.max, in microseconds; the kubelet's too.
+pub const PERIOD: u64 = 100_000;
+
+/// Whether and how cpu limits are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cfs {
+    /// cpuCFSQuota.
+    pub enforce: bool,
+    /// cpuCFSQuotaPeriod, in microseconds.
+    pub period: u64,
+}
+
+impl Default for Cfs {
+    fn default() -> Self {
+        Cfs { enforce: true, period: PERIOD }
+    }
+}
+
+/// What a cgroup is given; None: the file is left as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In the unit of cgroup v1, of which the weight is computed.
+    pub shares: Option<u64>,
+    /// cpu.weight, 1 to 10000.
+    pub weight: Option<u64>,
+    /// cpu.max: microseconds in each `period`; -1: as many as there are.
+    pub quota: Option<i64>,
+    pub period: Option<u64>,
+    /// memory.max, in bytes.
+    pub memory: Option<u64>,
+}
+
+impl Limits {
+    /// cpu.max.
+    pub fn cpu_max(&self) -> Option<String> {
+        let period = self.period.unwrap_or(PERIOD);
+        self.quota.map(|quota| match quota {
+            ..0 => format!("max {period}"),
+            0.. => format!("{quota} {period}"),
+        })
+    }
+}
+
+/// Thousandths of a core to shares: 1024 a core, from 2 to 262144.
+pub fn shares(cpu_milli: u64) -> u64 {
+    (cpu_milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
+}
+
+/// Thousandths of a core to microseconds of a period, at least 1000; 0: no quota.
+pub fn quota(cpu_milli: u64, period: u64) -> u64 {
+    match cpu_milli {
+        0 => 0,
+        _ => (cpu_milli.saturating_mul(period) / 1000).max(1000),
+    }
+}
+
+/// cpu.weight of a pod's or QoS class's cgroup: the kubelet's linear formula.
+pub fn pod_weight(shares: u64) -> u64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// cpu.weight of a container's cgroup: runc's formula (opencontainers/cgroups v0.0.6), by which 1024 is 100.
+pub fn container_weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let l = (shares as f64).log2();
+            10f64.powf((l * l + 125.0 * l) / 612.0 - 7.0 / 34.0).ceil() as u64
+        }
+    }
+}
+
+/// The pod's cgroup: limits only where the pod gives them, or every container does.
+pub fn pod_limits(pod: &Pod, cfs: Cfs) -> Limits {
+    let class = qos(pod);
+    let shares = match class {
+        Qos::BestEffort => 2,
+        Qos::Guaranteed | Qos::Burstable => shares(effective(pod, cpu_request)),
+    };
+    let declared = |of: fn(&Resources) -> Option<u64>| {
+        let given = |resources: &Resources| of(resources).is_some_and(|limit| limit > 0);
+        let all = || pod.all().all(|container| given(&container.resources));
+        let declared = pod.resources.as_ref().is_some_and(given) || all();
+        (class != Qos::BestEffort && declared).then(|| effective(pod, of))
+    };
+    let cpu = declared(|given| given.cpu_limit);
+    Limits {
+        shares: Some(shares),
+        weight: Some(pod_weight(shares)),
+        quota: cpu.map(|cpu| cfs.quota(cpu)),
+        period: cpu.map(|_| cfs.period),
+        memory: declared(|given| given.memory_limit),
+    }
+}
+
+/// A container's cgroup. Without a cpu request its share is that of its limit; an explicit request of 0 is the least.
+pub fn container_limits(container: &Container, cfs: Cfs) -> Limits {
+    let given = &container.resources;
+    let shares = shares(cpu_request(given).unwrap_or(0));
+    let cpu = given.cpu_limit.filter(|&limit| limit > 0);
+    Limits {
+        shares: Some(shares),
+        weight: Some(container_weight(shares)),
+        quota: cpu.map(|cpu| cfs.quota(cpu)),
+        period: cpu.map(|_| cfs.period),
+        memory: given.memory_limit.filter(|&limit| limit > 0),
+    }
+}
+
+impl Cfs {
+    fn quota(self, cpu_milli: u64) -> i64 {
+        match self.enforce {
+            true => i64::try_from(quota(cpu_milli, self.period)).unwrap_or(-1),
+            false => -1,
+        }
+    }
+}
+
+/// hugetlb.<size>.max of every page size that the machine has (`sizes`, in bytes): what is not asked for is 0.
+pub fn huge_page_files<'a>(
+    asked: impl Fn(u64) -> u64 + 'a,
+    sizes: impl Iterator<Item = u64> + 'a,
+) -> impl Iterator<Item = (String, String)> + 'a {
+    sizes.map(move |size| (format!("hugetlb.{}.max", page_name(size)), asked(size).to_string()))
+}
+
+/// The kernel's name of a page size (mm/hugetlb_cgroup.c, mem_fmt).
+fn page_name(size: u64) -> String {
+    match size {
+        0x4000_0000.. => format!("{}GB", size >> 30),
+        0x10_0000.. => format!("{}MB", size >> 20),
+        _ => format!("{}KB", size >> 10),
+    }
+}
+
+/// The files of a pod's cgroup. `pids`: podPidsLimit.
+pub fn pod_files(pod: &Pod, node: &Node, cfs: Cfs, pids: Option<u64>) -> BTreeMap<String, String> {
+    let limits = pod_limits(pod, cfs);
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    let files = [
+        ("cpu.weight", number(limits.weight)),
+        ("cpu.max", limits.cpu_max()),
+        ("memory.max", number(limits.memory)),
+        ("pids.max", number(pids)),
+    ];
+    let files = files.into_iter().filter_map(|(file, value)| Some((file.to_owned(), value?)));
+    files.chain(huge_page_files(|size| huge(pod, size), node.pages())).collect()
+}
+
+/// The files of the tree above the pods, each with its folder below `kubepods`, for the pods that are there.
+pub fn tree<'a>(node: &Node, pods: impl Iterator<Item = &'a Pod>) -> BTreeMap<String, String> {
+    let file = |name: &str, value: u64| (name.to_owned(), value.to_string());
+    let most = node.enforced();
+    let root = [
+        (most.cpu_milli != u64::MAX).then(|| file("cpu.weight", pod_weight(shares(most.cpu_milli)))),
+        (most.memory != u64::MAX).then(|| file("memory.max", most.memory)),
+        node.pids.map(|pids| file("pids.max", pids)),
+    ];
+    let huge = huge_page_files(|size| most.huge_pages.get(&size).copied().unwrap_or(0), node.pages());
+    let classes =
+        [file("burstable/cpu.weight", class_weight(pods)), file("besteffort/cpu.weight", pod_weight(2))];
+    root.into_iter().flatten().chain(huge).chain(classes).collect()
+}
+
+/// cpu.weight of the burstable class: by all that its pods request.
+pub fn class_weight<'a>(pods: impl Iterator<Item = &'a Pod>) -> u64 {
+    let burstable = pods.filter(|pod| qos(pod) == Qos::Burstable);
+    pod_weight(shares(burstable.map(|pod| effective(pod, cpu_request)).fold(0, u64::saturating_add)))
+}
