@@ -18,7 +18,8 @@ use super::table;
 /// a container that is about to start was made private before.
 pub fn share(dir: &Path, run: &Path) -> io::Result<()> {
     let dir = fs::canonicalize(dir)?;
-    let run = fs::canonicalize(run)?;
+    // Without one nothing is ours yet.
+    let run = fs::canonicalize(run).unwrap_or_else(|_| run.to_owned());
     let none = None::<&str>;
     for below in table::mounts(&dir).iter().filter(|below| **below != dir && !below.starts_with(&run)) {
         match mount(none, below, none, MsFlags::MS_SHARED, none) {
