@@ -69,8 +69,7 @@ fn containers_begin_and_end_in_order() {
     let failing = |name: &str, policy: &str| {
         pod(name, policy, &[container("init", "exit 3", "")], &[container("main", WAIT, "")])
     };
-    let startup =
-        "    startupProbe: {exec: {command: [ls, /v/ready]}, periodSeconds: 1, failureThreshold: 60}\n";
+    let startup = "    startupProbe: {exec: {command: [ls, /v/ready]}, timeoutSeconds: 20, periodSeconds: 1, failureThreshold: 60}\n";
     let side = format!("echo side >>/v/order; sleep 3; echo up >>/v/order; touch /v/ready; {WAIT}");
     let sidecars = pod(
         "sidecars",
@@ -402,14 +401,14 @@ fn probes_hooks_and_names() {
     let hooks =
         |post: &str, pre: &str| format!("    lifecycle: {{postStart: {{{post}}}, preStop: {{{pre}}}}}\n");
     let ask = |path: &str| format!("httpGet: {{port: 8000, path: {path}}}");
-    let bad = "    livenessProbe: {exec: {command: [sh, -c, '! test -e /v/bad']}, periodSeconds: 1, failureThreshold: 1}\n";
+    let bad = "    livenessProbe: {exec: {command: [sh, -c, '! test -e /v/bad']}, timeoutSeconds: 20, periodSeconds: 1, failureThreshold: 1}\n";
     let hooked = pod(
         "hooked",
         "Always",
         &[sidecar(
             "server",
             "exec httpd -f -vv -h /www -p 8000",
-            "    startupProbe: {tcpSocket: {port: 8000}, periodSeconds: 1}\n",
+            "    startupProbe: {tcpSocket: {port: 8000}, periodSeconds: 1, failureThreshold: 60}\n",
         )],
         &[
             container("exec", WAIT, &(hooks(&mark("post"), &mark("pre")) + bad)),
