@@ -453,7 +453,7 @@ fn row_41_hosts_files_are_managed_unless_mounted(board: &mut Board) {
 
 fn row_42_hooks_are_run_and_a_sleep_delays_the_end(board: &mut Board) {
     pods(board, |pods| ["exec", "http"].iter().all(|name| status(pods, "hooked", name).ready));
-    assert_eq!(order(board, "hooked", 1)[0], "post");
+    assert_eq!(order(board, "hooked", 1), ["post"]);
     board.ask_until("logs hooked -c server", |said| said.contains("url:/post"));
     ctl(board, "touch /host/var/hooked/bad");
     pods(board, |pods| ["exec", "http"].iter().all(|name| status(pods, "hooked", name).restart_count >= 1));
