@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1 as k8s;
 
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, quote};
+use crate::pod::sysctl::normal;
 
 pub fn check(
     report: &mut Report<'_>,
@@ -22,7 +23,7 @@ pub fn check(
             report.refuse(&field, format!("{} is not a sysctl: {cure}", quote(&sysctl.name)));
             continue;
         }
-        let name = dotted(&sysctl.name);
+        let name = normal(&sysctl.name);
         let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
         if spec.host_network.unwrap_or_default() && name.starts_with("net.") {
             let message = format!("{} would be the host's with hostNetwork: set it there", quote(&name));
@@ -49,22 +50,6 @@ fn sysctl_name(name: &str) -> bool {
         })
 }
 
-/// Where the first separator is a slash, dots and slashes change places: `net/ipv4/conf/eth0.1/x` has its dot within
-/// an interface's name (sysctl.d(5)).
-fn dotted(name: &str) -> String {
-    match name.find(['.', '/']).and_then(|at| name.as_bytes().get(at)) {
-        Some(b'/') => name
-            .chars()
-            .map(|letter| match letter {
-                '/' => '.',
-                '.' => '/',
-                other => other,
-            })
-            .collect(),
-        Some(_) | None => name.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,7 +74,7 @@ mod tests {
             ("net/ipv4/conf/eno2.100/rp_filter", "net.ipv4.conf.eno2/100.rp_filter"),
             ("a", "a"),
         ] {
-            assert_eq!(dotted(name), expected, "{name}");
+            assert_eq!(normal(name), expected, "{name}");
         }
     }
 }
