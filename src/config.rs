@@ -82,6 +82,8 @@ pub struct Config {
     pub data: Data,
     /// How the wired interfaces get their addresses.
     pub network: Network,
+    /// Where the operator's verbs can be typed.
+    pub prompt: Prompt,
 }
 
 /// systemReserved or kubeReserved.
@@ -122,6 +124,25 @@ pub enum Network {
     Fixed(Fixed),
     /// Nobody touches them.
     None,
+}
+
+/// Where the operator's verbs can be typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// On the terminal that the kernel's console is on.
+    Console,
+    /// On a terminal of its own, which no log line disturbs.
+    Terminal(Terminal),
+    /// Nowhere: whoever reaches the board's serial line may only read there.
+    None,
+}
+
+/// A terminal: the name of its device below /dev, and the speed of its line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    pub name: String,
+    /// Bits a second; None: as it is.
+    pub speed: Option<u32>,
 }
 
 /// A fixed IPv4 address with what belongs to it.
@@ -196,6 +217,38 @@ impl FromStr for Network {
     }
 }
 
+/// `console`, `none`, or `DEVICE[,SPEED]` as in the kernel's `console=`: `ttyS1,115200`.
+impl FromStr for Prompt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "console" => return Ok(Prompt::Console),
+            "none" => return Ok(Prompt::None),
+            _ => {}
+        }
+        let (name, speed) = text.split_once(',').map_or((text, None), |(name, speed)| (name, Some(speed)));
+        let name = name.strip_prefix("/dev/").unwrap_or(name);
+        if name.is_empty() || name.contains("..") || name.starts_with('/') {
+            return Err(format!("{text:?} is no terminal, use console, none or one like ttyS1,115200"));
+        }
+        // The kernel's console= takes the letters of parity and bits behind the number: 115200n8.
+        let speed = speed.map(|speed| speed.strip_suffix("n8").unwrap_or(speed));
+        let number = |speed: &str| speed.parse().ok().filter(|speed| SPEEDS.contains(speed));
+        let speed = match speed.map(|speed| number(speed).ok_or(speed)) {
+            None => None,
+            Some(Ok(speed)) => Some(speed),
+            Some(Err(speed)) => {
+                return Err(format!("{speed:?} is no speed of a line, use one of {SPEEDS:?} with no parity"));
+            }
+        };
+        Ok(Prompt::Terminal(Terminal { name: name.to_owned(), speed }))
+    }
+}
+
+/// The speeds of serial lines that are in use, in bits a second.
+pub const SPEEDS: [u32; 8] = [9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 921_600];
+
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -250,6 +303,7 @@ impl Default for Config {
             modules: Vec::new(),
             data: Data::Label("data".into()),
             network: Network::Dhcp,
+            prompt: Prompt::Console,
         }
     }
 }
@@ -274,12 +328,37 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_is_on_the_console_on_a_terminal_or_nowhere() {
+        let at = |name: &str, speed| Ok(Prompt::Terminal(Terminal { name: name.to_owned(), speed }));
+        let table = [
+            ("console", Ok(Prompt::Console)),
+            ("none", Ok(Prompt::None)),
+            ("ttyS1", at("ttyS1", None)),
+            ("/dev/ttyAMA0,115200", at("ttyAMA0", Some(115_200))),
+            ("ttyUSB0,9600n8", at("ttyUSB0", Some(9600))),
+            ("", Err("\"\" is no terminal, use console, none or one like ttyS1,115200")),
+            ("/dev/../sda", Err("\"/dev/../sda\" is no terminal")),
+            (",9600", Err("\",9600\" is no terminal")),
+            ("ttyS1,fast", Err("\"fast\" is no speed of a line, use one of [9600,")),
+            ("ttyS1,115200e7", Err("\"115200e7\" is no speed")),
+        ];
+        for (text, wanted) in table {
+            match (text.parse::<Prompt>(), wanted) {
+                (Ok(found), Ok(wanted)) => assert_eq!(found, wanted, "{text}"),
+                (Err(found), Err(wanted)) => assert!(found.starts_with(wanted), "{text}: {found}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn the_command_line_is_over_the_file() {
-        let file = "apiVersion: podinit.dev/v1alpha1\nkind: MachineConfiguration\nhostname: porch\nmodules: [i2c-dev]\n";
+        let file = "apiVersion: podinit.dev/v1alpha1\nkind: MachineConfiguration\nhostname: porch\nmodules: [i2c-dev]\nprompt: ttyS1\n";
         let (config, warnings) =
             Config::board("quiet podinit.hostname=attic podinit.modules=loop,veth", Some(file));
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(config.hostname.as_deref(), Some("attic"));
         assert_eq!(config.modules, ["i2c-dev", "loop", "veth"]);
+        assert_eq!(config.prompt, "ttyS1".parse().unwrap());
     }
 }

@@ -180,6 +180,7 @@ fn machine(config: &mut Config, path: &str, text: &str) -> Option<Result<(), Str
         "hostname" => value::name(text).map(|name| config.hostname = Some(name)),
         "data" => flags::data(text).map(|data| config.data = data),
         "network" => text.parse().map(|network| config.network = network),
+        "prompt" => text.parse().map(|prompt| config.prompt = prompt),
         "network.address" => {
             value::prefixed(text).map(|found| fixed(config, |fixed| (fixed.address, fixed.prefix) = found))
         }

@@ -136,9 +136,10 @@ fn word_of(config: &mut Config, key: &str, text: &str) -> Result<(), String> {
         }
         "data" => config.data = data(text)?,
         "ip" => config.network = text.parse()?,
+        "prompt" => config.prompt = text.parse()?,
         "log" => config.log = level(text)?,
         "faults" => config.faults = matches!(text, "" | "1" | "true" | "on"),
-        _ => return Err("unknown; known are hostname, modules, data, ip, log".into()),
+        _ => return Err("unknown; known are hostname, modules, data, ip, prompt, log".into()),
     }
     Ok(())
 }

@@ -29,12 +29,26 @@ const STABLE: Duration = Duration::from_secs(10);
 /// A helper that so often in a row did not last is started again without a word: all has been told by then.
 const TOLD: u32 = 10;
 
+/// Who is at the prompt's terminal. It is held open until the prompt has it: on its last close the kernel drops what was
+/// typed.
+#[derive(Default)]
+enum Visitor {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// Nobody yet: PID 1 listens.
+    Awaited(Line),
+    /// Somebody, who has no prompt yet.
+    Come(Line),
+    /// Somebody, who has it.
+    Served(#[expect(dead_code, reason = "held open")] Line),
+}
+
 pub struct Helpers {
     /// The names of those that this machine needs.
     duties: BTreeSet<&'static str>,
-    /// Held while nobody is at the console, and whether somebody has come.
-    line: Option<Line>,
-    called: bool,
+    /// Who is at the prompt's terminal.
+    visitor: Visitor,
     /// Our end of the logger's socket.
     logger: Option<OwnedFd>,
     /// By name: when it was last started, and how often in a row it did not last.
@@ -44,7 +58,7 @@ pub struct Helpers {
 impl Helpers {
     pub fn new(duties: &'static [&'static str]) -> Self {
         let duties = duties.iter().copied().collect();
-        Helpers { duties, line: None, called: false, logger: None, tries: BTreeMap::new() }
+        Helpers { duties, visitor: Visitor::Unknown, logger: None, tries: BTreeMap::new() }
     }
 
     /// When the helper may be started (again).
@@ -76,15 +90,19 @@ impl Hands {
     /// What to poll for the helpers' sake.
     pub fn polls(&self) -> Vec<(RawFd, PollFlags)> {
         let sockets = [self.helpers.logger.as_ref().map(AsRawFd::as_raw_fd), self.probes.socket()];
-        let line = self.helpers.line.iter().map(Line::fd);
+        let line = match &self.helpers.visitor {
+            Visitor::Awaited(line) => Some(line.fd()),
+            Visitor::Unknown | Visitor::Come(_) | Visitor::Served(_) => None,
+        };
         sockets.into_iter().flatten().chain(line).map(|fd| (fd, PollFlags::POLLIN)).collect()
     }
 
-    /// What helpers tell, if their sockets are among those that rang; somebody at the console is remembered.
+    /// What helpers tell, if their sockets are among those that rang; somebody at the prompt's terminal is remembered.
     pub fn heard(&mut self, ready: &[RawFd], world: &World) -> Vec<Fact> {
-        if self.helpers.line.take_if(|line| ready.contains(&line.fd())).is_some() {
-            self.helpers.called = true;
-        }
+        self.helpers.visitor = match std::mem::take(&mut self.helpers.visitor) {
+            Visitor::Awaited(line) if ready.contains(&line.fd()) => Visitor::Come(line),
+            visitor => visitor,
+        };
         let mut facts = self.hear_logger(ready, world);
         facts.extend(self.hear_probes(ready));
         facts
@@ -194,15 +212,18 @@ impl Hands {
         }
     }
 
-    /// Whether nobody has been at the console yet. Where it cannot be listened to, the prompt does.
+    /// Whether nobody is at the prompt's terminal. Where it cannot be listened to, the prompt does.
     fn listens(&mut self) -> bool {
-        if self.helpers.called {
-            return false;
+        match self.helpers.visitor {
+            Visitor::Come(_) => return false,
+            Visitor::Awaited(_) => return true,
+            // It hung up with the prompt that it had.
+            Visitor::Served(_) | Visitor::Unknown => {}
         }
-        if self.helpers.line.is_none() {
-            self.helpers.line = line::console().and_then(|path| Line::open(&path).ok());
-        }
-        self.helpers.line.is_some()
+        let line = line::of(&self.config.prompt).and_then(|(path, speed)| Line::open(&path, speed).ok());
+        let listens = line.is_some();
+        self.helpers.visitor = line.map_or(Visitor::Unknown, Visitor::Awaited);
+        listens
     }
 
     fn start_helper(&mut self, name: &'static str, world: &World, now: Tick) -> io::Result<Option<i32>> {
@@ -219,11 +240,14 @@ impl Hands {
                 }
             },
             "probe" => self.probes.start(Tick::now()).map(Some),
-            "prompt" => match line::console() {
+            "prompt" => match line::of(&self.config.prompt) {
                 None => Ok(None),
-                Some(path) => {
+                Some((path, _)) => {
                     let pid = spawn(&["__prompt", level, &path], &[], None)?;
-                    self.helpers.called = false;
+                    self.helpers.visitor = match std::mem::take(&mut self.helpers.visitor) {
+                        Visitor::Come(line) => Visitor::Served(line),
+                        Visitor::Unknown | Visitor::Awaited(_) | Visitor::Served(_) => Visitor::Unknown,
+                    };
                     Ok(Some(pid))
                 }
             },

@@ -14,10 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use log::warn;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{ControlFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setpgid, setsid, tcsetpgrp};
 
 use crate::clock::Tick;
@@ -76,7 +76,10 @@ impl Ends {
 /// Makes the terminal our controlling one and our standard streams. /dev/console itself cannot be one; the terminal
 /// behind it can. May be called again.
 fn own(tty: &str) -> io::Result<()> {
-    let terminal = open(tty, OFlag::O_RDWR | OFlag::O_NOCTTY, Mode::empty())?;
+    // A line without a carrier would hold up the opening.
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
+    let terminal = open(tty, flags | OFlag::O_NONBLOCK, Mode::empty())?;
+    fcntl(&terminal, FcntlArg::F_SETFL(flags))?;
     // Already a leader where PID 1 has made us one.
     let _ = setsid();
     // SAFETY: TIOCSCTTY takes a number; 1: take it from another session.
@@ -198,12 +201,13 @@ fn verb_in_child(words: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// A verb that was killed may have left the terminal raw.
+/// A verb that was killed may have left the terminal raw, and a line that is not the kernel's console waits for a carrier.
 fn calm() {
     if let Ok(mut mode) = tcgetattr(io::stdin()) {
         let wanted = LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ECHOE | LocalFlags::ISIG;
-        if !mode.local_flags.contains(wanted) {
+        if !mode.local_flags.contains(wanted) || !mode.control_flags.contains(ControlFlags::CLOCAL) {
             mode.local_flags |= wanted;
+            mode.control_flags |= ControlFlags::CLOCAL;
             mode.input_flags |= nix::sys::termios::InputFlags::ICRNL;
             mode.output_flags |=
                 nix::sys::termios::OutputFlags::OPOST | nix::sys::termios::OutputFlags::ONLCR;

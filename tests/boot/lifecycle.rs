@@ -40,7 +40,7 @@ fn order(board: &mut Board, pod: &str, lines: usize) -> Vec<String> {
     ctl(board, &script).lines().map(str::to_owned).collect()
 }
 
-/// Whether the container has never run. The console is no witness of it: it may lose a line while it shows a long answer.
+/// Whether the container has never run.
 fn fresh(pods: &[Pod], pod: &str, container: &str) -> bool {
     let status = status(pods, pod, container);
     status.container_id.is_none() && status.restart_count == 0 && ended(status.state.as_ref()).is_none()
@@ -249,7 +249,7 @@ fn row_24_mains_end_first_and_sidecars_in_reverse(board: &mut Board) {
 
 /// A re-execution of PID 1.
 fn fault(board: &mut Board) {
-    let (mark, _) = board.say("fault panic");
+    let mark = board.say("fault panic");
     let (mark, _) = board.wait_from(mark, "re-executed after death 1");
     board.wait_from(mark, "logger: started");
 }
@@ -347,7 +347,7 @@ fn row_33_critical_pods_have_the_end_of_the_grace(board: &mut Board) {
     for name in names {
         board.wait_for(&format!("{name}-podinit/main: started"));
     }
-    let (mark, _) = board.say("poweroff");
+    let mark = board.say("poweroff");
     let [long, short, critical, quick] = names.map(|name| {
         let (_, asked) = when(board, mark, &format!("/{name}-podinit/main: sent stop signal"));
         let (_, killed) = when(board, mark, &format!("/{name}-podinit/main: killed"));

@@ -68,11 +68,12 @@ fn logs_are_the_kubelets_and_a_killed_logger_loses_nothing() {
     board.ask_until("logs tick", |said| has(said, "tick 3"));
     let since = board.ask("logs tick --since=1s");
     assert!(!has(&since, "tick 0") && has(&board.ask("logs tick --since=1h"), "tick 0"), "{since}");
-    let (follow, _) = board.say("logs -f tick --tail=0");
-    board.wait_from(follow, "tick 5");
-    let interrupted = board.mark();
-    board.keys("\x03");
-    board.wait_from(interrupted, "podinit> ");
+    let prompt = board.prompt();
+    let follow = prompt.say("logs -f tick --tail=0");
+    prompt.wait_from(follow, "tick 5");
+    let interrupted = prompt.mark();
+    prompt.keys("\x03");
+    prompt.wait_from(interrupted, "podinit> ");
     assert!(board.ask("logs nobody").contains("not found"));
 
     // A logger that dies at many moments, under a container that writes all the time.

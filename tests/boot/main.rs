@@ -57,7 +57,7 @@ fn the_power_button_switches_off() {
 fn reboot_comes_back_up() {
     let mut board = board("qemu-x86_64").boot();
     board.http("/");
-    let (mark, _) = board.say("reboot");
+    let mark = board.say("reboot");
     // The kernel's first line of the second boot is above the console's log level; podinit's own is not.
     board.wait_from(mark, "is PID 1");
     board.http("/");

@@ -22,14 +22,14 @@ spec:
 
 /// A PC with the pod `ctl` in the demo's place. Manifests whose names begin with a dot wait to be moved.
 pub fn controlled() -> Setup {
-    board("qemu-x86_64").pods(CTL)
+    board("qemu-x86_64").line().pods(CTL)
 }
 
 /// Runs a line of shell in a pod (`ctl`, or `web -c main`); what it printed.
 pub fn inside(board: &mut Board, pod: &str, script: &str) -> String {
     let script = script.replace('\'', "'\\''");
     let answer = board.ask(&format!("exec {pod} -- sh -c 'echo BEGIN; {script}; echo; echo END'"));
-    let lines = answer.lines().filter(|line| !console(line)).map(str::trim_end);
+    let lines = answer.lines().map(str::trim_end);
     let lines: Vec<_> = lines.skip_while(|line| *line != "BEGIN").skip(1).collect();
     let end = lines.iter().rposition(|line| *line == "END");
     let end = end.unwrap_or_else(|| panic!("{script:?} did not end:\n{answer}"));
@@ -38,12 +38,6 @@ pub fn inside(board: &mut Board, pod: &str, script: &str) -> String {
 
 pub fn ctl(board: &mut Board, script: &str) -> String {
     inside(board, "ctl", script)
-}
-
-/// What podinit itself says on the console between the lines of an answer: `[   12.345] ...`.
-pub fn console(line: &str) -> bool {
-    let inner = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-    inner.is_some_and(|(time, _)| time.trim().parse::<f64>().is_ok())
 }
 
 /// The seconds since boot of the first console line after `mark` that holds `text`.
@@ -56,11 +50,7 @@ pub fn when(board: &Board, mark: usize, text: &str) -> (usize, f64) {
 
 /// All pods, as soon as they are as `wanted`.
 pub fn pods(board: &mut Board, wanted: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
-    // A line of the console may fall into the JSON; then it is asked again.
-    let parse = |text: &str| {
-        let lines: Vec<_> = text.lines().filter(|line| !console(line)).collect();
-        serde_json::from_str::<List<Pod>>(&lines.join("\n")).map(|list| list.items)
-    };
+    let parse = |text: &str| serde_json::from_str::<List<Pod>>(text).map(|list| list.items);
     let good = |text: &str| parse(text).is_ok_and(|pods| wanted(&pods));
     parse(&board.ask_until("get pods -A -o json", good)).expect("parsed before")
 }

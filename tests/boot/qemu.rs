@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -28,6 +28,7 @@ pub struct Setup {
     config: bool,
     manifests: bool,
     data: bool,
+    line: bool,
 }
 
 /// Begins a board's setup: its folder's name below board/.
@@ -36,7 +37,7 @@ pub fn board(board: &'static str) -> Setup {
     let name = format!("boot-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(dir.join("manifests")).expect("a folder for the test");
-    Setup { board, dir, append: String::new(), config: false, manifests: false, data: false }
+    Setup { board, dir, append: String::new(), config: false, manifests: false, data: false, line: false }
 }
 
 impl Setup {
@@ -71,6 +72,12 @@ impl Setup {
         self
     }
 
+    /// Gives the prompt a serial line of its own, where the log is not between its answers.
+    pub fn line(mut self) -> Setup {
+        self.line = true;
+        self
+    }
+
     /// Switches the board on.
     pub fn boot(self) -> Board {
         built(self.board);
@@ -82,8 +89,9 @@ impl Setup {
 pub struct Board {
     setup: Setup,
     qemu: Child,
-    keyboard: ChildStdin,
-    screen: Arc<Screen>,
+    console: Terminal,
+    /// The prompt's, unless it is on the console.
+    line: Option<Terminal>,
     port: u16,
     _turn: Turn,
 }
@@ -107,11 +115,18 @@ impl Board {
         if setup.data || setup.board == "raspberrypi" {
             command.arg("--data").arg(setup.dir.join("data"));
         }
+        if setup.line {
+            command.arg("--prompt").arg(setup.dir.join("prompt"));
+        }
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut qemu = spawned.expect("board/run starts");
         let keyboard = qemu.stdin.take().expect("piped");
-        let screen = Screen::read(qemu.stdout.take().expect("piped"));
-        Board { setup, qemu, keyboard, screen, port, _turn: turn }
+        let console = Terminal::new(keyboard, qemu.stdout.take().expect("piped"));
+        let line = setup.line.then(|| {
+            let socket = connect(&setup.dir.join("prompt"));
+            Terminal::new(socket.try_clone().expect("a descriptor"), socket)
+        });
+        Board { setup, qemu, console, line, port, _turn: turn }
     }
 
     /// Waits until the console has shown `text` since the board's start; the answer is the line that holds it.
@@ -121,59 +136,34 @@ impl Board {
 
     /// How much the console has shown by now, for `wait_from`.
     pub fn mark(&self) -> usize {
-        self.screen.lock().text.len()
+        self.console.mark()
     }
 
     /// As `wait_for`, but only what comes after `mark`. Answers the mark behind `text`, and its line.
     pub fn wait_from(&self, mark: usize, text: &str) -> (usize, String) {
-        let until = Instant::now() + PATIENCE;
-        let mut shown = self.screen.lock();
-        loop {
-            if let Some(at) = shown.text[mark..].find(text).map(|at| at + mark) {
-                let start = shown.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-                let end = shown.text[at..].find('\n').map_or(shown.text.len(), |newline| at + newline);
-                return (at + text.len(), shown.text[start..end].trim_end().to_owned());
-            }
-            assert!(
-                !shown.text[mark..].contains("Kernel panic"),
-                "the kernel panicked before {text:?} was seen"
-            );
-            assert!(!shown.ended, "qemu ended before {text:?} was seen");
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{text:?} was not seen within {} s", PATIENCE.as_secs());
-            shown = self.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
-        }
+        self.console.wait_from(mark, text)
     }
 
     /// What the console has shown so far.
     pub fn console(&self) -> String {
-        self.screen.lock().text.clone()
+        self.console.screen.lock().text.clone()
     }
 
-    /// Types a command at the prompt of the serial console and gives back what it printed.
+    /// The terminal that the prompt is on: the console, unless it has a line of its own.
+    pub fn prompt(&mut self) -> &mut Terminal {
+        self.line.as_mut().unwrap_or(&mut self.console)
+    }
+
+    /// Types a command at the prompt and gives back what it printed.
     pub fn ask(&mut self, verb: &str) -> String {
-        let (start, _) = self.say(verb);
-        // The console echoes what was typed; the answer starts on the next line. It need not end with its last line.
-        let (start, _) = self.wait_from(start, "\n");
-        let (end, _) = self.wait_from(start, PROMPT);
-        self.screen.lock().text[start..end - PROMPT.len()].replace('\r', "")
+        self.prompt().ask(verb)
     }
 
-    /// Types a command at the prompt without waiting for an answer: for `poweroff`. Answers the mark before it.
-    pub fn say(&mut self, verb: &str) -> (usize, String) {
+    /// Types a command at the prompt without waiting for an answer: for `poweroff`. Answers the console's mark before it.
+    pub fn say(&mut self, verb: &str) -> usize {
         let mark = self.mark();
-        self.keys("\r");
-        let prompt = self.wait_from(mark, PROMPT);
-        self.keys(&format!("{verb}\r"));
-        prompt
-    }
-
-    /// Types keys.
-    pub fn keys(&mut self, keys: &str) {
-        self.keyboard
-            .write_all(keys.as_bytes())
-            .and_then(|()| self.keyboard.flush())
-            .expect("qemu reads the console");
+        self.prompt().say(verb);
+        mark
     }
 
     /// Asks until the command's answer satisfies `wanted`.
@@ -198,7 +188,7 @@ impl Board {
                 // Until the pod listens, qemu accepts and then resets.
                 _ => assert!(Instant::now() < until, "no answer over HTTP within {} s", PATIENCE.as_secs()),
             }
-            assert!(!self.screen.lock().ended, "qemu ended before there was an answer over HTTP");
+            assert!(!self.console.screen.lock().ended, "qemu ended before there was an answer over HTTP");
             thread::sleep(Duration::from_millis(200));
         }
     }
@@ -229,11 +219,11 @@ impl Board {
     /// Waits until the board has switched itself off; qemu's exit status.
     pub fn ended(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
-        let mut shown = self.screen.lock();
+        let mut shown = self.console.screen.lock();
         while !shown.ended {
             let left = until.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "the board was still on after {} s", PATIENCE.as_secs());
-            shown = self.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
+            shown = self.console.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
         }
         drop(shown);
         self.qemu.wait().expect("qemu's status")
@@ -242,7 +232,7 @@ impl Board {
     /// Pulls the plug, without a word to the board, and switches it on again with the same disk.
     pub fn boot_again(mut self) -> Board {
         self.pull();
-        let Setup { board, dir, append, config, manifests, data } = &mut self.setup;
+        let Setup { board, dir, append, config, manifests, data, line } = &mut self.setup;
         let setup = Setup {
             board,
             dir: std::mem::take(dir),
@@ -250,9 +240,12 @@ impl Board {
             config: *config,
             manifests: *manifests,
             data: *data,
+            line: *line,
         };
         drop(self);
+        // Else a test could connect before qemu has made its own.
         let _ = fs::remove_file(setup.dir.join("monitor"));
+        let _ = fs::remove_file(setup.dir.join("prompt"));
         Board::start(setup)
     }
 
@@ -266,11 +259,13 @@ impl Drop for Board {
     fn drop(&mut self) {
         self.pull();
         if thread::panicking() {
-            let console = self.console();
-            let lines: Vec<&str> = console.lines().collect();
-            eprintln!("--- {}: the last lines of its console", self.setup.board);
-            lines[lines.len().saturating_sub(100)..].iter().for_each(|line| eprintln!("{line}"));
-            eprintln!("---");
+            let line = self.line.as_ref().map(|line| ("its prompt", line.screen.lock().text.clone()));
+            for (what, shown) in [("its console", self.console())].into_iter().chain(line) {
+                let lines: Vec<&str> = shown.lines().collect();
+                eprintln!("--- {}: the last lines of {what}", self.setup.board);
+                lines[lines.len().saturating_sub(100)..].iter().for_each(|line| eprintln!("{line}"));
+                eprintln!("---");
+            }
         }
         if !self.setup.dir.as_os_str().is_empty() {
             let _ = fs::remove_dir_all(&self.setup.dir);
@@ -289,7 +284,83 @@ fn prompt(monitor: &mut UnixStream) {
     }
 }
 
-/// What the serial console has shown.
+/// A serial line of a board: its keyboard and its screen.
+pub struct Terminal {
+    keyboard: Box<dyn Write>,
+    screen: Arc<Screen>,
+}
+
+impl Terminal {
+    fn new(keyboard: impl Write + 'static, screen: impl Read + Send + 'static) -> Terminal {
+        Terminal { keyboard: Box::new(keyboard), screen: Screen::read(screen) }
+    }
+
+    /// How much it has shown by now, for `wait_from`.
+    pub fn mark(&self) -> usize {
+        self.screen.lock().text.len()
+    }
+
+    /// Waits until it shows `text` after `mark`. Answers the mark behind `text`, and its line.
+    pub fn wait_from(&self, mark: usize, text: &str) -> (usize, String) {
+        let until = Instant::now() + PATIENCE;
+        let mut shown = self.screen.lock();
+        loop {
+            if let Some(at) = shown.text[mark..].find(text).map(|at| at + mark) {
+                let start = shown.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+                let end = shown.text[at..].find('\n').map_or(shown.text.len(), |newline| at + newline);
+                return (at + text.len(), shown.text[start..end].trim_end().to_owned());
+            }
+            assert!(
+                !shown.text[mark..].contains("Kernel panic"),
+                "the kernel panicked before {text:?} was seen"
+            );
+            assert!(!shown.ended, "qemu ended before {text:?} was seen");
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{text:?} was not seen within {} s", PATIENCE.as_secs());
+            shown = self.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
+        }
+    }
+
+    /// Types a command at the prompt and gives back what it printed.
+    pub fn ask(&mut self, verb: &str) -> String {
+        let start = self.say(verb);
+        // What was typed is echoed; the answer starts on the next line. It need not end with its last line.
+        let (start, _) = self.wait_from(start, "\n");
+        let (end, _) = self.wait_from(start, PROMPT);
+        self.screen.lock().text[start..end - PROMPT.len()].replace('\r', "")
+    }
+
+    /// Types a command at the prompt; the mark behind the prompt.
+    pub fn say(&mut self, verb: &str) -> usize {
+        let mark = self.mark();
+        self.keys("\r");
+        let (mark, _) = self.wait_from(mark, PROMPT);
+        self.keys(&format!("{verb}\r"));
+        mark
+    }
+
+    /// Types keys.
+    pub fn keys(&mut self, keys: &str) {
+        self.keyboard
+            .write_all(keys.as_bytes())
+            .and_then(|()| self.keyboard.flush())
+            .expect("qemu reads the line");
+    }
+}
+
+/// A socket that qemu makes soon.
+fn connect(path: &Path) -> UnixStream {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(path) {
+            Ok(socket) => return socket,
+            Err(error) => assert!(Instant::now() < until, "{}: {error}", path.display()),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What a serial line has shown.
 struct Screen {
     shown: Mutex<Shown>,
     news: Condvar,

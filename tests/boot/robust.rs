@@ -9,7 +9,7 @@ fn containers_net_and_prompt_outlive_many_deaths() {
     let mut board = board("qemu-x86_64").append("podinit.faults=1").boot();
     board.http("/");
     for fault in ["panic", "segv", "abort", "panic", "segv", "abort"] {
-        let (mark, _) = board.say(&format!("fault {fault}"));
+        let mark = board.say(&format!("fault {fault}"));
         let (mark, _) = board.wait_from(mark, "re-executed after death 1");
         board.wait_from(mark, "logger: started");
     }
@@ -54,7 +54,7 @@ fn killed_starts_leave_no_half_container() {
     let board = &mut board;
     board.wait_for("ctl-podinit/ctl: started");
     board.wait_for("busy-podinit/c8: started");
-    let (mark, _) = board.say("fault killStarts");
+    let mark = board.say("fault killStarts");
     let (mark, _) = board.wait_from(mark, "killed 100 start helpers");
     assert!(
         board.console().contains("the start helper was killed by signal 9"),
