@@ -74,15 +74,15 @@ fn the_operator_is_answered_truthfully() {
     let prompt = board.prompt();
     let mark = prompt.say("exec -i web -- cat");
     prompt.keys("typed\r");
-    let (mark, _) = prompt.wait_from(mark, "typed\r\ntyped\r\n");
+    let mark = prompt.wait_from(mark, "typed\r\ntyped\r\n");
     prompt.keys("\x04");
     prompt.wait_from(mark, "podinit> ");
     let mark = prompt.say("exec -it web -- sh");
     prompt.wait_from(mark, "# ");
     prompt.keys("busybox tty; echo $((6 * 7)); exit 3\r");
-    let (mark, _) = prompt.wait_from(mark, "/dev/pts/0");
-    let (mark, _) = prompt.wait_from(mark, "42");
-    let (mark, _) = prompt.wait_from(mark, "exit code 3");
+    let mark = prompt.wait_from(mark, "/dev/pts/0");
+    let mark = prompt.wait_from(mark, "42");
+    let mark = prompt.wait_from(mark, "exit code 3");
     prompt.wait_from(mark, "podinit> ");
 
     let signals = crate::pods::inside(board, "web", "busybox grep -E 'SigBlk|SigIgn' /proc/1/status");

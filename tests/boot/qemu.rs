@@ -139,9 +139,11 @@ impl Board {
         self.console.mark()
     }
 
-    /// As `wait_for`, but only what comes after `mark`. Answers the mark behind `text`, and its line.
+    /// As `wait_for`, but only what comes after `mark`. Answers the mark behind `text`, and its line, which has come whole.
     pub fn wait_from(&self, mark: usize, text: &str) -> (usize, String) {
-        self.console.wait_from(mark, text)
+        let mark = self.console.wait_from(mark, text);
+        let end = self.console.wait_from(mark, "\n");
+        (mark, self.console.line(end - 1))
     }
 
     /// What the console has shown so far.
@@ -300,15 +302,20 @@ impl Terminal {
         self.screen.lock().text.len()
     }
 
-    /// Waits until it shows `text` after `mark`. Answers the mark behind `text`, and its line.
-    pub fn wait_from(&self, mark: usize, text: &str) -> (usize, String) {
+    /// The line that ends with the newline at `end`.
+    fn line(&self, end: usize) -> String {
+        let shown = self.screen.lock();
+        let start = shown.text[..end].rfind('\n').map_or(0, |newline| newline + 1);
+        shown.text[start..end].trim_end().to_owned()
+    }
+
+    /// Waits until it shows `text` after `mark`; the mark behind it.
+    pub fn wait_from(&self, mark: usize, text: &str) -> usize {
         let until = Instant::now() + PATIENCE;
         let mut shown = self.screen.lock();
         loop {
-            if let Some(at) = shown.text[mark..].find(text).map(|at| at + mark) {
-                let start = shown.text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-                let end = shown.text[at..].find('\n').map_or(shown.text.len(), |newline| at + newline);
-                return (at + text.len(), shown.text[start..end].trim_end().to_owned());
+            if let Some(at) = shown.text[mark..].find(text) {
+                return mark + at + text.len();
             }
             assert!(
                 !shown.text[mark..].contains("Kernel panic"),
@@ -325,8 +332,8 @@ impl Terminal {
     pub fn ask(&mut self, verb: &str) -> String {
         let start = self.say(verb);
         // What was typed is echoed; the answer starts on the next line. It need not end with its last line.
-        let (start, _) = self.wait_from(start, "\n");
-        let (end, _) = self.wait_from(start, PROMPT);
+        let start = self.wait_from(start, "\n");
+        let end = self.wait_from(start, PROMPT);
         self.screen.lock().text[start..end - PROMPT.len()].replace('\r', "")
     }
 
@@ -334,7 +341,7 @@ impl Terminal {
     pub fn say(&mut self, verb: &str) -> usize {
         let mark = self.mark();
         self.keys("\r");
-        let (mark, _) = self.wait_from(mark, PROMPT);
+        let mark = self.wait_from(mark, PROMPT);
         self.keys(&format!("{verb}\r"));
         mark
     }
