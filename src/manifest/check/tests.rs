@@ -1266,6 +1266,37 @@ fn references() {
     }
 }
 
+/// Refused where the kubelet takes it, one by one with the reason in docs/differences.md.
+#[test]
+fn what_a_kubelet_takes_and_podinit_refuses() {
+    let mount = |path: &str| {
+        format!(
+            "volumes: [{{name: v}}], containers: [{{$c, volumeMounts: [{{name: v, mountPath: {path}}}]}}]"
+        )
+    };
+    refused(&[
+        (
+            &mount("/"),
+            "spec.containers[0].volumeMounts[0].mountPath: would hide the whole image: mount below /",
+        ),
+        (
+            "volumes: [{name: v, hostPath: }], containers: [{$c}]",
+            "spec.volumes[0].hostPath: is empty: fill it in, or write emptyDir: {} for a temporary volume",
+        ),
+        ("overhead: {cpu: 1}, containers: [{$c}]", "spec.overhead: is not supported yet: remove it"),
+        (
+            "ephemeralContainers: [{name: e, image: i}], containers: [{$c}]",
+            "spec.ephemeralContainers: cannot be given when a pod is created: remove it",
+        ),
+        (
+            "containers: [{$c, resources: {limits: {2Mi: 128}}}]",
+            "spec.containers[0].resources.limits.2Mi: \"2Mi\" is not a resource that is supported: cpu, memory, ephemeral-storage and hugepages-<size> are",
+        ),
+    ]);
+    let (pods, problems) = parsed("hostUsers: false, containers: [{$c}]");
+    assert!(pods.is_empty() && problems[0].field == "spec.hostUsers", "{problems:?}");
+}
+
 /// What the kubelet answers the other way round, and why podinit does not.
 const DIFFERENT: &[(&str, &str)] = &[
     (
