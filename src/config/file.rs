@@ -118,6 +118,9 @@ const IDLE: &[(&str, &str)] = &[
     ("nodeLeaseDurationSeconds", "there is no API server"),
     ("registerNode", "there is no API server"),
     ("rotateCertificates", "there is no API server"),
+    ("qosReserved", "no class keeps memory from another"),
+    ("memoryThrottlingFactor", "memory is bounded by limits only"),
+    ("memoryReservationPolicy", "memory is bounded by limits only"),
     ("cpuManagerPolicy", "processors are not assigned one by one"),
     ("memoryManagerPolicy", "memory is not assigned by node"),
     ("topologyManagerPolicy", "processors are not assigned one by one"),
@@ -388,6 +391,9 @@ mod tests {
                 Some("authentication.webhook.enabled: has no effect: the API"),
             ),
             ("featureGates: {A: true}", Some("featureGates.A: has no effect: podinit has no gates")),
+            ("qosReserved: {memory: 100%}", Some("qosReserved.memory: has no effect: no class keeps")),
+            ("memoryThrottlingFactor: 0.9", Some("memoryThrottlingFactor: has no effect: memory is")),
+            ("memoryReservationPolicy: TieredReservation", Some("memoryReservationPolicy: has no effect")),
             ("staticPodUrl: x", Some("staticPodUrl: unknown field")),
         ] {
             let (_, warnings) = read(&format!("{head}{line}\n"));

@@ -91,7 +91,7 @@ mod tests {
         })
     }
 
-    /// cases H3; podinit runs as a kubelet with seccompDefault.
+    /// Seccomp selection; podinit runs as a kubelet with seccompDefault.
     #[test]
     fn a_container_gets_the_profile_that_it_asks_for() {
         let default = default::profile(&Capabilities::new()).expect("profile");

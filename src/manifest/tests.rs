@@ -183,6 +183,8 @@ fn the_uid_is_that_of_what_runs() {
     }
     let differ = [
         WEB.replace("app: web", "app: web2"),
+        WEB.replace("labels: {app: web}", "labels: {app: web}\n  annotations: {a: b}"),
+        WEB.replace("labels: {app: web}", "labels: {app: web, a: b}"),
         WEB.replace("name: web\n", "name: web2\n"),
         WEB.replace("x$(B)", "y"),
         WEB.replace("spec:\n", "spec:\n  enableServiceLinks: false\n"),
@@ -356,6 +358,11 @@ fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
             pod(v1, "static-pod1-NODE1"),
             "n",
             format!("metadata.name: \"static-pod1-NODE1\" is not a DNS subdomain: {label}"),
+        ),
+        (
+            pod(v1, "a, deletionTimestamp: '2026-01-01T00:00:00Z'"),
+            "n",
+            "metadata.deletionTimestamp: \"2026-01-01T00:00:00Z\" marks a pod that is being deleted: remove it".into(),
         ),
         (pod("kind: Pod\n", "a"), "n", "apiVersion: is missing: write apiVersion: v1".into()),
         (pod("apiVersion: v1\n", "a"), "n", "kind: is missing: write kind: Pod".into()),

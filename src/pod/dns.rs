@@ -86,11 +86,10 @@ pub fn effective(pod: &Pod, node: &Node) -> (Dns, Vec<String>) {
                     vec![format!("{}.svc.{domain}", pod.namespace), format!("svc.{domain}"), domain.clone()];
             }
             searches.extend(own.searches);
-            Dns {
-                servers: node.cluster_dns.clone(),
-                searches: unique(searches),
-                options: vec!["ndots:5".into()],
+            if !node.cluster_domain.is_empty() {
+                searches = unique(searches);
             }
+            Dns { servers: node.cluster_dns.clone(), searches, options: vec!["ndots:5".into()] }
         }
         // Without a node's file: nobody but the pod itself, rather than a server that the C library makes up.
         (_, false) if node.own.is_none() => {
@@ -98,10 +97,11 @@ pub fn effective(pod: &Pod, node: &Node) -> (Dns, Vec<String>) {
         }
         (_, false) => own,
     };
-    dns.servers.extend(names.servers.iter().cloned());
-    dns.servers = unique(dns.servers);
-    dns.searches.extend(names.searches.iter().cloned());
-    dns.searches = unique(dns.searches);
+    // What the node says twice stays so, for its pods too, unless a pod adds something.
+    if !(names.servers.is_empty() && names.searches.is_empty() && names.options.is_empty()) {
+        dns.servers = unique(dns.servers.into_iter().chain(names.servers.iter().cloned()));
+        dns.searches = unique(dns.searches.into_iter().chain(names.searches.iter().cloned()));
+    }
     for (name, value) in &names.options {
         let value = value.as_deref().filter(|value| !value.is_empty());
         merge(&mut dns.options, &value.map_or_else(|| name.clone(), |value| format!("{name}:{value}")));
@@ -143,7 +143,7 @@ fn merge(options: &mut Vec<String>, option: &str) {
 }
 
 /// Each once, where it came first.
-fn unique(all: Vec<String>) -> Vec<String> {
+fn unique(all: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for one in all {
         if !kept.contains(&one) {
@@ -165,7 +165,7 @@ mod tests {
         text.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Kubernetes' TestParseResolvConf.
+    /// Host resolv.conf (Kubernetes' TestParseResolvConf).
     #[test]
     fn a_nodes_resolv_conf_is_read() {
         let table = [
@@ -204,6 +204,22 @@ mod tests {
                 "ndots:5 timeout:1 attempts:3",
             ),
             ("options ndots:1 attempts:3\noptions ndots:1 attempts:3 ndots:5", "", "", "ndots:5 attempts:3"),
+            ("", "", "", ""),
+            ("search foo", "", "foo", ""),
+            ("search foo bar", "", "foo bar", ""),
+            ("nameserver\t1.2.3.4\r\nsearch\tfoo\tbar\r\n", "1.2.3.4", "foo bar", ""),
+            ("nameserver 1.2.3.4 5.6.7.8", "1.2.3.4", "", ""),
+            ("nameserver fe80::1%eth0\nnameserver ::1", "fe80::1%eth0 ::1", "", ""),
+            ("nameserver 1.2.3.4\nnameserver 1.2.3.4", "1.2.3.4 1.2.3.4", "", ""),
+            ("Nameserver 1.2.3.4\nnameservers 1.2.3.4\n;nameserver 1.2.3.4", "", "", ""),
+            ("domain a.b\nsortlist 1.2.3.0\nlookup file bind", "", "", ""),
+            ("domain a.b\nsearch foo", "", "foo", ""),
+            ("search foo.. .", "", "foo.", ""),
+            ("search foo\nsearch", "", "", ""),
+            ("search foo foo.", "", "foo foo", ""),
+            ("options edns0 trust-ad\noptions edns0", "", "", "edns0 trust-ad"),
+            ("options ndots: rotate:x", "", "", "ndots: rotate:x"),
+            ("options ndots:5 ndots", "", "", "ndots"),
         ];
         for (text, servers, searches, options) in table {
             let expected =
@@ -215,6 +231,7 @@ mod tests {
         }
     }
 
+    /// DNS limits.
     #[test]
     fn what_is_too_much_is_left_out_and_told() {
         let long = |count: usize, length: usize| {
@@ -232,6 +249,9 @@ mod tests {
         more.push("y".into());
         let mut odd = long(6, 3);
         odd[2] = "a".repeat(256);
+        let (mut widest, mut over) = (long(2, 3), long(2, 3));
+        widest[1] = "a".repeat(253);
+        over[1] = "a".repeat(254);
         let table = [
             (searches(long(3, 3)), None),
             (searches(long(5, 3)), None),
@@ -239,6 +259,12 @@ mod tests {
             (searches(full), None),
             (searches(long(32, 3)), None),
             (searches(odd), Some(5)),
+            (searches(widest), None),
+            (searches(over), Some(1)),
+            // Cut whole, from the end: 9 of 240 and 8 blanks are 2168.
+            (searches(long(9, 240)), Some(8)),
+            (searches(long(0, 0)), None),
+            (servers(7), Some(3)),
             (searches(more), Some(16)),
             (searches(long(33, 3)), Some(32)),
             (servers(1), None),
@@ -261,6 +287,9 @@ mod tests {
     #[test]
     fn options_are_merged_by_name() {
         let table = [
+            ("", "", ""),
+            ("", "edns0", "edns0"),
+            ("ndots:5", "ndots", "ndots"),
             ("ndots:5 debug", "", "ndots:5 debug"),
             ("ndots:5 debug", "single-request attempts:3", "ndots:5 debug single-request attempts:3"),
             (
@@ -276,7 +305,7 @@ mod tests {
         }
     }
 
-    /// Kubernetes' TestGetPodDNSType, TestGetPodDNS and TestGetPodDNSCustom.
+    /// Effective DNS per policy (Kubernetes' TestGetPodDNSType, TestGetPodDNS and TestGetPodDNSCustom).
     #[test]
     fn each_policy_has_its_servers() {
         let host = Dns { servers: words("8.8.8.8"), searches: words("host.domain"), options: vec![] };
@@ -285,9 +314,14 @@ mod tests {
             cluster_domain: "kubernetes.io".into(),
             own: Some(host.clone()),
         };
+        let nameless = Node { cluster_domain: String::new(), ..cluster.clone() };
         let alone = Node { own: Some(host), ..Node::default() };
+        let twice =
+            Dns { servers: words("8.8.8.8 8.8.8.8"), searches: words("a a"), options: words("edns0") };
+        let twice = Node { own: Some(twice), ..Node::default() };
         let bare = Node { own: None, ..cluster.clone() };
         let none = Names::default();
+        let debug = Names { options: vec![("debug".into(), Some(String::new()))], ..Names::default() };
         let more = Names {
             servers: words("10.0.0.11"),
             searches: words("my.domain"),
@@ -330,6 +364,11 @@ mod tests {
                 "host.domain my.domain",
                 "ndots:3 debug",
             ),
+            (&alone, ClusterFirstWithHostNet, true, &none, "8.8.8.8", "host.domain", ""),
+            (&twice, Default, false, &none, "8.8.8.8 8.8.8.8", "a a", "edns0"),
+            (&twice, Default, false, &debug, "8.8.8.8", "a", "edns0 debug"),
+            (&nameless, ClusterFirst, false, &none, "10.0.0.10", "host.domain", "ndots:5"),
+            (&bare, Default, false, &more, "127.0.0.1 10.0.0.11", ". my.domain", "ndots:3 debug"),
             (&bare, ClusterFirst, true, &none, "127.0.0.1", ".", ""),
             (&bare, Default, false, &none, "127.0.0.1", ".", ""),
             (

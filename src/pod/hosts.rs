@@ -87,7 +87,7 @@ mod tests {
         Names { aliases: aliases.collect(), ..Names::default() }
     }
 
-    /// Kubernetes' TestManagedHostsFileContent and TestNodeHostsFileContent.
+    /// /etc/hosts: Kubernetes' TestManagedHostsFileContent and TestNodeHostsFileContent.
     #[test]
     fn hosts_files() {
         let (one, two): (&[&str], &[&str]) = (&["foo", "bar", "baz"], &["park", "doo", "boo"]);
@@ -112,6 +112,18 @@ mod tests {
             (two_aliases.clone(), "203.0.113.1", format!("203.0.113.1\tpodFoo\n{both}")),
             (Names::default(), "203.0.113.1 fd00::6", "203.0.113.1\tpodFoo\nfd00::6\tpodFoo\n".to_owned()),
             (Names::default(), "", String::new()),
+            (one_alias.clone(), "", alias.to_owned()),
+            (
+                in_domain(&Names::default()),
+                "203.0.113.1 fd00::6",
+                "203.0.113.1\tpodFoo.sub.default.svc.local\tpodFoo\nfd00::6\tpodFoo.sub.default.svc.local\tpodFoo\n"
+                    .to_owned(),
+            ),
+            (
+                with(&[("192.0.2.1", &[])]),
+                "203.0.113.1",
+                "203.0.113.1\tpodFoo\n\n# Entries added by HostAliases.\n192.0.2.1\t\n".to_owned(),
+            ),
         ];
         for (names, addresses, expected) in table {
             let found = managed(&pod("podFoo", names.clone()), &ips(addresses), "local");
@@ -124,7 +136,7 @@ mod tests {
         }
     }
 
-    /// Kubernetes' TestGeneratePodHostNameAndDomain, as far as the manifest's checks leave it to us.
+    /// Host name: Kubernetes' TestGeneratePodHostNameAndDomain, as far as the manifest's checks leave it to us.
     #[test]
     fn names_and_domains() {
         let sub = || Names { subdomain: "my-subdomain".into(), ..Names::default() };
@@ -164,5 +176,11 @@ mod tests {
             }
         }
         assert_eq!(domain(&pod("p", sub()), ""), "my-subdomain.default.svc.");
+        // 64 letters are the most: the domain has 38, and a dot before it.
+        let full = |length: usize| {
+            kernel_name(&pod(&"a".repeat(length), Names { fqdn: true, ..sub() }), "cluster.local")
+        };
+        assert_eq!(full(25).map(|name| name.len()), Ok(64));
+        assert!(full(26).is_err_and(|why| why.contains("65 characters requested")));
     }
 }

@@ -56,7 +56,7 @@ pub fn recursive(mount: &Mount, able: bool) -> Result<bool, String> {
 mod tests {
     use super::*;
 
-    /// cases: B3 6 to 14, G3 6 and 7.
+    /// subPathExpr, and mount path errors.
     #[test]
     fn sub_paths() {
         let bar = [("POD_NAME".to_string(), "bar".to_string()), ("EMPTY".to_string(), String::new())];
@@ -92,7 +92,7 @@ mod tests {
         }
     }
 
-    /// cases: G4.
+    /// Recursive read-only.
     #[test]
     fn recursive_read_only() {
         use Propagation::*;

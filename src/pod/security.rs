@@ -88,8 +88,8 @@ mod tests {
         }
     }
 
-    /// cases H1. Row 10 (an image without any user starts) is answered differently on purpose: before that question
-    /// is asked, the kubelet takes such an image's user for 0 (H2, row 1).
+    /// runAsNonRoot. One row (an image without any user starts) is answered differently on purpose: before that question
+    /// is asked, the kubelet takes such an image's user for 0.
     #[test]
     fn root_where_none_may_be_is_told_in_the_kubelets_words() {
         let who = "(pod: \"web-board_default(u)\", container: c)";
@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    /// cases H2.
+    /// Image user.
     #[test]
     fn an_images_user_is_a_number_or_a_name() {
         for (text, wanted) in [

@@ -108,7 +108,7 @@ mod tests {
         Pod { init, containers, ..Arc::unwrap_or_clone(sample::pod(RestartPolicy::Always, &[], &[])) }
     }
 
-    /// cases: C14. Answered differently: sizeLimit 0 leaves the node's bound, where the kubelet's own mount has none
+    /// emptyDir Memory size. Answered differently: sizeLimit 0 leaves the node's bound, where the kubelet's own mount has none
     /// only because its table knows no node.
     #[test]
     fn memory_sizes() {

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// cases: G5.
+    /// Projected file paths.
     #[test]
     fn paths() {
         let long = format!("{}a", "x/".repeat(2048));

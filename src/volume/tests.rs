@@ -225,7 +225,7 @@ fn a_mount_is_not_entered() {
     fs::remove_dir_all(&top).unwrap();
 }
 
-/// cases: G2.
+/// hostPath types.
 #[test]
 fn host_path_types() {
     use HostPathType::*;
@@ -269,7 +269,7 @@ fn host_path_types() {
     fs::remove_dir_all(&top).unwrap();
 }
 
-/// cases: G7. Answered differently: a link that stays in the volume is followed (as the kubelet does before it opens),
+/// subPath safety. Answered differently: a link that stays in the volume is followed (as the kubelet does before it opens),
 /// because a ConfigMap's files are such links, and the kernel resolves and checks in one step.
 #[test]
 fn sub_paths_stay_in_the_volume() {
@@ -371,7 +371,7 @@ fn a_race_for_a_sub_path_is_never_won() {
     fs::remove_dir_all(&top).unwrap();
 }
 
-/// cases: G6 and behaviour 4, fsGroup.
+/// fsGroup change policy, and what the walk does.
 #[test]
 fn fs_group_owns_what_is_there() {
     let top = fresh("group");

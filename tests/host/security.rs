@@ -56,7 +56,7 @@ fn a_security_context_reaches_the_process_and_its_execs() {
     assert_eq!(seen, "1\n0\n");
 }
 
-/// cases H1 and H3: the words, and that it is tried again rather than given up.
+/// runAsNonRoot and seccomp selection: the words, and that it is tried again rather than given up.
 #[test]
 fn what_may_not_start_is_told_in_the_kubelets_words() {
     let mut here = Instance::new();

@@ -329,7 +329,7 @@ fn a_privileged_container_has_the_machine() {
     assert_eq!((count("/dev/null"), count("/dev/mem")), (1, 1));
 }
 
-/// cases H7, and what hostPID, hostIPC and hostNetwork leave out.
+/// PID namespace mode, and what hostPID, hostIPC and hostNetwork leave out.
 #[test]
 fn namespaces_are_its_own_the_pods_or_the_machines() {
     let told = |host_network: bool, spaces: Spaces| {

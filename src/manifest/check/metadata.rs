@@ -95,6 +95,7 @@ mod tests {
     use super::*;
     use crate::manifest::yaml;
 
+    /// Host name.
     #[test]
     fn a_hostname_is_cut_as_the_kubelet_cuts_it() {
         let node = yaml::read("a: 1", 1).unwrap().unwrap();
@@ -105,12 +106,18 @@ mod tests {
             (eight.repeat(9), format!("{}1234567", eight.repeat(7))),
             (format!("{}123456.1234567.", eight.repeat(7)), format!("{}123456", eight.repeat(7))),
             (format!("{}123456-1234567.", eight.repeat(7)), format!("{}123456", eight.repeat(7))),
+            ("a".repeat(63), "a".repeat(63)),
+            ("a".repeat(64), "a".repeat(63)),
+            (format!("{}-.-.bcd", "a".repeat(59)), "a".repeat(59)),
         ];
         for (name, expected) in table {
             assert_eq!(hostname(&mut report, &k8s::PodSpec::default(), &name, "n"), expected, "{name}");
         }
         let spec = k8s::PodSpec { hostname: Some("custom".into()), ..Default::default() };
         assert_eq!(hostname(&mut report, &spec, "pod", "n"), "custom");
+        let given = Some("valid.hostname".to_owned());
+        let spec = k8s::PodSpec { hostname_override: given, ..spec };
+        assert_eq!(hostname(&mut report, &spec, "pod", "n"), "valid.hostname");
         let spec = k8s::PodSpec { host_network: Some(true), ..Default::default() };
         assert_eq!(hostname(&mut report, &spec, "pod", "Node"), "Node");
     }

@@ -183,7 +183,9 @@ fn huge_pages(report: &mut Report<'_>, limits: &Amounts, requests: &Amounts, pat
         if !others.iter().any(|other| limits.contains_key(*other) || requests.contains_key(*other)) {
             report.refuse(&field, "needs cpu or memory beside it: add one");
         }
-        pages.insert(size.whole(), limit.whole());
+        // One size may be written in two ways: hugepages-2Mi and hugepages-2048Ki.
+        let bytes: &mut u64 = pages.entry(size.whole()).or_default();
+        *bytes = bytes.saturating_add(limit.whole());
     }
     pages.retain(|_, bytes| *bytes > 0);
     pages

@@ -140,6 +140,29 @@ fn names_and_resolvers() {
             "spec.hostAliases[0].hostnames[1]: \"B\" is not a DNS subdomain: use at most 253 lower-case letters, digits, '-' and '.', a letter or digit first and last",
         ),
         (
+            "dnsConfig: {nameservers: ['fe80::1%eth0']}, containers: [{$c}]",
+            "spec.dnsConfig.nameservers[0]: \"fe80::1%eth0\" is not an IP address: write one such as 192.0.2.1",
+        ),
+        (
+            "dnsConfig: {searches: [A.b]}, containers: [{$c}]",
+            "spec.dnsConfig.searches[0]: \"A.b\" is not a domain: write one such as lan.example",
+        ),
+        (
+            "hostAliases: [{ip: 456.78.90.123, hostnames: [b]}], containers: [{$c}]",
+            "spec.hostAliases[0].ip: \"456.78.90.123\" is not an IP address: write one such as 192.0.2.1",
+        ),
+        (
+            &format!("hostname: {}, containers: [{{$c}}]", "a".repeat(64)),
+            &format!(
+                "spec.hostname: \"{}\"... is not a DNS label: use at most 63 lower-case letters, digits and '-', a letter or digit first and last",
+                "a".repeat(60)
+            ),
+        ),
+        (
+            "subdomain: invalid_subdomain, containers: [{$c}]",
+            "spec.subdomain: \"invalid_subdomain\" is not a DNS label: use at most 63 lower-case letters, digits and '-', a letter or digit first and last",
+        ),
+        (
             "hostname: a.b, containers: [{$c}]",
             "spec.hostname: \"a.b\" is not a DNS label: use at most 63 lower-case letters, digits and '-', a letter or digit first and last",
         ),
@@ -160,6 +183,18 @@ fn names_and_resolvers() {
             "spec.hostnameOverride: excludes hostNetwork, where the node's name is seen: keep one",
         ),
     ]);
+    // Just as much as is allowed; 2048 letters are 31 of 63, 31 blanks and one of 64.
+    let searches = format!("{}, {}", vec!["a".repeat(63); 31].join(", "), "a".repeat(64));
+    let just = [
+        format!("dnsConfig: {{searches: [{searches}]}}, containers: [{{$c}}]"),
+        "dnsConfig: {nameservers: ['::1', 192.0.2.1, '::2']}, containers: [{$c}]".into(),
+        format!("hostname: {}, containers: [{{$c}}]", "a".repeat(63)),
+        format!("hostnameOverride: {}.{}, containers: [{{$c}}]", "a".repeat(32), "b".repeat(31)),
+        "dnsPolicy: ClusterFirstWithHostNet, dnsConfig: {}, containers: [{$c}]".into(),
+        "hostAliases: [{ip: 192.0.2.1}, {ip: 192.0.2.1, hostnames: [a]}], containers: [{$c}]".into(),
+        "hostnameOverride: '', setHostnameAsFQDN: true, containers: [{$c}]".into(),
+    ];
+    accepted(&just.each_ref().map(String::as_str));
     let pod = one(
         "dnsPolicy: None, dnsConfig: {nameservers: [192.0.2.1], searches: [a.b., ., _x.c, svc_d.e], \
          options: [{name: ndots, value: '2'}, {name: edns0}]}, hostAliases: [{ip: '::1', hostnames: [a, b.c]}], \
@@ -215,6 +250,30 @@ fn ports() {
             "spec.containers[0].ports[0].protocol: \"ICMP\" is none of TCP, UDP, SCTP",
         ),
         (
+            "containers: [{$c, ports: [{containerPort: -1}]}]",
+            "spec.containers[0].ports[0].containerPort: -1 is not a port: use 1 to 65535",
+        ),
+        (
+            "containers: [{$c, ports: [{containerPort: 80, hostPort: -1}]}]",
+            "spec.containers[0].ports[0].hostPort: -1 is not a port: use 1 to 65535",
+        ),
+        (
+            "containers: [{$c, ports: [{containerPort: 80, name: abcdefghijklmnop}]}]",
+            "spec.containers[0].ports[0].name: \"abcdefghijklmnop\" is not a port name: use at most 15 lower-case letters, digits and single '-' between them, one of them a letter",
+        ),
+        (
+            "containers: [{$c, ports: [{containerPort: 80, name: '80'}]}]",
+            "spec.containers[0].ports[0].name: \"80\" is not a port name: use at most 15 lower-case letters, digits and single '-' between them, one of them a letter",
+        ),
+        (
+            "hostNetwork: true, containers: [{$c, ports: [{containerPort: 80}]}, {name: d, image: i, ports: [{containerPort: 80}]}]",
+            "spec.containers[1].ports[0].containerPort: port 80 of the host is taken by spec.containers[0].ports[0]: use another",
+        ),
+        (
+            "containers: [{$c, ports: [{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}]}]",
+            "spec.containers[0].ports[0].hostPort: 8080 is not supported yet without hostNetwork: use hostNetwork: true, or remove it",
+        ),
+        (
             "hostNetwork: true, containers: [{$c, ports: [{containerPort: 80, hostPort: 81}]}]",
             "spec.containers[0].ports[0].hostPort: 81 differs from containerPort 80 on the host's network: write the same",
         ),
@@ -223,6 +282,10 @@ fn ports() {
         "hostNetwork: true, containers: [{$c, ports: [{name: abc, containerPort: 80, hostPort: 80, protocol: TCP}, \
          {name: easy, containerPort: 82, protocol: TCP}, {name: as, containerPort: 83, protocol: UDP}, \
          {name: do-re-me, containerPort: 84, protocol: SCTP}, {containerPort: 85, protocol: TCP}]}]",
+        "containers: [{$c, ports: [{containerPort: 1}, {containerPort: 65535, hostPort: 0, name: abcdefghijklmno}]}]",
+        "containers: [{$c, ports: [{containerPort: 80}, {containerPort: 80}]}, {name: d, image: i, ports: [{containerPort: 80}]}]",
+        // One name in two containers.
+        "containers: [{$c, ports: [{containerPort: 80, name: a}]}, {name: d, image: i, ports: [{containerPort: 80, name: a}]}]",
         // Kubernetes' own defaults fill in the protocol before they judge it.
         "containers: [{$c, ports: [{containerPort: 80}]}]",
         // One port of the host by two protocols, and by an init container that is gone by then.
@@ -375,6 +438,20 @@ fn mounts() {
             "spec.containers[0].volumeMounts[0].bindMountOptions: is not supported yet: remove it",
         ),
     ]);
+    // What a path may hold: colons, backslashes, dots that are no step back; and one without a slash begins at the root.
+    let at = |path: &str| {
+        one(&format!("volumes: [{{name: v}}], containers: [{{$c, volumeMounts: [{{name: v, {path}}}]}}]"))
+            .containers
+            .remove(0)
+            .mounts
+            .remove(0)
+    };
+    for (path, expected) in [("/a:b", "/a:b"), ("a/b", "/a/b"), ("/a//b/.", "/a/b"), ("/a\\b", "/a\\b")] {
+        assert_eq!(at(&format!("mountPath: '{path}'")).path, expected);
+    }
+    for sub in ["a/..b", "..a", "a\\..\\b", "a:b", "a b", "./a"] {
+        assert_eq!(at(&format!("mountPath: /v, subPath: '{sub}'")).sub_path.as_deref(), Some(sub));
+    }
     let mount = |fields: &str| {
         let spec = format!(
             "volumes: [{{name: v}}], containers: [{{$c, securityContext: {{privileged: true}}, \
@@ -739,6 +816,61 @@ fn resources() {
     assert_eq!(one("resources: {}, containers: [{$c}]").resources, None);
 }
 
+/// A container's amounts as they are taken: thousandths of a core and bytes, rounded up.
+#[test]
+fn amounts_are_read_as_kubernetes_reads_them() {
+    for (cpu, memory, milli, bytes) in [
+        ("0.1m", "1", 1, 1),
+        ("1e3", "1e3", 1_000_000, 1000),
+        ("100m", "100Ki", 100, 102_400),
+        ("1.5", "1.5Gi", 1500, 3 << 29),
+        ("0", "0", 0, 0),
+        ("2000u", "1M", 2, 1_000_000),
+        ("1.0001", "0.5Ki", 1001, 512),
+        ("+1", "1E3", 1000, 1000),
+        ("'1'", "'64Mi'", 1000, 64 << 20),
+    ] {
+        let pod =
+            one(&format!("containers: [{{$c, resources: {{limits: {{cpu: {cpu}, memory: {memory}}}}}}}]"));
+        let found = &pod.containers[0].resources;
+        assert_eq!((found.cpu_limit, found.memory_limit), (Some(milli), Some(bytes)), "{cpu} {memory}");
+        assert_eq!((found.cpu_request, found.memory_request), (Some(milli), Some(bytes)), "the defaults");
+    }
+    for memory in ["-1", "1K", "1gi", "64 Mi", "1MB", "'0x10'", "''"] {
+        let spec = format!("containers: [{{$c, resources: {{limits: {{memory: {memory}}}}}}}]");
+        assert!(parsed(&spec).0.is_empty(), "accepted: {memory}");
+    }
+    // A size of huge pages in two spellings.
+    let pod = one(
+        "containers: [{$c, resources: {limits: {memory: 1Mi, hugepages-2Mi: 4Mi, hugepages-2048Ki: 2Mi}}}]",
+    );
+    assert_eq!(pod.containers[0].huge_pages, [(2 << 20, 6 << 20)].into());
+}
+
+/// Seccomp selection: a container's own, else the pod's, else none is asked for.
+#[test]
+fn a_containers_seccomp_profile_wins() {
+    let local = |name: &str| Profile::Localhost(name.into());
+    let words = [
+        ("", Profile::Unset),
+        ("Unconfined", Profile::Unconfined),
+        ("RuntimeDefault", Profile::RuntimeDefault),
+        ("Localhost, localhostProfile: a/b.json", local("a/b.json")),
+        ("Localhost, localhostProfile: c", local("c")),
+    ];
+    let context = |word: &str| match word {
+        "" => "securityContext: {}".to_owned(),
+        word => format!("securityContext: {{seccompProfile: {{type: {word}}}}}"),
+    };
+    for (pods, of_pod) in &words {
+        for (own, of_own) in &words {
+            let pod = one(&format!("{}, containers: [{{$c, {}}}]", context(pods), context(own)));
+            let expected = if own.is_empty() { of_pod } else { of_own };
+            assert_eq!(pod.containers[0].security.seccomp, *expected, "{pods} / {own}");
+        }
+    }
+}
+
 #[test]
 fn security() {
     refused(&[
@@ -819,6 +951,10 @@ fn security() {
             "spec.containers[0].securityContext.appArmorProfile.type: \"foo\" is none of RuntimeDefault, Unconfined, Localhost",
         ),
         (
+            "securityContext: {sysctls: [{name: '', value: b}]}, containers: [{$c}]",
+            "spec.securityContext.sysctls[0].name: \"\" is not a sysctl: use a name such as net.core.somaxconn",
+        ),
+        (
             "securityContext: {sysctls: [{name: A, value: b}]}, containers: [{$c}]",
             "spec.securityContext.sysctls[0].name: \"A\" is not a sysctl: use a name such as net.core.somaxconn",
         ),
@@ -881,6 +1017,8 @@ fn security() {
     // runAsNonRoot with user 0 is found out at the start, as with the kubelet; and SYS_ADMIN without CAP_ passes.
     accepted(&[
         "containers: [{$c, securityContext: {runAsNonRoot: true, runAsUser: 0}}]",
+        "securityContext: {fsGroup: 2147483647, fsGroupChangePolicy: Always, runAsUser: 2147483647}, containers: [{$c}]",
+        "securityContext: {sysctls: [{name: net/ipv4/conf/eno2.100/rp_filter, value: b}, {name: a.b, value: ''}]}, containers: [{$c}]",
         "containers: [{$c, securityContext: {allowPrivilegeEscalation: false, capabilities: {add: [SYS_ADMIN]}}}]",
     ]);
 }
@@ -968,6 +1106,22 @@ fn volumes() {
         (
             "volumes: [{name: v, hostPath: {path: /a/../b}}], containers: [{$c}]",
             "spec.volumes[0].hostPath.path: \"/a/../b\" holds \"..\": write the path itself",
+        ),
+        (
+            "volumes: [{name: v, hostPath: {path: a/b}}], containers: [{$c}]",
+            "spec.volumes[0].hostPath.path: \"a/b\" is not an absolute path: begin it with /",
+        ),
+        (
+            "volumes: [{name: v, hostPath: {path: /a, type: directory}}], containers: [{$c}]",
+            "spec.volumes[0].hostPath.type: \"directory\" is none of DirectoryOrCreate, Directory, FileOrCreate, File, Socket, CharDevice, BlockDevice",
+        ),
+        (
+            "volumes: [{name: .., emptyDir: {}}], containers: [{$c}]",
+            "spec.volumes[0].name: \"..\" is not a DNS label: use at most 63 lower-case letters, digits and '-', a letter or digit first and last",
+        ),
+        (
+            "volumes: [{name: a/../../b, emptyDir: {}}], containers: [{$c}]",
+            "spec.volumes[0].name: \"a/../../b\" is not a DNS label: use at most 63 lower-case letters, digits and '-', a letter or digit first and last",
         ),
         (
             "volumes: [{name: v, hostPath: {path: ''}}], containers: [{$c}]",
@@ -1085,6 +1239,9 @@ fn references() {
         volume("glusterfs: {endpoints: e, path: p}"),
         volume("persistentVolumeClaim: {claimName: c}"),
         volume("csi: {driver: d}"),
+        volume("azureFile: {secretName: s, shareName: a}"),
+        "serviceAccount: default, containers: [{$c}]".into(),
+        "containers: [{$c, resources: {claims: [{name: a}]}}]".into(),
         volume("ephemeral: {volumeClaimTemplate: {spec: {}}}"),
         volume("projected: {sources: [{clusterTrustBundle: {path: p}}]}"),
         volume("projected: {sources: [{podCertificate: {keyType: ED25519, signerName: a/b}}]}"),
@@ -1109,6 +1266,37 @@ fn references() {
     }
 }
 
+/// Refused where the kubelet takes it, one by one with the reason in docs/differences.md.
+#[test]
+fn what_a_kubelet_takes_and_podinit_refuses() {
+    let mount = |path: &str| {
+        format!(
+            "volumes: [{{name: v}}], containers: [{{$c, volumeMounts: [{{name: v, mountPath: {path}}}]}}]"
+        )
+    };
+    refused(&[
+        (
+            &mount("/"),
+            "spec.containers[0].volumeMounts[0].mountPath: would hide the whole image: mount below /",
+        ),
+        (
+            "volumes: [{name: v, hostPath: }], containers: [{$c}]",
+            "spec.volumes[0].hostPath: is empty: fill it in, or write emptyDir: {} for a temporary volume",
+        ),
+        ("overhead: {cpu: 1}, containers: [{$c}]", "spec.overhead: is not supported yet: remove it"),
+        (
+            "ephemeralContainers: [{name: e, image: i}], containers: [{$c}]",
+            "spec.ephemeralContainers: cannot be given when a pod is created: remove it",
+        ),
+        (
+            "containers: [{$c, resources: {limits: {2Mi: 128}}}]",
+            "spec.containers[0].resources.limits.2Mi: \"2Mi\" is not a resource that is supported: cpu, memory, ephemeral-storage and hugepages-<size> are",
+        ),
+    ]);
+    let (pods, problems) = parsed("hostUsers: false, containers: [{$c}]");
+    assert!(pods.is_empty() && problems[0].field == "spec.hostUsers", "{problems:?}");
+}
+
 /// What the kubelet answers the other way round, and why podinit does not.
 const DIFFERENT: &[(&str, &str)] = &[
     (
@@ -1122,6 +1310,9 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("volumes: [{name: v, projected: {sources: [{secret: {name: s}}]}}], containers: [{$c}]", "likewise"),
     ("volumes: [{name: v, projected: {sources: [{configMap: {name: m}}]}}], containers: [{$c}]", "likewise"),
     ("containers: [{$c, envFrom: [{configMapRef: {name: m}}]}]", "likewise"),
+    ("containers: [{$c, envFrom: [{secretRef: {name: m}}]}]", "likewise"),
+    ("containers: [{$c, env: [{name: A, valueFrom: {configMapKeyRef: {name: m, key: k}}}]}]", "likewise"),
+    ("containers: [{$c, env: [{name: A, valueFrom: {secretKeyRef: {name: m, key: k}}}]}]", "likewise"),
     (
         "containers: [{$c, lifecycle: {stopSignal: SIGUSR1}}]",
         "nothing is gained by spec.os.name: there is one system",

@@ -1,4 +1,4 @@
-//! Tables from the kubelet's own tests (cases C1 to C13).
+//! Tables of QoS class, cgroup values, oom_score_adj and effective requests, as the kubelet has them.
 
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ fn of(main: &[Resources], init: &[Resources]) -> Pod {
     pod(all(main), all(init))
 }
 
+/// milliCPU to shares and quota; limits at both ends.
 #[test]
 fn conversions() {
     let table = [(0, 2), (1, 2), (2, 2), (3, 3), (4, 4), (32, 32), (64, 65), (100, 102), (250, 256)];
@@ -73,8 +74,21 @@ fn conversions() {
     for (milli, period, expected) in table.into_iter().chain(more) {
         assert_eq!(quota(milli, period), expected, "{milli} {period}");
     }
+    let table =
+        [(1, PERIOD, 1000), (11, PERIOD, 1100), (200, 5000, 1000), (1, 1_000_000, 1000), (15, 1000, 1000)];
+    for (milli, period, expected) in table {
+        assert_eq!(quota(milli, period), expected, "{milli} {period}");
+    }
+    // Rounded down, and back up to the same: no two amounts from 2 on share their shares.
+    for milli in 2..=2000u64 {
+        assert_eq!((shares(milli) * 1000).div_ceil(1024), milli);
+    }
+    for (milli, expected) in [(255_999, 262_142), (256_000, 262_144), (256_001, 262_144)] {
+        assert_eq!(shares(milli), expected, "{milli}");
+    }
 }
 
+/// Shares to cpu.weight: the pod's linear formula, the container's of runc.
 #[test]
 fn weights() {
     let table = [
@@ -93,18 +107,25 @@ fn weights() {
         (8192, 313, 532),
         (10240, 391, 639),
         (16384, 625, 942),
+        (131_072, 5000, 5478),
+        (28, 1, 7),
+        (29, 2, 7),
+        (262_143, 9999, 10_000),
         (262_144, 10_000, 10_000),
+        (u64::MAX, 10_000, 10_000),
     ];
     for (shares, pod, container) in table {
         assert_eq!((pod_weight(shares), container_weight(shares)), (pod, container), "{shares}");
     }
 }
 
+/// QoS class.
 #[test]
 fn classes() {
     let none = Resources::default();
     let full = give(100, 100 * MIB, 100, 100 * MIB);
-    let table: [(&[Resources], &[Resources], Qos); 15] = [
+    let both = give(100, 100 * MIB, 200, 200 * MIB);
+    let table: [(&[Resources], &[Resources], Qos); 24] = [
         (&[full], &[], Qos::Guaranteed),
         (&[full, full], &[], Qos::Guaranteed),
         (&[full], &[full], Qos::Guaranteed),
@@ -120,12 +141,22 @@ fn classes() {
         (&[give(0, 0, 100, 200)], &[], Qos::Burstable),
         (&[give(0, 0, 0, 0)], &[], Qos::BestEffort),
         (&[none], &[give(10, 100, 100, 200)], Qos::Burstable),
+        (&[both, give(100, 100 * MIB, NONE, NONE)], &[], Qos::Burstable),
+        (&[full], &[none], Qos::Burstable),
+        (&[full], &[give(0, 0, 0, 0)], Qos::Burstable),
+        (&[full], &[both], Qos::Burstable),
+        (&[give(NONE, NONE, 0, 0)], &[none], Qos::BestEffort),
+        (&[give(100, 0, 100, 0)], &[], Qos::Burstable),
+        (&[give(0, 100, 100, 100)], &[], Qos::Burstable),
+        (&[give(NONE, NONE, NONE, 1)], &[], Qos::Burstable),
+        (&[give(NONE, NONE, 100, NONE), give(NONE, NONE, NONE, 100)], &[], Qos::Burstable),
     ];
     for (main, init, expected) in table {
         assert_eq!(qos(&of(main, init)), expected, "{main:?} {init:?}");
     }
 }
 
+/// Pod cgroup values.
 #[test]
 fn pod_values() {
     let none = Resources::default();
@@ -134,7 +165,12 @@ fn pod_values() {
     let same = give(100, 100 * MIB, 100, 100 * MIB);
     let big = give(500, MIB, 500, 900 * MIB);
     type Row<'a> = (&'a [Resources], &'a [Resources], u64, Option<i64>, Option<u64>);
-    let table: [Row; 8] = [
+    let table: [Row; 13] = [
+        (&[give(0, 0, 0, 0)], &[], 2, None, None),
+        (&[give(NONE, NONE, 0, 0), both], &[], 102, None, None),
+        (&[both, both], &[none], 204, None, None),
+        (&[give(1, MIB, 1, NONE)], &[], 2, Some(1000), None),
+        (&[give(NONE, MIB, NONE, MIB)], &[], 2, None, Some(MIB)),
         (&[none], &[], 2, None, None),
         (&[asks], &[], 102, None, None),
         (&[give(100, MIB, 200, NONE)], &[], 102, Some(20000), None),
@@ -151,6 +187,7 @@ fn pod_values() {
     }
 }
 
+/// Container Linux resources.
 #[test]
 fn container_values() {
     let table = [
@@ -167,6 +204,7 @@ fn container_values() {
     }
 }
 
+/// oom_score_adj.
 #[test]
 fn oom_scores() {
     let table = [
@@ -191,6 +229,7 @@ fn oom_scores() {
     }
 }
 
+/// Effective pod request.
 #[test]
 fn requests_of_a_pod() {
     let table: [(&[u64], &[u64], u64); 5] = [
@@ -208,6 +247,7 @@ fn requests_of_a_pod() {
     }
 }
 
+/// Cgroup names (driver cgroupfs), container ids.
 #[test]
 fn names() {
     let none = Resources::default();
@@ -246,7 +286,7 @@ fn owning(pod: Pod, own: Resources) -> Pod {
     Pod { resources: Some(own), ..pod }
 }
 
-/// Cases C1, rows 12 to 17.
+/// Pod cgroup values, where the pod has resources of its own.
 #[test]
 fn pod_values_by_its_own_resources() {
     let none = Resources::default();
@@ -277,7 +317,7 @@ fn pod_values_by_its_own_resources() {
     }
 }
 
-/// Cases C1, rows 6 to 9.
+/// Pod cgroup values, by period and enforcement.
 #[test]
 fn quotas_by_period_and_enforcement() {
     let both = give(100, 100 * MIB, 200, 200 * MIB);
@@ -299,7 +339,7 @@ fn quotas_by_period_and_enforcement() {
     assert_eq!(pod_limits(&of(&[Resources::default()], &[]), Cfs::default()).cpu_max(), None);
 }
 
-/// Cases C11, rows 13, 17 and 19.
+/// QoS class, where the pod has resources of its own; huge pages do not count.
 #[test]
 fn classes_by_the_pods_own_resources() {
     let none = Resources::default();
@@ -319,7 +359,7 @@ fn classes_by_the_pods_own_resources() {
     assert_eq!(qos(&pages), Qos::BestEffort);
 }
 
-/// Cases C12, rows 13 to 20.
+/// oom_score_adj of sidecars, and of pods with requests of their own.
 #[test]
 fn oom_scores_of_sidecars_and_of_pods_with_their_own_requests() {
     const CAPACITY: u64 = 4_000_000_000;
@@ -349,7 +389,7 @@ fn oom_scores_of_sidecars_and_of_pods_with_their_own_requests() {
     }
 }
 
-/// Cases C13, and sidecars (behaviour 6.3): s is a sidecar, i an init container.
+/// Effective pod request, with sidecars: s is a sidecar, i an init container.
 #[test]
 fn requests_with_sidecars_and_by_the_pods_own() {
     let table: [(&[(char, u64)], &[u64], u64); 5] = [
