@@ -309,7 +309,8 @@ fn root_propagation(mounts: &[Bind]) -> &'static str {
     }
 }
 
-/// Its own mount, pid and cgroup namespaces, unless it shares the pod's or the machine's; the pod's net, ipc and uts.
+/// Its own mount, pid and cgroup namespaces, unless it shares the pod's or the machine's; the pod's net, ipc and uts, and
+/// its user namespace, if it has one.
 /// On the host's network also the host's name.
 fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
     let (pod, spaces) = (input.pod, &input.pod.spaces);
@@ -325,6 +326,7 @@ fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
         (!spaces.host_ipc).then_some((LinuxNamespaceType::Ipc, Some("ipc"))),
         (!pod.host_network).then_some((LinuxNamespaceType::Uts, Some("uts"))),
         (!pod.host_network).then_some((LinuxNamespaceType::Network, Some("net"))),
+        spaces.own_users.then_some((LinuxNamespaceType::User, Some("user"))),
     ];
     let namespace = |(kind, name): (LinuxNamespaceType, Option<&str>)| {
         let namespace = LinuxNamespaceBuilder::default().typ(kind);
