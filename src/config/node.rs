@@ -18,7 +18,7 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
         ("userNamespaces", "idsPerPod") => text
             .parse()
             .ok()
-            .filter(|ids: &u32| *ids > 0 && ids % 65_536 == 0)
+            .filter(|ids: &u32| *ids > 0 && ids.is_multiple_of(65_536))
             .map(|ids| config.ids_per_pod = ids)
             .ok_or_else(|| format!("{text:?}: use a multiple of 65536, less than 4294967296")),
         ("singleProcessOOMKill", "") => switch(text).map(|on| config.single_process_oom_kill = on),

@@ -318,7 +318,8 @@ fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
         (true, _) => None,
         (false, shared) => Some((LinuxNamespaceType::Pid, shared.then_some("pid"))),
     };
-    let cgroup = !input.container.security.privileged;
+    // Of the machine's cgroups the root of a user namespace could mount nothing.
+    let cgroup = !input.container.security.privileged || spaces.own_users;
     let wanted = [
         pid,
         Some((LinuxNamespaceType::Mount, None)),

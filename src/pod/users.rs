@@ -47,14 +47,14 @@ impl Range {
             return Ok(Range { first: per_pod, length: 0_u32.wrapping_sub(per_pod) });
         };
         let wrong = |what: &str| Err(format!("{OWNER} user assigned {what}"));
-        if per_pod == 0 || first % per_pod != 0 {
+        if per_pod == 0 || !first.is_multiple_of(per_pod) {
             return wrong(&format!("ID {first} is not a multiple of {per_pod}"));
         }
         // The machine's own would be the pod's.
         if first < per_pod {
             return wrong(&format!("ID {first} must be greater or equal to {per_pod}"));
         }
-        if length % per_pod != 0 {
+        if !length.is_multiple_of(per_pod) {
             return wrong(&format!("IDs length {length} is not a multiple of {per_pod}"));
         }
         if u64::from(length / per_pod) < pods {
@@ -167,7 +167,7 @@ mod tests {
     fn each_pod_has_a_block_until_it_is_gone() {
         let mut world = World::default();
         let range = Range { first: BLOCK, length: 3 * BLOCK };
-        let mut allot = |world: &mut World, uid: &str, per_pod: u32| {
+        let allot = |world: &mut World, uid: &str, per_pod: u32| {
             let pod = Pod { uid: uid.into(), ..(*sample::pod(RestartPolicy::Always, &[], &["c"])).clone() };
             world.learn(Fact::Admitted { pod: pod.into() }, Tick(0));
             let ids = range.allot(world, per_pod)?;
@@ -177,8 +177,8 @@ mod tests {
         assert_eq!(allot(&mut world, "a", BLOCK), Ok((1, 1)));
         assert_eq!(allot(&mut world, "b", BLOCK), Ok((2, 1)));
         assert_eq!(allot(&mut world, "c", BLOCK), Ok((3, 1)));
-        let none = Err("could not find an empty slot to allocate a user namespace".to_owned());
-        assert_eq!(allot(&mut world, "d", BLOCK), none);
+        let none = "could not find an empty slot to allocate a user namespace".to_owned();
+        assert_eq!(allot(&mut world, "d", BLOCK), Err(none.clone()));
         // Told again after a death, it is kept; and so over a snapshot.
         let again = Ids { first: 9, count: 9 };
         world.learn(Fact::Allotted { uid: "b".into(), ids: again }, Tick(1));
@@ -189,12 +189,12 @@ mod tests {
         assert_eq!(allot(&mut world, "d", BLOCK), Ok((2, 1)));
         // Another size, by an edit of the configuration.
         world.learn(Fact::TornDown { uid: "a".into() }, Tick(3));
-        assert_eq!(allot(&mut world, "e", 2 * BLOCK), none);
+        assert_eq!(allot(&mut world, "e", 2 * BLOCK), Err(none.clone()));
         world.learn(Fact::TornDown { uid: "d".into() }, Tick(4));
         assert_eq!(allot(&mut world, "e", 2 * BLOCK), Ok((1, 2)));
         // The last of all ids is nobody's.
         let last = Range { first: u32::MAX - BLOCK + 1, length: BLOCK };
-        assert_eq!(last.allot(&World::default(), BLOCK), Err(none.unwrap_err()));
+        assert_eq!(last.allot(&World::default(), BLOCK), Err(none));
     }
 
     #[test]
