@@ -502,4 +502,40 @@ mod tests {
         let (ours, message) = told(1);
         assert!(!ours && message.contains("store"), "{message}");
     }
+
+    /// cases H9. Row 8 (a Burstable container with LimitedSwap gets its share) and the others that are not NoSwap are
+    /// answered differently on purpose: memorySwap has no effect here, because the kubelet itself gives a static pod
+    /// none (it takes all of them for critical: getContainerSwapBehavior).
+    #[test]
+    fn no_container_gets_swap() {
+        use crate::pod::spec::Resources;
+        let folder = std::env::temp_dir().join(format!("podinit-swap-{}", std::process::id()));
+        let config = Config { cgroup: folder.clone(), ..Config::default() };
+        let of = |request: Option<u64>, limit: Option<u64>| {
+            let mut pod = (*sample::pod(RestartPolicy::Always, &[], &["c"])).clone();
+            let amounts = Resources { memory_request: request, memory_limit: limit, ..Resources::default() };
+            pod.containers[0].resources = amounts;
+            pod
+        };
+        // Best effort, Burstable of three kinds, and as good as Guaranteed.
+        let table = [
+            (None, None),
+            (Some(0), None),
+            (Some(1 << 30), Some(2 << 30)),
+            (Some(1), None),
+            (Some(1), Some(1)),
+        ];
+        for (request, limit) in table {
+            let pod = of(request, limit);
+            let group = paths::cgroup(&config, &paths::pod(&config, &pod).cgroup);
+            let swap =
+                || Hands::idle(&config).limits(&pod, &pod.containers[0]).unified.remove("memory.swap.max");
+            let _ = fs::remove_dir_all(&folder);
+            assert_eq!(swap(), None, "a kernel without swap has no such file");
+            fs::create_dir_all(&group).expect("make");
+            fs::write(group.join("memory.swap.max"), "max").expect("write");
+            assert_eq!(swap().as_deref(), Some("0"), "{request:?} {limit:?}");
+        }
+        fs::remove_dir_all(&folder).expect("removed");
+    }
 }

@@ -83,8 +83,9 @@ fn make(parent: &OwnedFd, name: &CStr, mode: Mode, owner: u32) -> io::Result<Own
     }
     let fd = beneath::open(parent.as_fd(), name, libc::O_PATH | libc::O_DIRECTORY, Way::Strict)?;
     if made.is_ok() {
-        let (uid, gid) = (Uid::from_raw(owner), Gid::from_raw(owner));
-        fchownat(&fd, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?;
+        // A group other than ours comes from its parent (set-group-id: fsGroup's).
+        let gid = (fstat(&fd)?.st_gid == 0).then_some(Gid::from_raw(owner));
+        fchownat(&fd, c"", Some(Uid::from_raw(owner)), gid, AtFlags::AT_EMPTY_PATH)?;
         // Whatever the umask is.
         set_mode(&proc_path(&fd), mode.bits())?;
     }

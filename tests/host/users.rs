@@ -236,6 +236,16 @@ fn a_shared_pid_namespace_hooks_probes_and_restarts_know_of_the_users() {
 
     let pod = here.pod_that("probed", |pod| status(pod)["ready"] == true);
     assert_eq!(status(&pod)["restartCount"], 0, "the network probe finds its port");
+    // The helper that asked has CAP_SYS_ADMIN and no other capability, nor could it get one.
+    let log = here.log();
+    let number = log.lines().find_map(|line| line.split_once("probe: started, pid ")).expect("the helper").1;
+    let about = fs::read_to_string(format!("/proc/{number}/status")).expect("its status");
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        assert!(about.contains(&format!("{set}:\t0000000000200000\n")), "{set} in\n{about}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert!(about.contains(&format!("{set}:\t0000000000000000\n")), "{set} in\n{about}");
+    }
     // Privileged, but in its own users: all capabilities there, and none of the machine's.
     here.running("open");
     let all = exec(
