@@ -53,6 +53,8 @@ pub struct Config {
     /// 0: no bound by cores.
     pub pods_per_core: u64,
     pub allowed_sysctls: Vec<String>,
+    /// How many user and group ids a pod with hostUsers: false gets.
+    pub ids_per_pod: u32,
     /// An OOM kill takes one process, not its container.
     pub single_process_oom_kill: bool,
     /// Whether cpu limits are enforced, and in which period.
@@ -288,6 +290,7 @@ impl Default for Config {
             max_pods: 110,
             pods_per_core: 0,
             allowed_sysctls: Vec::new(),
+            ids_per_pod: 65_536,
             single_process_oom_kill: false,
             cfs_quota: true,
             cfs_period: Duration::from_millis(100),

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match args.split_first() {
         Some((face, rest)) if face == "start" => return code(podinit::helper::start::run(rest)),
         Some((face, rest)) if face == "exec" => return code(podinit::helper::exec::run(rest)),
-        Some((face, _)) if face == "__pause" => return code(podinit::helper::pause::run()),
+        Some((face, rest)) if face == "__pause" => return code(podinit::helper::pause::run(rest)),
         Some((face, rest)) if face == "probe" => return code(spawned::probe(rest)),
         Some((face, rest)) if face == "--inner" => {
             let name = rest.first().map_or("", String::as_str);

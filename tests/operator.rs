@@ -69,6 +69,7 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
         admitted: Tick::seconds(admitted),
         dismissed: None,
         expired: None,
+        ids: None,
         sandbox: Sandbox::Ready { since: Tick::seconds(admitted), ip: None },
         containers: BTreeMap::new(),
         stuck: None,

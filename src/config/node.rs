@@ -15,6 +15,12 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
         ("podsPerCore", "") => {
             number(text, 0, 1 << 20).map(|most| config.pods_per_core = most.unsigned_abs())
         }
+        ("userNamespaces", "idsPerPod") => text
+            .parse()
+            .ok()
+            .filter(|ids: &u32| *ids > 0 && ids.is_multiple_of(65_536))
+            .map(|ids| config.ids_per_pod = ids)
+            .ok_or_else(|| format!("{text:?}: use a multiple of 65536, less than 4294967296")),
         ("singleProcessOOMKill", "") => switch(text).map(|on| config.single_process_oom_kill = on),
         ("cpuCFSQuota", "") => switch(text).map(|on| config.cfs_quota = on),
         ("cpuCFSQuotaPeriod", "") => value::duration(text)
@@ -85,6 +91,7 @@ mod tests {
             Floor::Share(10_000)
         );
         assert_eq!(set("maxPods", "3").unwrap().max_pods, 3);
+        assert_eq!(set("userNamespaces.idsPerPod", "131072").unwrap().ids_per_pod, 131_072);
         assert_eq!(set("podsPerCore", "0").unwrap().pods_per_core, 0);
         assert!(set("singleProcessOOMKill", "true").unwrap().single_process_oom_kill);
         assert!(!set("cpuCFSQuota", "false").unwrap().cfs_quota);
@@ -101,6 +108,9 @@ mod tests {
             ("systemReserved.memory", "1MB", "is no size"),
             ("evictionHard.memory.available", "110%", "is no share"),
             ("maxPods", "0", "is no number from 1"),
+            ("userNamespaces.idsPerPod", "65535", "use a multiple of 65536"),
+            ("userNamespaces.idsPerPod", "0", "use a multiple of 65536"),
+            ("userNamespaces.idsPerPod", "4294967296", "less than 4294967296"),
             ("cpuCFSQuota", "on", "use true or false"),
             ("cpuCFSQuotaPeriod", "2s", "use 1ms to 1s"),
             ("enforceNodeAllocatable[0]", "system-reserved", "use pods or none"),

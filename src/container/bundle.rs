@@ -309,7 +309,8 @@ fn root_propagation(mounts: &[Bind]) -> &'static str {
     }
 }
 
-/// Its own mount, pid and cgroup namespaces, unless it shares the pod's or the machine's; the pod's net, ipc and uts.
+/// Its own mount, pid and cgroup namespaces, unless it shares the pod's or the machine's; the pod's net, ipc and uts, and
+/// its user namespace, if it has one.
 /// On the host's network also the host's name.
 fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
     let (pod, spaces) = (input.pod, &input.pod.spaces);
@@ -317,7 +318,8 @@ fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
         (true, _) => None,
         (false, shared) => Some((LinuxNamespaceType::Pid, shared.then_some("pid"))),
     };
-    let cgroup = !input.container.security.privileged;
+    // Of the machine's cgroups the root of a user namespace could mount nothing.
+    let cgroup = !input.container.security.privileged || spaces.own_users;
     let wanted = [
         pid,
         Some((LinuxNamespaceType::Mount, None)),
@@ -325,6 +327,7 @@ fn namespaces(input: &Input) -> Result<Vec<oci::LinuxNamespace>, OciSpecError> {
         (!spaces.host_ipc).then_some((LinuxNamespaceType::Ipc, Some("ipc"))),
         (!pod.host_network).then_some((LinuxNamespaceType::Uts, Some("uts"))),
         (!pod.host_network).then_some((LinuxNamespaceType::Network, Some("net"))),
+        spaces.own_users.then_some((LinuxNamespaceType::User, Some("user"))),
     ];
     let namespace = |(kind, name): (LinuxNamespaceType, Option<&str>)| {
         let namespace = LinuxNamespaceBuilder::default().typ(kind);

@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
@@ -17,12 +18,12 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
-use oci_spec::runtime::{LinuxSeccomp, Process, Spec, UserBuilder};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Process, Spec, UserBuilder};
 
 use super::device::{self, DeviceFilter};
 use super::handover::Start;
 use super::program::{self, Fault};
-use super::{cgroup, child, handover, identity, workdir};
+use super::{cgroup, child, handover, identity, rlimit, workdir};
 use crate::pod::facts::StartError;
 
 /// Where libcontainer insists on finding cgroup2.
@@ -62,6 +63,10 @@ fn run(bundle: &Path, start: &Start) -> Result<i32, StartError> {
             .map_err(|error| config(io::Error::other(format!("device filter: {error}"))))?;
     }
     let pid = container.pid().ok_or_else(|| failed("StartError", "libcontainer told no pid".into()))?;
+    if own.delegates {
+        delegate(&own.leaf, pid.as_raw())
+            .map_err(|error| config(io::Error::other(format!("delegate the cgroup: {error}"))))?;
+    }
     container.start().map_err(|error| failed("StartError", chain(&error)))?;
     match said(&hear, true) {
         said if said.is_empty() => Ok(pid.as_raw()),
@@ -102,6 +107,8 @@ struct Own {
     seccomp: Option<LinuxSeccomp>,
     devices: Option<DeviceFilter>,
     leaf: PathBuf,
+    /// Whether the root of a user namespace is to manage its cgroup: it may write to it by its mounts.
+    delegates: bool,
 }
 
 impl Own {
@@ -122,11 +129,42 @@ impl Own {
         let mut bare = process.clone();
         bare.set_user(user).set_capabilities(None).set_no_new_privileges(None);
         linux.set_seccomp(None);
+        let users = linux.namespaces().iter().flatten().any(|ns| ns.typ() == LinuxNamespaceType::User);
+        let writable = |mount: &oci_spec::runtime::Mount| {
+            let read_only = mount.options().iter().flatten().any(|option| option == "ro");
+            mount.destination() == Path::new(CGROUPS) && !read_only
+        };
+        let delegates = users && spec.mounts().iter().flatten().any(writable);
+        if users {
+            // Only the machine's root may raise them: libcontainer sets them again where it is so no more.
+            for limit in process.rlimits().iter().flatten() {
+                rlimit::set(limit)
+                    .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", limit.typ())))?;
+            }
+        }
         spec.set_process(Some(bare)).set_linux(Some(linux));
         std::fs::create_dir_all(bundle.join(BARE))?;
         std::fs::write(bundle.join(BARE).join("config.json"), serde_json::to_vec(&spec)?)?;
-        Ok(Own { process, seccomp, devices, leaf: leaf(&path) })
+        Ok(Own { process, seccomp, devices, leaf: leaf(&path), delegates })
     }
+}
+
+/// Gives what the kernel calls delegable of a cgroup to the root of the process' user namespace, as runc and crun do.
+fn delegate(leaf: &Path, pid: i32) -> io::Result<()> {
+    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map"))?;
+    let root: Option<u32> = map.split_whitespace().nth(1).and_then(|first| first.parse().ok());
+    let root = root.ok_or_else(|| io::Error::other(format!("no uid in {map:?}")))?;
+    chown(leaf, Some(root), Some(root))?;
+    let files = std::fs::read_to_string("/sys/kernel/cgroup/delegate")
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".into());
+    for file in files.lines() {
+        match chown(leaf.join(file), Some(root), Some(root)) {
+            // Of a controller that is not at hand.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// What came down the pipe so far; `wait`: until the container's first process runs its program, or is gone.

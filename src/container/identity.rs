@@ -62,6 +62,13 @@ pub fn assume(process: &Process, seccomp: Option<&LinuxSeccomp>) -> Result<Seal,
     Ok(Seal(filter))
 }
 
+/// For a helper: keeps these capabilities (a mask) and no others, now and after any exec.
+pub fn keep(wanted: u64) -> Result<(), Errno> {
+    bound(wanted)?;
+    let kept = permitted()? & wanted;
+    capset(kept, kept, 0)
+}
+
 /// Drops from the bounding set all but these.
 fn bound(wanted: u64) -> Result<(), Errno> {
     for number in 0..64 {

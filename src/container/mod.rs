@@ -15,6 +15,7 @@ pub mod device;
 pub mod enter;
 pub mod handover;
 pub mod identity;
+pub mod mapped;
 pub mod pause;
 pub mod program;
 pub mod rlimit;

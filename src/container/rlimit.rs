@@ -1,7 +1,10 @@
 //! The resource limits of every container: explicit, so that none is PID 1's by accident.
+#![allow(unsafe_code)]
+
+use std::io;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use oci_spec::runtime::PosixRlimitType;
+use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 
 /// One limit: soft and hard, `u64::MAX` for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,34 @@ pub const DEFAULT: &[Rlimit] = &[
 pub fn possible() -> Vec<Rlimit> {
     let raise = may_raise(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
     DEFAULT.iter().map(|limit| if raise { *limit } else { clamp(*limit, ours(limit.kind)) }).collect()
+}
+
+/// Sets one of our own.
+pub fn set(limit: &PosixRlimit) -> io::Result<()> {
+    let resource = match limit.typ() {
+        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+    };
+    let limit = libc::rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
+    // SAFETY: the kernel reads one rlimit.
+    match unsafe { libc::setrlimit(resource, &raw const limit) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn clamp(limit: Rlimit, ceiling: u64) -> Rlimit {

@@ -1,4 +1,4 @@
-//! A pod's sandbox without a process: net, ipc and uts namespaces held by bind mounts, and its /dev/shm.
+//! A pod's sandbox without a process: user, net, ipc and uts namespaces held by bind mounts, and its /dev/shm.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -16,24 +16,30 @@ use nix::unistd::{Pid, pipe2};
 
 use super::child::{CLEAR_SIGHAND, clone3};
 use crate::pod::sysctl;
+use crate::pod::users::Ids;
 
 /// The size of /dev/shm, as containerd has it.
 const SHM: &str = "mode=1777,size=65536k";
 
 /// The names under `ns/`, as far as the pod has its own; `pid` is held by `pause`.
-const NAMESPACES: [&str; 4] = ["ipc", "uts", "net", "pid"];
+const NAMESPACES: [&str; 5] = ["ipc", "uts", "net", "pid", USER];
+
+/// The user namespace under `ns/`, which owns the others.
+pub const USER: &str = "user";
 
 /// What a pod wants of its sandbox.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sandbox<'a> {
     pub host_network: bool,
     pub host_ipc: bool,
+    /// A user namespace of its own, of these ids. It shares no other with the machine then.
+    pub ids: Option<Ids>,
     pub hostname: &'a str,
     /// Names in normal form (see `pod::sysctl`), judged before.
     pub sysctls: &'a [(String, String)],
 }
 
-/// Makes `<dir>/ns/{ipc,uts,net}` and `<dir>/shm`. `dir` may exist; on an error nothing half-made is left of it but
+/// Makes `<dir>/ns/{ipc,uts,net,user}` and `<dir>/shm`. `dir` may exist; on an error nothing half-made is left of it but
 /// empty directories. Our own namespaces stay as they are: a short-lived child is born in the new ones, names its
 /// host, raises `lo`, sets the sysctls, and waits until they are held here.
 pub fn set_up(dir: &Path, wanted: &Sandbox) -> io::Result<()> {
@@ -75,12 +81,12 @@ fn make(dir: &Path, wanted: &Sandbox) -> io::Result<()> {
     attach(Some(&ns), &ns, None, MsFlags::MS_BIND)?;
     attach(None, &ns, None, MsFlags::MS_PRIVATE)?;
 
-    let names = match (wanted.host_ipc, wanted.host_network) {
-        (false, false) => &["ipc", "uts", "net"][..],
-        (false, true) => &["ipc"],
-        (true, false) => &["uts", "net"],
-        (true, true) => &[],
-    };
+    let names = [
+        (wanted.ids.is_some(), &[USER][..]),
+        (!wanted.host_ipc, &["ipc"]),
+        (!wanted.host_network, &["uts", "net"]),
+    ];
+    let names: Vec<_> = names.into_iter().filter(|(own, _)| *own).flat_map(|(_, names)| names).collect();
     if !names.is_empty() {
         let child = Newborn::bear(wanted)?;
         for name in names {
@@ -92,7 +98,9 @@ fn make(dir: &Path, wanted: &Sandbox) -> io::Result<()> {
     }
 
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(SHM))
+    let root = wanted.ids.map_or(0, |ids| ids.first);
+    let options = format!("{SHM},uid={root},gid={root}");
+    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(options.as_str()))
         .map_err(|error| context(&error.into(), "mount shm on", &shm))?;
     // Where the machine's umask or an old kernel had its say.
     fs::set_permissions(&shm, Permissions::from_mode(0o1777)).map_err(|error| context(&error, "chmod", &shm))
@@ -118,17 +126,23 @@ impl Newborn {
         if !wanted.host_network {
             flags |= (libc::CLONE_NEWUTS | libc::CLONE_NEWNET) as u64;
         }
-        let pid = match clone3(flags | CLEAR_SIGHAND, 0)? {
+        if wanted.ids.is_some() {
+            // In one call, so that it owns the others.
+            flags |= libc::CLONE_NEWUSER as u64;
+        }
+        let pid = match clone3(flags | CLEAR_SIGHAND, 0).map_err(|error| refused(error, wanted))? {
             0 => {
                 // SAFETY: only system calls until _exit; nothing is allocated, nothing of ours is dropped.
                 unsafe {
                     libc::close(leash.as_raw_fd());
+                    let mut byte = 0_u8;
+                    // Its ids are mapped by then.
+                    libc::read(hold.as_raw_fd(), (&raw mut byte).cast(), 1);
                     let mut fault = [if wanted.host_network { 0 } else { furnish(&name) }, -1];
                     if fault[0] == 0 {
                         fault = set(&settings);
                     }
                     libc::write(tell.as_raw_fd(), (&raw const fault).cast(), size_of::<[i32; 2]>());
-                    let mut byte = 0_u8;
                     libc::read(hold.as_raw_fd(), (&raw mut byte).cast(), 1);
                     libc::_exit(0)
                 }
@@ -137,6 +151,12 @@ impl Newborn {
         };
         let child = Newborn { pid, leash: Some(leash) };
         drop((tell, hold));
+        if let Some(ids) = wanted.ids {
+            map(pid, ids)?;
+        }
+        if let Some(leash) = &child.leash {
+            nix::unistd::write(leash, b"g")?;
+        }
         let mut answer = [0; 8];
         let count = loop {
             match nix::unistd::read(&ready, &mut answer) {
@@ -161,6 +181,29 @@ impl Newborn {
     }
 }
 
+/// Gives a new user namespace its ids, of both kinds.
+fn map(pid: i32, ids: Ids) -> io::Result<()> {
+    for kind in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{kind}");
+        fs::write(&path, format!("0 {} {}", ids.first, ids.count))
+            .map_err(|error| context(&error, "map ids by", Path::new(&path)))?;
+    }
+    Ok(())
+}
+
+/// A kernel's plain words for want of a user namespace, made plainer.
+fn refused(error: io::Error, wanted: &Sandbox) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) if wanted.ids.is_some() => {
+            io::Error::other("hostUsers: false: this kernel has no user namespaces (CONFIG_USER_NS)")
+        }
+        Some(libc::ENOSPC) if wanted.ids.is_some() => io::Error::other(
+            "hostUsers: false: the machine's user.max_user_namespaces allows no more of them",
+        ),
+        _ => error,
+    }
+}
+
 /// One sysctl, ready to be written without an allocation.
 struct Setting {
     name: String,
@@ -174,7 +217,9 @@ impl Setting {
     /// The defaults for a network of its own, then the pod's.
     fn all(wanted: &Sandbox) -> io::Result<Vec<Setting>> {
         let defaults = if wanted.host_network { &[][..] } else { sysctl::DEFAULTS };
-        let defaults = defaults.iter().map(|(name, value)| (*name, *value, true));
+        // The machine's groups up to the last are not the pod's to allow.
+        let defaults = defaults.iter().filter(|(name, _)| wanted.ids.is_none() || *name != sysctl::PING);
+        let defaults = defaults.map(|(name, value)| (*name, *value, true));
         let own = wanted.sysctls.iter().map(|(name, value)| (name.as_str(), value.as_str(), false));
         let setting = |(name, value, default): (&str, &str, bool)| {
             let path = CString::new(sysctl::path(name))?;
@@ -192,10 +237,14 @@ unsafe fn set(settings: &[Setting]) -> [i32; 2] {
     for (setting, index) in settings.iter().zip(0..) {
         let value = setting.value.as_bytes();
         // SAFETY: plain system calls on strings that outlive them.
-        let done = unsafe {
+        let write = || unsafe {
             let file = libc::open(setting.path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             file >= 0 && libc::write(file, value.as_ptr().cast(), value.len()) == value.len() as isize
         };
+        // Those of ipc belong to the machine's root up to Linux 6.8, and from then on to the namespace's: first we are
+        // the one, then the other (or the same once more, without a user namespace).
+        // SAFETY: a plain system call on numbers.
+        let done = write() || unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) == 0 } && write();
         let error = Errno::last_raw();
         let forgiven = setting.default && matches!(error, libc::ENOENT | libc::EROFS | libc::EACCES);
         if !done && !forgiven {

@@ -127,7 +127,7 @@ impl Hands {
                     hands.hook(pod, container, facts, *run, *hook)
                 })
             }
-            Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
+            Action::SetUp { uid } => self.with_pod(world, uid, |hands, pod| hands.set_up(pod, world)),
             Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
             Action::Find { uid, container } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
@@ -156,7 +156,7 @@ impl Hands {
         &mut self,
         world: &World,
         uid: &str,
-        act: fn(&mut Self, &PodFacts) -> Vec<Fact>,
+        act: impl FnOnce(&mut Self, &PodFacts) -> Vec<Fact>,
     ) -> Vec<Fact> {
         world.pods.get(uid).map(|pod| act(self, pod)).unwrap_or_default()
     }

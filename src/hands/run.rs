@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, IntoRawFd};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{self, Signal};
@@ -16,10 +16,11 @@ use super::paths::{self, RunPaths};
 use super::{Hands, node, remove_tree};
 use crate::container::bundle::{self, Command, Files, Input, Limits};
 use crate::container::handover::{self, Start};
-use crate::container::{Confinement, cgroup, rlimit, user};
+use crate::container::{Confinement, User, cgroup, mapped, rlimit, user};
 use crate::image::{mount, reference::Reference};
 use crate::pod::facts::{Exit, PodFacts, Run, StartError, Stream};
-use crate::pod::spec::PullPolicy;
+use crate::pod::spec::{Propagation, PullPolicy};
+use crate::pod::users::Ids;
 use crate::pod::{Container, Fact, Pod, env, resources, security};
 use crate::spawn::spawn;
 use crate::{logs, volume};
@@ -75,7 +76,7 @@ impl Hands {
             // would close each other's pipes. The next run has another name.
             Err(ours(io::Error::other("the output of a former run of this number is not all in its log yet")))
         } else {
-            self.try_start(&pod.spec, container, number, &paths)
+            self.try_start(pod, container, number, &paths)
         };
         match started {
             Ok(facts) => facts,
@@ -209,11 +210,12 @@ impl Hands {
 
     fn try_start(
         &mut self,
-        pod: &Pod,
+        facts: &PodFacts,
         container: &Container,
         number: u32,
         paths: &RunPaths,
     ) -> Result<Vec<Fact>, StartError> {
+        let (pod, ids) = (facts.spec.as_ref(), facts.ids);
         let image = self.store.find(&container.image).map_err(config_error)?.ok_or_else(|| {
             config_error(format!("image \"{}\" is no longer in the store", container.image))
         })?;
@@ -223,9 +225,10 @@ impl Hands {
         fs::create_dir_all(&paths.rootfs).map_err(create_error)?;
         fs::create_dir_all(&paths.scratch).map_err(create_error)?;
         let layers = mount::mount_layers(&self.store, &image, &self.config.run).map_err(create_error)?;
+        let layers = self.layers_for(pod, ids, layers).map_err(create_error)?;
         mount::mount_rootfs(&layers, &paths.scratch, &paths.rootfs).map_err(create_error)?;
-        let spec = self.bundle(pod, container, &image.config, paths)?;
-        let output = logs::pipes(owner(&spec)).map_err(ours)?;
+        let spec = self.bundle(pod, ids, container, &image.config, paths)?;
+        let output = logs::pipes(owner(&spec, ids)).map_err(ours)?;
         let log = logs::paths::log(&paths::pod(&self.config, pod).logs, &container.name, number);
         self.link_log(pod, container, paths, &log).map_err(create_error)?;
         let start = Start {
@@ -236,7 +239,7 @@ impl Hands {
             stderr: 5,
         };
         handover::stage(&paths.bundle, &spec, &start).map_err(create_error)?;
-        volume::group::stage(&paths.bundle, &volume::group::orders(pod, &self.volumes()))
+        volume::group::stage(&paths.bundle, &volume::group::orders(pod, &self.volumes_for(pod, ids)))
             .map_err(create_error)?;
         let group = paths::cgroup(&self.config, &paths.helper_cgroup);
         fs::create_dir_all(&group).map_err(create_error)?;
@@ -283,6 +286,7 @@ impl Hands {
     fn bundle(
         &self,
         pod: &Pod,
+        ids: Option<Ids>,
         container: &Container,
         image: &ImageConfiguration,
         paths: &RunPaths,
@@ -302,12 +306,12 @@ impl Hands {
         let command = env::command(pod, container, image, own).map_err(create_error)?;
         security::non_root(pod, container, image_user(image)).map_err(config_error)?;
         let user = user::resolve(&paths.rootfs, image_user(image), &container.security, &pod.security)?;
+        ids.map_or(Ok(()), |ids| has(ids, &user)).map_err(create_error)?;
         let profiles = [self.config.root.join("seccomp"), "/var/lib/kubelet/seccomp".into()];
         let confinement = Confinement::of(container, &profiles)?;
         let shm = if pod.spaces.host_ipc { "/dev/shm".into() } else { sandbox.join("shm") };
-        fs::write(&paths.message, "").map_err(create_error)?;
-        fs::set_permissions(&paths.message, fs::Permissions::from_mode(0o666)).map_err(create_error)?;
-        let mounts = self.binds(pod, container, &command.env).map_err(config_error)?;
+        let message = self.message(pod, ids, container, paths).map_err(create_error)?;
+        let mounts = self.binds(pod, ids, container, &command.env).map_err(config_error)?;
         let files = ["hostname", "hosts", "resolv.conf"].map(|name| {
             let own = container.mounts.iter().any(|mount| mount.path == format!("/etc/{name}"));
             (!own).then(|| sandbox.join(name))
@@ -331,7 +335,7 @@ impl Hands {
                 hostname: hostname.as_deref(),
                 hosts: hosts.as_deref(),
                 resolv: resolv.as_deref(),
-                termination: Some(&paths.message),
+                termination: Some(&message),
             },
             mounts,
             limits: self.limits(pod, container),
@@ -340,6 +344,22 @@ impl Hands {
             controllers: &self.controllers,
             exists: &|path: &Path| path.exists(),
         })
+    }
+
+    /// The file of its termination message: made, and as the container's root may come to it.
+    fn message(
+        &self,
+        pod: &Pod,
+        ids: Option<Ids>,
+        container: &Container,
+        paths: &RunPaths,
+    ) -> io::Result<PathBuf> {
+        fs::write(&paths.message, "")?;
+        fs::set_permissions(&paths.message, fs::Permissions::from_mode(0o666))?;
+        let Some(ids) = ids else { return Ok(paths.message.clone()) };
+        chown(&paths.message, Some(ids.first), Some(ids.first))?;
+        let target = self.staged(pod, &container.name).join("message");
+        mapped::bind(&paths.message, &target, None, Propagation::None).map(|()| target)
     }
 
     /// The limits of a container in OCI's numbers. Static pods get no swap (a kubelet calls them critical), and an OOM
@@ -376,8 +396,27 @@ fn keep(output: logs::Pipes) -> Vec<i32> {
 }
 
 /// Whom the output pipes belong to, so that a process that is not root may open its /dev/stdout again.
-fn owner(spec: &oci_spec::runtime::Spec) -> u32 {
-    spec.process().as_ref().map_or(0, |process| process.user().uid())
+fn owner(spec: &oci_spec::runtime::Spec, ids: Option<Ids>) -> u32 {
+    let uid = spec.process().as_ref().map_or(0, |process| process.user().uid());
+    ids.and_then(|ids| ids.machine(uid)).unwrap_or(uid)
+}
+
+/// Whether all ids of this user are the pod's to have.
+fn has(ids: Ids, user: &User) -> Result<(), String> {
+    let known = |id: &u32| ids.machine(*id).is_some();
+    let told = |what: &str, id: u32| {
+        Err(format!(
+            "{what} {id} is not among the pod's {} ids (hostUsers: false): use a lower one",
+            ids.count
+        ))
+    };
+    if !known(&user.uid) {
+        return told("user", user.uid);
+    }
+    match [user.gid].iter().chain(&user.groups).find(|gid| !known(gid)) {
+        Some(gid) => told("group", *gid),
+        None => Ok(()),
+    }
 }
 
 fn image_user(image: &ImageConfiguration) -> &str {
@@ -462,5 +501,41 @@ mod tests {
         // The next one fails only for want of an image.
         let (ours, message) = told(1);
         assert!(!ours && message.contains("store"), "{message}");
+    }
+
+    /// cases H9. Row 8 (a Burstable container with LimitedSwap gets its share) and the others that are not NoSwap are
+    /// answered differently on purpose: memorySwap has no effect here, because the kubelet itself gives a static pod
+    /// none (it takes all of them for critical: getContainerSwapBehavior).
+    #[test]
+    fn no_container_gets_swap() {
+        use crate::pod::spec::Resources;
+        let folder = std::env::temp_dir().join(format!("podinit-swap-{}", std::process::id()));
+        let config = Config { cgroup: folder.clone(), ..Config::default() };
+        let of = |request: Option<u64>, limit: Option<u64>| {
+            let mut pod = (*sample::pod(RestartPolicy::Always, &[], &["c"])).clone();
+            let amounts = Resources { memory_request: request, memory_limit: limit, ..Resources::default() };
+            pod.containers[0].resources = amounts;
+            pod
+        };
+        // Best effort, Burstable of three kinds, and as good as Guaranteed.
+        let table = [
+            (None, None),
+            (Some(0), None),
+            (Some(1 << 30), Some(2 << 30)),
+            (Some(1), None),
+            (Some(1), Some(1)),
+        ];
+        for (request, limit) in table {
+            let pod = of(request, limit);
+            let group = paths::cgroup(&config, &paths::pod(&config, &pod).cgroup);
+            let swap =
+                || Hands::idle(&config).limits(&pod, &pod.containers[0]).unified.remove("memory.swap.max");
+            let _ = fs::remove_dir_all(&folder);
+            assert_eq!(swap(), None, "a kernel without swap has no such file");
+            fs::create_dir_all(&group).expect("make");
+            fs::write(group.join("memory.swap.max"), "max").expect("write");
+            assert_eq!(swap().as_deref(), Some("0"), "{request:?} {limit:?}");
+        }
+        fs::remove_dir_all(&folder).expect("removed");
     }
 }

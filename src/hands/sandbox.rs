@@ -1,8 +1,9 @@
 //! A pod's surroundings: cgroup, namespaces, volumes, name files, log directory.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -15,8 +16,9 @@ use crate::container::sandbox::Sandbox;
 use crate::container::{apparmor, cgroup, pause, sandbox};
 use crate::pod::facts::PodFacts;
 use crate::pod::project::Contents;
-use crate::pod::{Fact, Pod, hosts, resources, security, sysctl};
-use crate::spawn::spawn_in;
+use crate::pod::users::{Ids, Range};
+use crate::pod::{Fact, Pod, World, hosts, resources, security, sysctl};
+use crate::spawn::{spawn, spawn_in};
 use crate::volume;
 
 /// How long the first process of a shared pid namespace may take to begin, in milliseconds: PID 1 waits for it.
@@ -24,22 +26,46 @@ const PAUSE_BEGINS: u16 = 5000;
 
 impl Hands {
     /// What the volumes hold is told before the sandbox is ready, and of a failure after it.
-    pub(super) fn set_up(&mut self, pod: &PodFacts) -> Vec<Fact> {
+    pub(super) fn set_up(&mut self, pod: &PodFacts, world: &World) -> Vec<Fact> {
         let uid = pod.spec.uid.clone();
+        let ids = match self.ids(pod, world) {
+            Ok(ids) => ids,
+            Err(why) => return vec![Fact::SetUpFailed { uid, why: format!("hostUsers: false: {why}") }],
+        };
         let (digest, contents) = self.contents(&pod.spec);
         let (contents, trouble) = match contents {
             Ok(contents) => (contents, None),
             Err(why) => (Contents::new(), Some(why)),
         };
-        let done = trouble.clone().map_or(Ok(()), Err).and_then(|()| self.try_set_up(&pod.spec, &contents));
+        let done =
+            trouble.clone().map_or(Ok(()), Err).and_then(|()| self.try_set_up(&pod.spec, ids, &contents));
         match done {
-            Ok(ip) => vec![Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }],
+            Ok(ip) => {
+                let allotted = ids.map(|ids| Fact::Allotted { uid: uid.clone(), ids });
+                let rest = [Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }];
+                allotted.into_iter().chain(rest).collect()
+            }
             Err(why) => {
                 // Half a sandbox is worse than none: the next attempt starts from nothing.
                 let _ = self.remove_pod(&pod.spec);
                 let for_want = trouble.map(|why| Fact::ProjectFailed { uid: uid.clone(), digest, why });
                 [Fact::SetUpFailed { uid, why }].into_iter().chain(for_want).collect()
             }
+        }
+    }
+
+    /// Which of the machine's ids the pod has, or is to have; None: the machine's own users are its users.
+    fn ids(&self, pod: &PodFacts, world: &World) -> Result<Option<Ids>, String> {
+        if !pod.spec.spaces.own_users || pod.ids.is_some() {
+            return Ok(pod.ids);
+        }
+        let [users, groups] =
+            ["/etc/subuid", "/etc/subgid"].map(|file| fs::read_to_string(file).unwrap_or_default());
+        let per_pod = self.config.ids_per_pod;
+        let ids = Range::of(&users, &groups, per_pod, self.config.max_pods)?.allot(world, per_pod)?;
+        match pod.spec.security.fs_group.filter(|gid| ids.machine(*gid).is_none()) {
+            Some(gid) => Err(format!("fsGroup {gid} is not among the pod's {} groups", ids.count)),
+            None => Ok(Some(ids)),
         }
     }
 
@@ -51,7 +77,12 @@ impl Hands {
         }
     }
 
-    fn try_set_up(&mut self, pod: &Pod, contents: &Contents) -> Result<Option<String>, String> {
+    fn try_set_up(
+        &mut self,
+        pod: &Pod,
+        ids: Option<Ids>,
+        contents: &Contents,
+    ) -> Result<Option<String>, String> {
         let paths = paths::pod(&self.config, pod);
         let told = |what: &str, path: &Path| {
             let what = format!("{what} {}", path.display());
@@ -63,12 +94,8 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup);
         let values = resources::pod_files(pod, &self.node, self.cfs(), self.config.pod_pids_limit);
         cgroup::make_pod(&group, &values, &self.controllers).map_err(told("cannot make cgroup", &group))?;
-        if pod.spaces.own_users {
-            return Err(
-                "hostUsers: false asks for a user namespace, which is not supported yet: remove it only if \
-                        the machine's own users will do"
-                    .into(),
-            );
+        if ids.is_some() {
+            open_to_others(&paths.sandbox)?;
         }
         // Judged with the pod's admission already; here so that no other way leads to a sysctl of the machine's, or to
         // a pod that runs unconfined and does not know it.
@@ -78,6 +105,7 @@ impl Hands {
         let wanted = Sandbox {
             host_network: pod.host_network,
             host_ipc: pod.spaces.host_ipc,
+            ids,
             hostname: &hosts::kernel_name(pod, &self.config.cluster_domain)?,
             sysctls: &pod.security.sysctls,
         };
@@ -86,9 +114,9 @@ impl Hands {
         if pod.spaces.share_pid {
             self.pause(pod).map_err(told("cannot make the pid namespace in", &paths.sandbox))?;
         }
-        volume::set_up(pod, &self.volumes(), contents, node::memory_total())?;
+        volume::set_up(pod, &self.volumes_for(pod, ids), contents, node::memory_total())?;
         let ip = if pod.host_network { self.addresses().into_iter().next() } else { None };
-        self.name_files(pod, ip.as_deref()).map_err(told("cannot write names in", &paths.sandbox))?;
+        self.name_files(pod, ids, ip.as_deref()).map_err(told("cannot write names in", &paths.sandbox))?;
         Ok(ip)
     }
 
@@ -106,18 +134,35 @@ impl Hands {
         let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
         let fds =
             [0, 1, 2].map(|number| (null.as_raw_fd(), number)).into_iter().chain([(tell.as_raw_fd(), 3)]);
-        let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
-        let pid = spawn_in(&["__pause"], &fds.collect::<Vec<_>>(), Some(&group), namespaces)?;
+        let fds = fds.collect::<Vec<_>>();
+        // In a user namespace of the pod's own it is that namespace's root who makes them, and tells whom he bore.
+        let users = paths.sandbox.join("ns").join(sandbox::USER).display().to_string();
+        let born = match pod.spaces.own_users {
+            true => spawn(&["__pause", &users], &fds, Some(&group)),
+            false => {
+                spawn_in(&["__pause"], &fds, Some(&group), (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64)
+            }
+        }?;
         drop(tell);
+        let (mut hear, mut told) = (File::from(ready), String::new());
         // No container may see it before it has let go of the machine's files. It closes its end then, or by its death.
-        let mut polls = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
         let let_go = loop {
+            let mut polls = [PollFd::new(hear.as_fd(), PollFlags::POLLIN)];
             match poll(&mut polls, PollTimeout::from(PAUSE_BEGINS)) {
                 // Another child's end; each costs at most the whole time once more.
-                Err(Errno::EINTR) => {}
-                done => break done.is_ok_and(|count| count > 0),
+                Err(Errno::EINTR) => continue,
+                done if !done.is_ok_and(|count| count > 0) => break false,
+                _ => {}
+            }
+            let mut part = [0; 16];
+            match hear.read(&mut part) {
+                Ok(0) => break true,
+                Ok(count) => told.push_str(&String::from_utf8_lossy(part.get(..count).unwrap_or_default())),
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break false,
             }
         };
+        let pid = if told.is_empty() { born } else { told.parse().unwrap_or(born) };
         match let_go {
             true => pause::hold(&paths.sandbox, pid),
             false => Err(io::Error::other("the pause helper does not begin")),
@@ -167,6 +212,21 @@ impl Hands {
         }
         Ok(())
     }
+}
+
+/// The root of a pod's user namespace is one of the machine's many: it can go only where all of them may.
+fn open_to_others(dir: &Path) -> Result<(), String> {
+    for above in dir.ancestors() {
+        let mode =
+            fs::metadata(above).map_err(|why| format!("{}: {why}", above.display()))?.permissions().mode();
+        if mode & 1 == 0 {
+            let (shown, mode) = (above.display(), mode & 0o7777);
+            return Err(format!(
+                "hostUsers: false: {shown} has mode {mode:04o}, so that no user of the pod could enter it: chmod o+x {shown}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The runs of which a pod's sandbox holds something: container and number.

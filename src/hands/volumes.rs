@@ -7,19 +7,51 @@ use std::path::{Path, PathBuf};
 use log::warn;
 use nix::sys::utsname::uname;
 
-use super::Hands;
+use super::{Hands, paths};
 use crate::container::bundle::Bind;
+use crate::container::{mapped, sandbox};
 use crate::image::mount as layers;
 use crate::pod::facts::PodFacts;
 use crate::pod::project::{self, Contents};
 use crate::pod::spec::{Propagation, VolumeSource};
+use crate::pod::users::Ids;
 use crate::pod::{Container, Fact, Pod, mount};
 use crate::spawn::spawn;
-use crate::volume::{self, Place};
+use crate::volume::{self, Place, Users};
 
 impl Hands {
     pub(super) fn volumes(&self) -> Place<'_> {
-        Place { root: &self.config.root, run: &self.config.run }
+        Place { root: &self.config.root, run: &self.config.run, users: None }
+    }
+
+    /// The same for a pod that has these ids, once its user namespace is there.
+    pub(super) fn volumes_for(&self, pod: &Pod, ids: Option<Ids>) -> Place<'_> {
+        // All that is not in memory lies on this file system.
+        let mapped = || mapped::possible(&self.config.root, &self.users(pod)).unwrap_or(false);
+        Place { users: ids.map(|ids| Users { ids, mapped: mapped() }), ..self.volumes() }
+    }
+
+    /// The user namespace of a pod that has its own.
+    pub(super) fn users(&self, pod: &Pod) -> PathBuf {
+        paths::pod(&self.config, pod).sandbox.join("ns").join(sandbox::USER)
+    }
+
+    /// Image layers as a pod with these ids sees them: shown once for all its life.
+    pub(super) fn layers_for(
+        &self,
+        pod: &Pod,
+        ids: Option<Ids>,
+        layers: Vec<PathBuf>,
+    ) -> io::Result<Vec<PathBuf>> {
+        if ids.is_none() {
+            return Ok(layers);
+        }
+        let (shown, users) = (paths::pod(&self.config, pod).sandbox.join("layers"), self.users(pod));
+        let show = |layer: PathBuf| {
+            let target = shown.join(layer.file_name().unwrap_or_default());
+            mapped::layer(&layer, &target, &users).map(|()| target)
+        };
+        layers.into_iter().map(show).collect()
     }
 
     /// What the pod's projected volumes should hold now, or the message of its FailedMount event.
@@ -34,7 +66,9 @@ impl Hands {
     pub(super) fn project(&mut self, pod: &PodFacts) -> Fact {
         let uid = pod.spec.uid.clone();
         let (digest, contents) = self.contents(&pod.spec);
-        match contents.and_then(|contents| volume::project(&pod.spec, &self.volumes(), &contents)) {
+        match contents
+            .and_then(|contents| volume::project(&pod.spec, &self.volumes_for(&pod.spec, pod.ids), &contents))
+        {
             Ok(()) => Fact::Projected { uid, digest },
             Err(why) => Fact::ProjectFailed { uid, digest, why },
         }
@@ -44,9 +78,11 @@ impl Hands {
     pub(super) fn binds(
         &self,
         pod: &Pod,
+        ids: Option<Ids>,
         container: &Container,
         env: &[(String, String)],
     ) -> Result<Vec<Bind>, String> {
+        let place = self.volumes_for(pod, ids);
         let strongest = volume::strongest(&container.mounts);
         if strongest == Propagation::Bidirectional && !container.security.privileged {
             return Err("Bidirectional mount propagation is available only to privileged containers".into());
@@ -56,14 +92,23 @@ impl Hands {
             let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume);
             let volume = volume.ok_or_else(|| format!("volume {:?} not found", mount.volume))?;
             if let VolumeSource::Image { reference, .. } = &volume.source {
-                let dir = volume::image_dir(pod, volume, &self.volumes());
-                self.show_image(reference, &dir.unwrap_or_default())
+                let dir = volume::image_dir(pod, volume, &place);
+                self.show_image(pod, ids, reference, &dir.unwrap_or_default())
                     .map_err(|why| format!("volume {:?}: {why}", volume.name))?;
             }
             let sub = mount::sub_path(mount, env)?;
             let recursive_read_only = mount::recursive(mount, recursive_read_only())?;
+            let mut source = volume::source(pod, container, index, &sub, strongest, &place)?;
+            if ids.is_some() {
+                // Also where nothing is mapped: the way to the volume may be closed to the pod's root.
+                let users = Some(self.users(pod)).filter(|_| place.is_mapped(&volume.source));
+                let target = self.staged(pod, &container.name).join(index.to_string());
+                mapped::bind(&source, &target, users.as_deref(), mount.propagation)
+                    .map_err(|why| volume::failed(&volume.name, &why.to_string()))?;
+                source = target;
+            }
             binds.push(Bind {
-                source: volume::source(pod, container, index, &sub, strongest, &self.volumes())?,
+                source,
                 target: Path::new("/").join(&mount.path),
                 read_only: mount.read_only || volume::read_only(&volume.source),
                 recursive_read_only,
@@ -71,6 +116,11 @@ impl Hands {
             });
         }
         Ok(binds)
+    }
+
+    /// Where what a container of a pod with its own users mounts is shown as it sees it.
+    pub(super) fn staged(&self, pod: &Pod, container: &str) -> PathBuf {
+        paths::pod(&self.config, pod).sandbox.join("mapped").join(container)
     }
 
     /// Removes a tree that holds no mount any more; a huge one by a helper, for PID 1 does nothing slow.
@@ -94,11 +144,12 @@ impl Hands {
     }
 
     /// Mounts the read-only view of an image; the one of an earlier container of the pod stays.
-    fn show_image(&self, reference: &str, dir: &Path) -> Result<(), String> {
+    fn show_image(&self, pod: &Pod, ids: Option<Ids>, reference: &str, dir: &Path) -> Result<(), String> {
         let image = self.store.find(reference)?;
         let image = image.ok_or_else(|| format!("image \"{reference}\" is no longer in the store"))?;
         let lower = layers::mount_layers(&self.store, &image, &self.config.run);
         lower
+            .and_then(|lower| self.layers_for(pod, ids, lower))
             .and_then(|lower| layers::mount_view(&lower, dir))
             .map_err(|why| format!("image \"{reference}\": {why}"))
     }

@@ -39,7 +39,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__hook" => hook::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),
-        "__pause" => pause::run(),
+        "__pause" => pause::run(args),
         "__prompt" => prompt::run(telling(args)),
         "__probe" => probe::run(),
         "__remove" => remove::run(args),

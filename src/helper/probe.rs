@@ -22,6 +22,8 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 
 use crate::clock::Tick;
+use crate::container::capability::SYS_ADMIN;
+use crate::container::identity;
 use crate::pod::probe::{Order, Report, Try, Watch, Worker};
 
 /// The longest order: what a socket takes at all.
@@ -38,7 +40,10 @@ pub fn run() -> i32 {
     // PID 1's own descriptors are not close-on-exec.
     // SAFETY: nothing has been opened yet; only inherited descriptors are closed.
     unsafe { libc::syscall(libc::SYS_close_range, 4u32, u32::MAX, 0u32) };
-    match serve(socket) {
+    // Before there is a second thread. It speaks with whatever answers, and of root's rights needs but the one to enter
+    // a pod's network.
+    let kept = identity::keep(SYS_ADMIN).map_err(std::io::Error::from);
+    match kept.and_then(|()| serve(socket)) {
         Ok(()) => 0,
         Err(why) => {
             eprintln!("probe: {why}");

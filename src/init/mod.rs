@@ -14,6 +14,7 @@ use log::{error, info, warn};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
 
 use crate::clock::Tick;
 use crate::config::Config;
@@ -95,6 +96,8 @@ pub fn run(args: &[String]) -> i32 {
 /// What stands in for the machine's duties off a board: orphans come to us, and our mounts stay ours.
 fn begin(config: &Config) -> Result<(), String> {
     nix::sys::prctl::set_child_subreaper(true).map_err(|why| format!("cannot become a subreaper: {why}"))?;
+    // What we make on the way to a pod's files, the root of its user namespace must be able to pass.
+    umask(Mode::from_bits_truncate(0o022));
     // A later life has its predecessor's namespace and lock, and never gives up.
     let again = fatal::resumed().is_some();
     if !again && !config.manifests.is_dir() && !config.manifests.is_file() {

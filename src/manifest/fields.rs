@@ -88,13 +88,7 @@ const TABLE: &[Row] = &[
     row("spec.activeDeadlineSeconds", Yes, &[]),
     row("spec.hostPID", Yes, &[]),
     row("spec.hostIPC", Yes, &[]),
-    row(
-        "spec.hostUsers",
-        Refuse(
-            "asks for a user namespace, which is not supported yet: remove it only if the machine's users will do",
-        ),
-        &["true"],
-    ),
+    row("spec.hostUsers", Yes, &[]),
     row("spec.shareProcessNamespace", Yes, &[]),
     row("spec.hostnameOverride", Yes, &[]),
     row("spec.setHostnameAsFQDN", Yes, &[]),

@@ -54,6 +54,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::Piped { .. }
         | Fact::Drained { .. } => None,
         Fact::Dismissed { uid, .. }
+        | Fact::Allotted { uid, .. }
         | Fact::SetUp { uid, .. }
         | Fact::SetUpFailed { uid, .. }
         | Fact::TornDown { uid }
@@ -120,6 +121,7 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         | Fact::Hooking { .. }
         | Fact::Hooked { .. }
         | Fact::Dismissed { .. }
+        | Fact::Allotted { .. }
         | Fact::SetUp { .. }
         | Fact::Starting { .. }
         | Fact::Cleaned { .. }

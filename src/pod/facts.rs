@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::restart::{After, after};
 use super::spec::{Container, Pod, Problem};
+use super::users::Ids;
 use crate::clock::Tick;
 
 /// One thing that happened, told once, when it was observed. `World::learn` files it under its moment.
@@ -18,6 +19,8 @@ pub enum Fact {
     Admitted { pod: Arc<Pod> },
     /// An admitted pod was seen to be no longer wanted. Its grace period runs from here.
     Dismissed { uid: String, why: Dismissal },
+    /// A pod with a user namespace of its own (hostUsers: false) got these of the machine's ids, until it is torn down.
+    Allotted { uid: String, ids: Ids },
     /// Cgroup, namespaces, volumes and log directories stand. `ip`: the pod's address, where it has one.
     SetUp { uid: String, ip: Option<String> },
     /// They could not be made; nothing half-made is left.
@@ -180,6 +183,9 @@ pub struct PodFacts {
     /// When its activeDeadlineSeconds were over while it was active.
     #[serde(default)]
     pub expired: Option<Tick>,
+    /// Of the machine's user and group ids, with hostUsers: false.
+    #[serde(default)]
+    pub ids: Option<Ids>,
     pub sandbox: Sandbox,
     /// By container name; a container without an entry was never touched.
     pub containers: BTreeMap<String, ContainerFacts>,
@@ -383,6 +389,7 @@ impl PodFacts {
             admitted,
             dismissed: None,
             expired: None,
+            ids: None,
             sandbox: Sandbox::Absent,
             containers: BTreeMap::new(),
             stuck: None,

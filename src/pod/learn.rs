@@ -48,6 +48,7 @@ impl World {
             Fact::RestartAll { uid, container, run } => {
                 self.about(uid, |pod| restart_all(pod, container, *run))
             }
+            Fact::Allotted { uid, ids } => self.about(uid, |pod| first(&mut pod.ids, *ids)),
             Fact::SetUp { uid, ip } => self.about(uid, |pod| {
                 pod.sandbox = Sandbox::Ready { since: now, ip: ip.clone() };
                 true

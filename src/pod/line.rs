@@ -20,6 +20,10 @@ impl Fact {
                 let pod = pod(uid).filter(|pod| pod.dismissed.is_none())?;
                 Some(format!("{}: stopping: {}", pod.spec.full_name(), dismissal(*why)))
             }
+            Fact::Allotted { uid, ids } => {
+                let pod = pod(uid).filter(|pod| pod.ids.is_none())?;
+                Some(format!("{}: its user 0 is the machine's {}", pod.spec.full_name(), ids.first))
+            }
             Fact::SetUp { uid, ip } => {
                 let pod = pod(uid).filter(|pod| !matches!(pod.sandbox, Sandbox::Ready { .. }))?;
                 let ip = ip.as_ref().map_or(String::new(), |ip| format!(", ip {ip}"));
@@ -236,6 +240,7 @@ mod tests {
     use crate::pod::facts::StartError;
     use crate::pod::sample;
     use crate::pod::spec::RestartPolicy;
+    use crate::pod::users::Ids;
 
     #[test]
     fn each_fact_has_its_line_once() {
@@ -248,6 +253,10 @@ mod tests {
             |run| Fact::Starting { uid: uid(), container: container(), run, helper: 5, stdout: 6, stderr: 7 };
         let table = [
             (Fact::Admitted { pod: pod.clone() }, "default/web-board1: admitted from web.yaml"),
+            (
+                Fact::Allotted { uid: uid(), ids: Ids { first: 65_536, count: 65_536 } },
+                "default/web-board1: its user 0 is the machine's 65536",
+            ),
             (
                 Fact::SetUpFailed { uid: uid(), why: "no space".into() },
                 "default/web-board1: cannot set up: no space",

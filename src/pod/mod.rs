@@ -21,6 +21,7 @@ pub mod security;
 pub mod spec;
 pub mod status;
 pub mod sysctl;
+pub mod users;
 
 pub use facts::{Fact, World};
 pub use plan::{Action, Plan, plan};

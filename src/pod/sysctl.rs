@@ -32,8 +32,10 @@ const SAFE: &[(&str, (u32, u32))] = &[
 ];
 
 /// containerd's for a pod with its own network: a process that is not root may listen on port 80 and ping.
-pub const DEFAULTS: &[(&str, &str)] =
-    &[("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+pub const DEFAULTS: &[(&str, &str)] = &[("net.ipv4.ip_unprivileged_port_start", "0"), (PING, "0 2147483647")];
+
+/// Of `DEFAULTS`, the one that names groups: not for a pod with a user namespace of its own, which has not so many.
+pub const PING: &str = "net.ipv4.ping_group_range";
 
 /// Whether the pod may set what it asks for. `allowed`: the operator's allowedUnsafeSysctls, names or prefixes with a
 /// `*`; one that is none (see `pattern`) allows nothing. `kernel`: its version, None where it is not known.

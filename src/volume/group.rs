@@ -49,7 +49,7 @@ pub(super) fn begin(pod: &Pod, volume: &Volume, dir: &Path, place: &Place) -> io
     if fs::read_dir(dir)?.next().is_some() {
         return Ok(());
     }
-    own_dir(dir, gid, FILES)?;
+    own_dir(dir, place.id(&volume.source, gid), FILES)?;
     leave_mark(&mark(pod, volume, place))
 }
 
@@ -66,7 +66,7 @@ pub fn orders(pod: &Pod, place: &Place) -> Vec<Own> {
         Some(Own {
             volume: volume.name.clone(),
             dir: place.dir(&pod.uid, volume)?,
-            gid,
+            gid: place.id(&volume.source, gid),
             on_mismatch: pod.security.fs_group_on_mismatch,
             done: mark(pod, volume, place),
         })

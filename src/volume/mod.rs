@@ -16,10 +16,12 @@ mod table;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use crate::pod::project::Contents;
 use crate::pod::spec::{Medium, Mount, Plugin, Propagation, PullPolicy, Volume, VolumeSource};
+use crate::pod::users::Ids;
 use crate::pod::{Container, Pod};
 
 pub use group::Own;
@@ -34,9 +36,53 @@ pub struct Place<'a> {
     pub root: &'a Path,
     /// Gone with the boot: the run directory.
     pub run: &'a Path,
+    /// Of a pod with a user namespace of its own.
+    pub users: Option<Users>,
+}
+
+/// Whose the files in a pod's volumes are that has a user namespace of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Users {
+    pub ids: Ids,
+    /// The pod's volumes on disk are shown to it by idmapped mounts, so that they hold its ids as they are. All others
+    /// that we make are for this pod and this boot only, and hold the machine's.
+    pub mapped: bool,
 }
 
 impl Place<'_> {
+    /// What stands in this volume for one of the pod's ids.
+    fn id(&self, source: &VolumeSource, id: u32) -> u32 {
+        let shifted = |users: Users| users.ids.machine(id).unwrap_or(id);
+        match (source, self.users) {
+            (VolumeSource::EmptyDir { medium: Medium::Disk, .. }, Some(users)) if users.mapped => id,
+            (VolumeSource::EmptyDir { .. } | VolumeSource::Projected { .. }, Some(users)) => shifted(users),
+            (VolumeSource::HostPath { .. } | VolumeSource::Image { .. }, _) | (_, None) => id,
+        }
+    }
+
+    /// Whether a pod with a user namespace of its own sees this volume by an idmapped mount. (An image volume's layers
+    /// are so mounted themselves.)
+    pub fn is_mapped(&self, source: &VolumeSource) -> bool {
+        match source {
+            VolumeSource::EmptyDir { medium: Medium::Disk, .. } => {
+                self.users.is_some_and(|users| users.mapped)
+            }
+            VolumeSource::HostPath { .. } => self.users.is_some(),
+            VolumeSource::EmptyDir { .. } | VolumeSource::Projected { .. } | VolumeSource::Image { .. } => {
+                false
+            }
+        }
+    }
+
+    /// Gives a directory that was just made to the pod's root.
+    fn give(&self, source: &VolumeSource, dir: &Path) -> io::Result<()> {
+        let root = self.id(source, 0);
+        match fs::symlink_metadata(dir)?.uid() {
+            0 if root != 0 => lchown(dir, Some(root), Some(root)),
+            _ => Ok(()),
+        }
+    }
+
     fn volumes(&self, uid: &str) -> PathBuf {
         self.root.join("pods").join(uid).join("volumes")
     }
@@ -77,6 +123,7 @@ pub fn set_up(pod: &Pod, place: &Place, contents: &Contents, memory_bound: u64) 
             VolumeSource::EmptyDir { medium, limit } => {
                 let Some(dir) = place.dir(&pod.uid, volume) else { continue };
                 empty::make(&dir, empty::kind(pod, *medium, *limit, memory_bound).map_err(named)?)
+                    .and_then(|()| place.give(&volume.source, &dir))
                     .and_then(|()| group::begin(pod, volume, &dir, place))
                     .map_err(|error| named(format!("{}: {error}", dir.display())))?;
             }
@@ -84,7 +131,8 @@ pub fn set_up(pod: &Pod, place: &Place, contents: &Contents, memory_bound: u64) 
             VolumeSource::Projected { .. } => {
                 let Some(dir) = place.dir(&pod.uid, volume) else { continue };
                 let size = empty::kind(pod, Medium::Memory, None, memory_bound).map_err(named)?;
-                empty::make(&dir, size).map_err(|error| named(format!("{}: {error}", dir.display())))?;
+                let made = empty::make(&dir, size).and_then(|()| place.give(&volume.source, &dir));
+                made.map_err(|error| named(format!("{}: {error}", dir.display())))?;
             }
             VolumeSource::Image { .. } => {}
         }
@@ -98,7 +146,8 @@ pub fn project(pod: &Pod, place: &Place, contents: &Contents) -> Result<(), Stri
         let (Some(files), Some(dir)) = (contents.get(&volume.name), place.dir(&pod.uid, volume)) else {
             continue;
         };
-        projected::write(&dir, files, pod.security.fs_group)
+        let group = pod.security.fs_group.map(|gid| place.id(&volume.source, gid));
+        projected::write(&dir, files, place.id(&volume.source, 0), group)
             .map_err(|error| failed(&volume.name, &error.to_string()))?;
     }
     Ok(())
@@ -160,7 +209,8 @@ pub fn source(
         sandbox.join("subpaths").join(name)
     };
     if !sub.is_empty() {
-        return sub::bind(&base, sub, &target(), mount.propagation).map_err(|error| {
+        let root = volume.map_or(0, |volume| place.id(&volume.source, 0));
+        return sub::bind(&base, sub, &target(), mount.propagation, root).map_err(|error| {
             format!(
                 "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": subPath {sub:?}: {error}",
                 mount.volume, container.name
@@ -170,7 +220,7 @@ pub fn source(
     if mount.propagation != strongest {
         // libcontainer knows one propagation for all of a container's mounts: one that differs is bound from a mount
         // that already is as it should be.
-        return sub::bind(&base, ".", &target(), mount.propagation)
+        return sub::bind(&base, ".", &target(), mount.propagation, 0)
             .map_err(|error| format!("{}: {error}", base.display()));
     }
     Ok(base)
@@ -198,11 +248,15 @@ pub fn tear_down(uid: &str, place: &Place) -> io::Result<Option<PathBuf>> {
         let dir = dir.display().to_string();
         move |error: io::Error| io::Error::new(error.kind(), format!("remove {dir}: {error}"))
     };
-    for dir in [sandbox.join("subpaths"), sandbox.join("owned")] {
+    for dir in ["mapped", "subpaths", "owned"].map(|name| sandbox.join(name)) {
         remove::tree(&dir).map_err(told(&dir))?;
     }
     let volumes = place.volumes(uid);
-    remove::discard(&volumes, &place.trash()).map_err(told(&volumes))
+    let huge = remove::discard(&volumes, &place.trash()).map_err(told(&volumes))?;
+    // After what was mounted over them.
+    let layers = sandbox.join("layers");
+    remove::tree(&layers).map_err(told(&layers))?;
+    Ok(huge)
 }
 
 /// Sets the mode whatever the umask is.

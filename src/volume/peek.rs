@@ -58,7 +58,7 @@ mod tests {
     fn only_what_lies_in_the_volume_is_read() {
         let top = std::env::temp_dir().join(format!("podinit-peek-{}", std::process::id()));
         let (root, run) = (top.join("root"), top.join("run"));
-        let place = Place { root: &root, run: &run };
+        let place = Place { root: &root, run: &run, users: None };
         let volume = |name: &str, source| Volume { name: name.into(), source };
         let pod = Pod {
             volumes: vec![

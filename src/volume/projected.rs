@@ -19,8 +19,9 @@ const DATA_NEXT: &str = "..data_tmp";
 /// PATH_MAX.
 const LONGEST: usize = 4096;
 
-/// Makes `dir` hold these files and no others. `group`: fsGroup, whose members may then read them.
-pub fn write(dir: &Path, files: &[File], group: Option<u32>) -> io::Result<()> {
+/// Makes `dir` hold these files and no others, of the pod's root (`root` on this machine). `group`: fsGroup, whose members
+/// may then read them.
+pub fn write(dir: &Path, files: &[File], root: u32, group: Option<u32>) -> io::Result<()> {
     let mut payload = BTreeMap::new();
     for file in files {
         payload.insert(clean(&file.path).map_err(io::Error::other)?, file);
@@ -29,12 +30,12 @@ pub fn write(dir: &Path, files: &[File], group: Option<u32>) -> io::Result<()> {
         group::own_dir(dir, gid, 0o660)?;
     }
     let fresh = timestamped(dir)?;
-    let done = fill(&dir.join(&fresh), &payload, group).and_then(|()| switch(dir, &fresh));
+    let done = fill(&dir.join(&fresh), &payload, root, group).and_then(|()| switch(dir, &fresh, root));
     if let Err(error) = done {
         let _ = remove::tree(&dir.join(&fresh));
         return Err(error);
     }
-    show(dir, &payload, group)?;
+    show(dir, &payload, root, group)?;
     tidy(dir, &payload, &fresh)
 }
 
@@ -81,7 +82,7 @@ fn timestamped(dir: &Path) -> io::Result<OsString> {
     }
 }
 
-fn fill(dir: &Path, payload: &BTreeMap<PathBuf, &File>, group: Option<u32>) -> io::Result<()> {
+fn fill(dir: &Path, payload: &BTreeMap<PathBuf, &File>, root: u32, group: Option<u32>) -> io::Result<()> {
     let mut folders = BTreeSet::from([dir.to_owned()]);
     for (path, file) in payload {
         let target = dir.join(path);
@@ -97,10 +98,11 @@ fn fill(dir: &Path, payload: &BTreeMap<PathBuf, &File>, group: Option<u32>) -> i
             .map_err(|error| at(path, error))?;
         out.write_all(&file.data).map_err(|error| at(path, error))?;
         let readable = if group.is_some() { 0o440 } else { 0 };
-        lchown(&target, None, group)?;
+        lchown(&target, Some(root), group.or(Some(root)))?;
         set_mode(&target, file.mode & 0o777 | readable)?;
     }
     for folder in folders {
+        lchown(&folder, Some(root), Some(root))?;
         set_mode(&folder, 0o755)?;
         if let Some(gid) = group {
             group::own_dir(&folder, gid, 0o440)?;
@@ -110,10 +112,11 @@ fn fill(dir: &Path, payload: &BTreeMap<PathBuf, &File>, group: Option<u32>) -> i
 }
 
 /// From here on readers see the new files.
-fn switch(dir: &Path, fresh: &OsString) -> io::Result<()> {
+fn switch(dir: &Path, fresh: &OsString, root: u32) -> io::Result<()> {
     let next = dir.join(DATA_NEXT);
     absent(fs::remove_file(&next))?;
     symlink(fresh, &next)?;
+    lchown(&next, Some(root), Some(root))?;
     fs::rename(&next, dir.join(DATA))
 }
 
@@ -123,7 +126,7 @@ fn tops(payload: &BTreeMap<PathBuf, &File>) -> BTreeSet<OsString> {
     payload.keys().filter_map(first).collect()
 }
 
-fn show(dir: &Path, payload: &BTreeMap<PathBuf, &File>, group: Option<u32>) -> io::Result<()> {
+fn show(dir: &Path, payload: &BTreeMap<PathBuf, &File>, root: u32, group: Option<u32>) -> io::Result<()> {
     for name in tops(payload) {
         let (link, target) = (dir.join(&name), Path::new(DATA).join(&name));
         if fs::read_link(&link).is_ok_and(|found| found == target) {
@@ -131,7 +134,7 @@ fn show(dir: &Path, payload: &BTreeMap<PathBuf, &File>, group: Option<u32>) -> i
         }
         remove::tree(&link)?;
         symlink(&target, &link)?;
-        lchown(&link, None, group)?;
+        lchown(&link, Some(root), group.or(Some(root)))?;
     }
     Ok(())
 }
@@ -212,6 +215,7 @@ mod tests {
         write(
             &dir,
             &[file("a", "one", 0o644), file("deep/er/b", "two", 0o400), file("deep/c", "", 0o777)],
+            0,
             None,
         )
         .unwrap();
@@ -233,7 +237,7 @@ mod tests {
         // What a death left: a half-made directory, and a link that was not yet renamed.
         fs::create_dir(dir.join("..2020_01_01_00_00_00.1")).unwrap();
         symlink("..2020_01_01_00_00_00.1", dir.join("..data_tmp")).unwrap();
-        write(&dir, &[file("a", "changed", 0o644), file("new", "x", 0o600)], None).unwrap();
+        write(&dir, &[file("a", "changed", 0o644), file("new", "x", 0o600)], 0, None).unwrap();
         assert_eq!(
             (read("a").as_deref(), read("new").as_deref(), read("deep/c")),
             (Some("changed"), Some("x"), None)
@@ -244,14 +248,14 @@ mod tests {
 
         // One that cannot be written changes nothing.
         let clash = [file("n", "file", 0o644), file("n/m", "below a file", 0o644)];
-        assert!(write(&dir, &clash, None).is_err());
-        assert!(write(&dir, &[file("../up", "", 0o644)], None).is_err());
+        assert!(write(&dir, &clash, 0, None).is_err());
+        assert!(write(&dir, &[file("../up", "", 0o644)], 0, None).is_err());
         assert_eq!(
             (read("a").as_deref(), names(&dir)),
             (Some("changed"), (vec!["a".into(), "new".into()], 2))
         );
 
-        write(&dir, &[], None).unwrap();
+        write(&dir, &[], 0, None).unwrap();
         assert_eq!(names(&dir), (vec![], 2));
         fs::remove_dir_all(&dir).unwrap();
     }
@@ -262,7 +266,7 @@ mod tests {
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         set_mode(&dir, 0o777).unwrap();
-        write(&dir, &[file("d/secret", "x", 0o400)], Some(2000)).unwrap();
+        write(&dir, &[file("d/secret", "x", 0o400)], 0, Some(2000)).unwrap();
         let meta = |path: &str| {
             let meta = fs::symlink_metadata(dir.join(path)).unwrap();
             (meta.gid(), meta.mode() & 0o7777)

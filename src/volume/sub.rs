@@ -12,18 +12,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchownat};
 
 use super::beneath::{self, Way};
 use super::remove::kind;
 use super::set_mode;
 use crate::pod::spec::Propagation;
 
-/// Binds `sub` of `base` to `target` with this propagation; missing directories are made with `base`'s mode.
-pub fn bind(base: &Path, sub: &str, target: &Path, propagation: Propagation) -> io::Result<PathBuf> {
-    let fd = find(base, sub)?;
+/// Binds `sub` of `base` to `target` with this propagation; missing directories are made with `base`'s mode, for `root`.
+pub fn bind(
+    base: &Path,
+    sub: &str,
+    target: &Path,
+    propagation: Propagation,
+    root: u32,
+) -> io::Result<PathBuf> {
+    let fd = find(base, sub, root)?;
     while umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     if let Some(parent) = target.parent() {
         fs::create_dir_all(parent)?;
@@ -49,7 +56,7 @@ pub fn bind(base: &Path, sub: &str, target: &Path, propagation: Propagation) -> 
 }
 
 /// Opens `sub` beneath `base`, making what is missing.
-fn find(base: &Path, sub: &str) -> io::Result<OwnedFd> {
+fn find(base: &Path, sub: &str, owner: u32) -> io::Result<OwnedFd> {
     let root = open(base, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let mode = Mode::from_bits_truncate(fstat(&root)?.st_mode & 0o7777);
     let mut fd = root.try_clone()?;
@@ -60,7 +67,7 @@ fn find(base: &Path, sub: &str) -> io::Result<OwnedFd> {
         let name = CString::new(path.as_os_str().as_encoded_bytes())?;
         fd = match beneath::open(root.as_fd(), &name, libc::O_PATH, Way::Inside) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                make(&fd, &CString::new(part)?, mode)?
+                make(&fd, &CString::new(part)?, mode, owner)?
             }
             other => other?,
         };
@@ -69,13 +76,16 @@ fn find(base: &Path, sub: &str) -> io::Result<OwnedFd> {
 }
 
 /// Makes one directory. A link that leads nowhere is in the way: nothing is made where it points to.
-fn make(parent: &OwnedFd, name: &CStr, mode: Mode) -> io::Result<OwnedFd> {
+fn make(parent: &OwnedFd, name: &CStr, mode: Mode, owner: u32) -> io::Result<OwnedFd> {
     let made = mkdirat(parent, name, mode);
     if !matches!(made, Ok(()) | Err(Errno::EEXIST)) {
         made?;
     }
     let fd = beneath::open(parent.as_fd(), name, libc::O_PATH | libc::O_DIRECTORY, Way::Strict)?;
     if made.is_ok() {
+        // A group other than ours comes from its parent (set-group-id: fsGroup's).
+        let gid = (fstat(&fd)?.st_gid == 0).then_some(Gid::from_raw(owner));
+        fchownat(&fd, c"", Some(Uid::from_raw(owner)), gid, AtFlags::AT_EMPTY_PATH)?;
         // Whatever the umask is.
         set_mode(&proc_path(&fd), mode.bits())?;
     }

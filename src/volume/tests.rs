@@ -68,7 +68,7 @@ fn with(volumes: Vec<Volume>) -> Pod {
 fn all_kinds_are_made_and_nothing_is_left() {
     let top = fresh("kinds");
     let (root, run) = (top.join("root"), top.join("run"));
-    let place = Place { root: &root, run: &run };
+    let place = Place { root: &root, run: &run, users: None };
     let projected =
         |plugin| VolumeSource::Projected { plugin, sources: vec![Projection::Downward(vec![])], mode: 0o644 };
     let host = VolumeSource::HostPath {
@@ -141,7 +141,7 @@ fn all_kinds_are_made_and_nothing_is_left() {
 fn tear_down_empties_neither_binds_nor_link_targets() {
     let top = fresh("tear");
     let (root, run, host) = (top.join("root"), top.join("run"), top.join("host"));
-    let place = Place { root: &root, run: &run };
+    let place = Place { root: &root, run: &run, users: None };
     fs::create_dir_all(host.join("deep")).unwrap();
     fs::write(host.join("deep/precious"), "keep").unwrap();
     let dir = |name: &str| root.join("pods/u/volumes/kubernetes.io~empty-dir").join(name);
@@ -193,7 +193,7 @@ fn a_tree_without_end_is_removed() {
 fn a_huge_volume_is_moved_away_and_not_waited_for() {
     let top = fresh("huge");
     let (root, run) = (top.join("root"), top.join("run"));
-    let place = Place { root: &root, run: &run };
+    let place = Place { root: &root, run: &run, users: None };
     let dir = root.join("pods/u/volumes/kubernetes.io~empty-dir/v");
     for (files, huge) in [(900, false), (2500, true)] {
         make(&dir, Kind::Disk).unwrap();
@@ -294,7 +294,7 @@ fn sub_paths_stay_in_the_volume() {
     }
     let target = top.join("run/0");
     let _undo = Bind(target.clone());
-    let bind = |sub: &str| sub::bind(&base, sub, &target, Propagation::None);
+    let bind = |sub: &str| sub::bind(&base, sub, &target, Propagation::None, 0);
     let bad = [
         "out",
         "out/passwd",
@@ -359,10 +359,10 @@ fn a_race_for_a_sub_path_is_never_won() {
             }
         });
         for _ in 0..500 {
-            if sub::bind(&base, "dir/in", &target, Propagation::None).is_ok() {
+            if sub::bind(&base, "dir/in", &target, Propagation::None, 0).is_ok() {
                 assert!(!target.join("secret").exists());
             }
-            let _ = sub::bind(&base, "dir/made", &target, Propagation::None);
+            let _ = sub::bind(&base, "dir/made", &target, Propagation::None, 0);
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
@@ -376,7 +376,7 @@ fn a_race_for_a_sub_path_is_never_won() {
 fn fs_group_owns_what_is_there() {
     let top = fresh("group");
     let (root, run, host) = (top.join("root"), top.join("run"), top.join("host"));
-    let place = Place { root: &root, run: &run };
+    let place = Place { root: &root, run: &run, users: None };
     let mut pod = with(vec![empty("v", Medium::Disk), empty("m", Medium::Memory)]);
     pod.security.fs_group = Some(3000);
     let dir = root.join("pods/uid1/volumes/kubernetes.io~empty-dir/v");
@@ -451,7 +451,7 @@ fn fs_group_owns_what_is_there() {
 fn what_is_shared_travels_as_far_as_each_mount_says() {
     let top = fresh("share");
     let (root, run, own) = (top.join("root"), top.join("run"), top.join("own"));
-    let place = Place { root: &root, run: &run };
+    let place = Place { root: &root, run: &run, users: None };
     fs::create_dir_all(own.join("host/sub")).unwrap();
     // A mount of its own, so that the test marks nothing else of the machine.
     let _own = Bind::new(&own, &own);

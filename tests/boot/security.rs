@@ -2,6 +2,7 @@
 //! controllers, commands are filtered as their container is, pids are shared where the pod says so.
 
 use crate::pods::{controlled, inside, named, pods};
+use crate::qemu::Board;
 
 const PODS: &str = "
 apiVersion: v1
@@ -31,6 +32,37 @@ spec:
     image: podinit.dev/demo:1
     command: [sh, -c, 'trap exit TERM; while :; do sleep 1000 & wait; done']
     securityContext: {privileged: true}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: own}
+spec:
+  hostUsers: false
+  shareProcessNamespace: true
+  securityContext: {fsGroup: 2000, sysctls: [{name: kernel.shm_rmid_forced, value: '1'}]}
+  containers:
+  - name: one
+    image: podinit.dev/demo:1
+    command: [sh, -c, 'echo again >/dev/stdout; trap exit TERM; while :; do sleep 1000 & wait; done']
+    resources: {limits: {memory: 64Mi}}
+    volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}, {name: box, mountPath: /box}]
+  - name: two
+    image: podinit.dev/demo:1
+    command: [sh, -c, 'trap exit TERM; while :; do sleep 1000 & wait; done']
+    securityContext: {privileged: true, runAsUser: 0}
+  volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}, {name: box, image: {reference: 'podinit.dev/demo:1', pullPolicy: Never}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: closed}
+spec:
+  hostUsers: false
+  containers:
+  - name: one
+    image: podinit.dev/demo:1
+    command: [sh, -c, 'sleep 1000']
+    volumeMounts: [{name: run, mountPath: /host}]
+  volumes: [{name: run, hostPath: {path: /run/shown, type: DirectoryOrCreate}}]
 ";
 
 #[test]
@@ -40,7 +72,7 @@ fn containers_are_confined_as_their_pods_say() {
     board.wait_for("machine: ready");
     board.wait_for("free-podinit/one: started");
     pods(&mut board, |pods| {
-        ["apart", "shared", "free"].iter().all(|name| {
+        ["apart", "shared", "free", "own"].iter().all(|name| {
             pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(&format!("{name}-podinit")))
                 && named(pods, name).status.as_ref().is_some_and(|status| {
                     let all = status.container_statuses.as_deref().unwrap_or_default();
@@ -73,4 +105,37 @@ fn containers_are_confined_as_their_pods_say() {
     assert!(told.contains("not permitted"), "{told}");
     let told = inside(&mut board, "free", status);
     assert!(told.contains("Seccomp:\t0") && told.contains("CapEff:\t000001ffffffffff"), "{told}");
+
+    users(&mut board);
+}
+
+/// hostUsers: false, on a kernel that maps EROFS (Linux 5.19) but no tmpfs (6.3), with all that is not an image on tmpfs.
+fn users(board: &mut Board) {
+    let map = inside(board, "own -c one", "cat /proc/self/uid_map; cat /proc/self/gid_map");
+    let words: Vec<&str> = map.split_whitespace().collect();
+    assert_eq!((words[0], words[1], words[2]), ("0", "65536", "65536"), "{map}");
+    assert_eq!(words[..3], words[3..], "{map}");
+    let owners = "busybox stat -c '%u:%g %n' / /bin /bin/busybox /disk /memory /box/bin /etc/hosts /dev/shm /dev/termination-log";
+    let seen = inside(board, "own -c one", owners);
+    for line in seen.lines() {
+        let volume = ["/disk", "/memory"].iter().any(|name| line.ends_with(name));
+        assert!(line.starts_with(if volume { "0:2000 " } else { "0:0 " }), "{line} in\n{seen}");
+    }
+    let files = "for d in disk memory tmp; do echo x >/$d/f && busybox chown 7:8 /$d/f; done; busybox stat -c %u:%g /disk/f /memory/f /tmp/f; cat /proc/sys/kernel/shm_rmid_forced /sys/fs/cgroup/memory.max /proc/self/oom_score_adj";
+    let adjusted = inside(board, "own -c one", files);
+    assert!(adjusted.starts_with("7:8\n7:8\n7:8\n1\n67108864\n"), "{adjusted}");
+    // Pids are shared in a namespace that the pod's root owns, and its first process is nobody.
+    let first =
+        inside(board, "own -c two", "ps | busybox grep -c '[s]leep 1000'; busybox grep Uid: /proc/1/status");
+    assert_eq!(first, "4\nUid:\t65535\t65535\t65535\t65535");
+    // Privileged there is all but the machine's: its own cgroup, no device, no sysctl of the kernel's.
+    let told = inside(
+        board,
+        "own -c two",
+        "mkdir /sys/fs/cgroup/mine && echo made; busybox mount -t tmpfs none /tmp && echo mounted; { echo 1 >/proc/sys/vm/drop_caches; } 2>&1; { busybox mknod /tmp/mem c 1 1; } 2>&1; busybox grep CapEff: /proc/self/status",
+    );
+    assert!(told.starts_with("made\nmounted\n") && told.ends_with("CapEff:\t000001ffffffffff"), "{told}");
+    assert!(told.contains("ermission denied") && told.contains("not permitted"), "{told}");
+    let closed = board.ask_until("describe pod closed", |text| text.contains("MOUNT_ATTR_IDMAP"));
+    assert!(closed.contains("cannot show /run/shown with the pod's own ids (hostUsers: false)"), "{closed}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use oci_spec::runtime::{Capabilities, Capability};
+use oci_spec::runtime::{Capabilities, Capability, Spec};
 use podinit::container::capability::ALL;
 use podinit::container::user::User;
 use podinit::pod::spec::{Profile, Security};
@@ -25,6 +25,8 @@ const PROBES: &[(&str, &[&str], fn(&str) -> BTreeMap<String, String>)] = &[
     ("env", &["env"], whole_lines),
     ("id", &["id"], whole_lines),
     ("cwd", &["pwd"], whole_lines),
+    ("ids", &["cat", "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups"], whole_lines),
+    ("files", &["sh", "-c", "ls -ldn / /* /etc/* /bin/busybox"], nodes),
 ];
 
 /// (probe, key, why ours is not crun's).
@@ -71,6 +73,25 @@ const EXPLAINED_ONCE: &[(&str, &str, &str, &str)] = &[
     ("privileged", "dev", "vfio", "the same"),
 ];
 
+/// The same in a user namespace, where nobody makes device nodes: (probe, first and last word of the key, why).
+const EXPLAINED_USERS: &[(&str, (&str, &str), &str)] = &[
+    (
+        "mounts",
+        ("/dev/", "count"),
+        "crun binds the nodes that it adds itself once more over those of the spec",
+    ),
+    (
+        "mounts",
+        ("/dev/", "options"),
+        "crun's bind of a node takes nosuid and noexec, and its mqueue no option at all",
+    ),
+    (
+        "mounts",
+        ("/dev/", "kind"),
+        "crun makes a privileged container's nodes anew, we bind the machine's own",
+    ),
+];
+
 fn compare() {
     let mut differences = Vec::new();
     let plain = Security::default;
@@ -81,6 +102,10 @@ fn compare() {
         ("dropped", 0, Security { drop: vec!["ALL".into()], no_escalation: true, ..plain() }),
         ("readonly", 33, Security { read_only_root: true, ..plain() }),
         ("unconfined", 0, Security { seccomp: Profile::Unconfined, unmasked: true, ..plain() }),
+        ("users", 0, plain()),
+        ("users-web", 33, plain()),
+        ("users-privileged", 0, Security { privileged: true, ..plain() }),
+        ("users-unmasked", 0, Security { unmasked: true, ..plain() }),
     ];
     for (user, uid, security) in &contexts {
         for (name, command, read) in PROBES {
@@ -88,6 +113,7 @@ fn compare() {
                 let mut one = run(&id, command);
                 one.cwd = "/tmp".into();
                 one.security = security.clone();
+                one.spaces.own_users = user.starts_with("users");
                 if *uid != 0 {
                     one.user = User { uid: *uid, gid: 34, groups: vec![34, 70], home: "/srv".into() };
                 }
@@ -114,8 +140,12 @@ fn compare() {
     }
     let known = |user: &str, name: &str, key: &str| {
         let everywhere = EXPLAINED.iter().any(|(probe, line, _)| *probe == name && *line == key);
-        everywhere
-            || EXPLAINED_ONCE.iter().any(|(one, probe, line, _)| (*one, *probe, *line) == (user, name, key))
+        let context = user.strip_prefix("users-").unwrap_or(user);
+        let once = |(one, probe, line, _): &(&str, _, _, _)| (*one, *probe, *line) == (context, name, key);
+        let with_users = |(probe, (start, end), _): &(&str, (&str, &str), _)| {
+            user.starts_with("users") && *probe == name && key.starts_with(start) && key.ends_with(end)
+        };
+        everywhere || EXPLAINED_ONCE.iter().any(once) || EXPLAINED_USERS.iter().any(with_users)
     };
     differences.retain(|(user, name, key, ..)| !known(user, name, key));
     assert!(differences.is_empty(), "unexplained: {differences:#?}");
@@ -130,18 +160,10 @@ fn crun(id: &str, one: &super::machine::Run) -> String {
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()) {
         resources.set_devices(None);
     }
-    // Nor can it leave out a capability that it has not got itself.
-    let status = fs::read_to_string("/proc/self/status").expect("status");
-    let ours = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).expect("CapPrm");
-    let ours = u64::from_str_radix(ours.trim(), 16).expect("a mask");
-    let has =
-        |one: &Capability| ALL.iter().position(|known| known == one).is_some_and(|at| ours >> at & 1 == 1);
-    let process = spec.process_mut().as_mut().expect("a process");
-    let mut sets = process.capabilities().clone().expect("sets");
-    let kept: Option<Capabilities> =
-        sets.bounding().as_ref().map(|set| set.iter().copied().filter(has).collect());
-    sets.set_bounding(kept.clone()).set_effective(kept.clone()).set_permitted(kept);
-    process.set_capabilities(Some(sets));
+    // Nor can it leave out a capability that it has not got itself; in a user namespace it has all.
+    if !one.spaces.own_users {
+        leave_out(&mut spec);
+    }
     fs::write(bundle.join("config.json"), serde_json::to_vec(&spec).expect("json")).expect("write");
     let root = super::machine::dir().join("crun");
     let done = Command::new("crun")
@@ -154,6 +176,21 @@ fn crun(id: &str, one: &super::machine::Run) -> String {
         .expect("run crun (package crun)");
     assert!(done.status.success(), "crun {id}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// Takes the capabilities away that this machine has not got.
+fn leave_out(spec: &mut Spec) {
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    let ours = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).expect("CapPrm");
+    let ours = u64::from_str_radix(ours.trim(), 16).expect("a mask");
+    let has =
+        |one: &Capability| ALL.iter().position(|known| known == one).is_some_and(|at| ours >> at & 1 == 1);
+    let process = spec.process_mut().as_mut().expect("a process");
+    let mut sets = process.capabilities().clone().expect("sets");
+    let kept: Option<Capabilities> =
+        sets.bounding().as_ref().map(|set| set.iter().copied().filter(has).collect());
+    sets.set_bounding(kept.clone()).set_effective(kept.clone()).set_permitted(kept);
+    process.set_capabilities(Some(sets));
 }
 
 /// Each line as its own key.

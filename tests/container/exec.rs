@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use podinit::container::enter::{self, Request};
 use podinit::container::user::User;
 use podinit::container::{Outcome, cgroup};
+use podinit::pod::spec::Spaces;
 use podinit::spawn::spawn;
 
 use super::Test;
@@ -21,10 +22,17 @@ use super::machine::{Ended, Run, cloexec_pipe, dir, reap_all, run, wait};
 pub const TESTS: &[Test] = &[
     ("exec_is_a_process_of_the_container", is_inside),
     ("exec_ends_with_the_codes_of_a_shell", codes),
-    ("exec_with_a_terminal", terminal),
-    ("exec_dies_with_its_helper", dies),
+    ("exec_with_a_terminal", || with_both_users(terminal)),
+    ("exec_dies_with_its_helper", || with_both_users(dies)),
     ("exec_is_not_fooled", fooled),
 ];
+
+/// With the machine's users, and with a user namespace of the pod's own.
+fn with_both_users(test: fn(Spaces)) {
+    for own_users in [false, true] {
+        test(Spaces { own_users, ..Spaces::default() });
+    }
+}
 
 /// A container that waits; its pid, and the request of its own process with other words.
 fn waiting(one: &Run) -> (i32, Request) {
@@ -163,8 +171,8 @@ fn codes() {
     assert_eq!(ended.code, 126, "{ended:?}");
 }
 
-fn terminal() {
-    let one = run("tty", &["sleep", "1000"]);
+fn terminal(spaces: Spaces) {
+    let one = Run { spaces, ..run("tty", &["sleep", "1000"]) };
     let (pid, request) = waiting(&one);
     let (ours, theirs) = UnixStream::pair().expect("socketpair");
     let request = Request { tty: true, ..request };
@@ -207,8 +215,8 @@ fn received(socket: &UnixStream) -> OwnedFd {
 }
 
 /// SIGKILL of the helper: the process dies with it, and what it had started dies by its cgroup.
-fn dies() {
-    let one = run("dies", &["sleep", "1000"]);
+fn dies(spaces: Spaces) {
+    let one = Run { spaces, ..run("dies", &["sleep", "1000"]) };
     let (pid, request) = waiting(&one);
     let path = ask(&request, &["sh", "-c", "sleep 1000 & sleep 1000 & echo go; wait"]);
     let (out, stdout) = cloexec_pipe();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use oci_spec::runtime::Spec;
 use podinit::container::bundle::{self, Bind, Command, Files, Input, Limits};
 use podinit::container::sandbox::Sandbox;
 use podinit::container::user::User;
-use podinit::container::{Confinement, Outcome, Start, cgroup, handover, rlimit, sandbox};
-use podinit::pod::spec::{PullPolicy, Resources, RestartPolicy, Security, Spaces};
+use podinit::container::{Confinement, Outcome, Start, cgroup, handover, mapped, rlimit, sandbox};
+use podinit::pod::spec::{Propagation, PullPolicy, Resources, RestartPolicy, Security, Spaces};
+use podinit::pod::users::Ids;
 use podinit::pod::{Container, Pod};
 use podinit::spawn::spawn;
 
@@ -32,6 +33,13 @@ const TOOLS: &[&str] = &[
 pub fn dir() -> PathBuf {
     std::env::temp_dir().join(format!("podinit-container-{}", std::process::id()))
 }
+
+/// The sandbox of a pod with users of its own, and the machine's ids that they are.
+pub fn own() -> PathBuf {
+    dir().join("own")
+}
+
+pub const IDS: Ids = Ids { first: 131_072, count: 65_536 };
 
 pub fn pod_cgroup() -> PathBuf {
     Path::new(CGROUPS).join(format!("podinit-test-{}", std::process::id()))
@@ -76,6 +84,8 @@ pub fn leave() {
     reap_all();
     let _ = cgroup::remove(&pod_cgroup());
     let _ = sandbox::tear_down(&dir());
+    let _ = umount2(&own().join("rootfs"), MntFlags::MNT_DETACH);
+    let _ = sandbox::tear_down(&own());
     let _ = umount2(CGROUPS, MntFlags::MNT_DETACH);
     let _ = fs::remove_dir_all(dir());
 }
@@ -169,13 +179,33 @@ impl Run {
         pod_cgroup().join(format!("{}.helper", self.id))
     }
 
+    /// Where its sandbox is: one for all containers with the machine's users, one for those with a pod's own.
+    pub fn sandbox(&self) -> PathBuf {
+        if self.spaces.own_users { own() } else { dir() }
+    }
+
+    /// The rootfs as it sees it.
+    fn rootfs(&self) -> PathBuf {
+        let (plain, shown) = (dir().join("rootfs"), own().join("rootfs"));
+        if !self.spaces.own_users {
+            return plain;
+        }
+        if !shown.join("bin").exists() {
+            mapped::bind(&plain, &shown, Some(&own().join("ns/user")), Propagation::None).expect("idmapped");
+        }
+        shown
+    }
+
     pub fn spec(&self) -> Spec {
-        if !dir().join("ns/ipc").exists() {
-            let wanted = Sandbox { hostname: "podhost", ..Sandbox::default() };
-            sandbox::set_up(&dir(), &wanted).expect("sandbox");
+        let (home, ids) = (self.sandbox(), self.spaces.own_users.then_some(IDS));
+        if !home.join("ns/ipc").exists() {
+            fs::create_dir_all(&home).expect("make");
+            let wanted = Sandbox { hostname: "podhost", ids, ..Sandbox::default() };
+            sandbox::set_up(&home, &wanted).expect("sandbox");
         }
         for name in ["hosts", "termination"] {
-            fs::write(dir().join(name), "here\n").expect("write");
+            fs::write(home.join(name), "here\n").expect("write");
+            chown(home.join(name), ids.map(|ids| ids.first), ids.map(|ids| ids.first)).expect("chown");
         }
         let cgroup = format!("/{}/{}", pod_cgroup().file_name().expect("name").to_string_lossy(), self.id);
         let container = Container { security: self.security.clone(), ..container() };
@@ -185,13 +215,13 @@ impl Run {
             image: &ImageConfiguration::default(),
             command: Command { argv: self.argv.clone(), env: self.env.clone(), cwd: self.cwd.clone() },
             user: self.user.clone(),
-            rootfs: &dir().join("rootfs"),
+            rootfs: &self.rootfs(),
             cgroup: &cgroup,
-            namespaces: &dir().join("ns"),
-            shm: &dir().join("shm"),
+            namespaces: &home.join("ns"),
+            shm: &home.join("shm"),
             files: Files {
-                hosts: Some(&dir().join("hosts")),
-                termination: Some(&dir().join("termination")),
+                hosts: Some(&home.join("hosts")),
+                termination: Some(&home.join("termination")),
                 ..Files::default()
             },
             mounts: self.mounts.clone(),

@@ -1,6 +1,7 @@
 //! A pod's namespaces without a process.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use podinit::container::sandbox::{Sandbox, set_up, tear_down};
@@ -59,6 +60,20 @@ fn stands() {
         assert_eq!(mounts(), before);
         assert!(!dir().join("ns").exists() && !dir().join("shm").exists());
     }
+    let ids = Some(super::machine::IDS);
+    set_up(&dir(), &Sandbox { ids, ..wanted("my-pod", false) }).expect("set up");
+    assert_eq!(ours(), own, "PID 1 has left its own namespaces");
+    let open = |name: &str| File::open(dir().join("ns").join(name)).expect("held");
+    for name in ["ipc", "net", "uts"] {
+        // SAFETY: NS_GET_USERNS (ioctl_nsfs(2)) takes no argument and returns a new descriptor.
+        let owner = unsafe { OwnedFd::from_raw_fd(libc::ioctl(open(name).as_raw_fd(), 0xb701)) };
+        let of = |file: &File| file.metadata().expect("about").ino();
+        assert_eq!(of(&File::from(owner)), of(&open("user")), "{name} is not its user namespace's");
+    }
+    let shm = fs::metadata(dir().join("shm")).expect("shm");
+    assert_eq!((shm.uid(), shm.gid(), shm.mode() & 0o7777), (131_072, 131_072, 0o1777));
+    tear_down(&dir()).expect("tear down");
+    assert_eq!(mounts(), before);
     let long = "x".repeat(65);
     let error = set_up(&dir(), &wanted(&long, false)).expect_err("65 characters are no hostname");
     assert!(error.to_string().contains(&long), "{error}");

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use k8s_openapi::api::core::v1 as k8s;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::spec::{Container, Handler, Probe, PullPolicy, RestartPolicy, RestartRule};
+use podinit::pod::users::Ids;
 use podinit::pod::{Pod, World};
 
 use crate::room;
@@ -108,6 +109,7 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
         let why = || "no luck".to_owned();
         facts.extend([
             Fact::Dismissed { uid: uid.clone(), why: Dismissal::Removed },
+            Fact::Allotted { uid: uid.clone(), ids: Ids { first: 65_536, count: 65_536 } },
             Fact::SetUp { uid: uid.clone(), ip: None },
             Fact::SetUpFailed { uid: uid.clone(), why: why() },
             Fact::Projected { uid: uid.clone(), digest: 1 },

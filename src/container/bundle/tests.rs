@@ -357,6 +357,11 @@ fn namespaces_are_its_own_the_pods_or_the_machines() {
         ),
         (true, none, "pid mount cgroup ipc=/r/ns/ipc".to_owned()),
         (true, Spaces { host_pid: true, host_ipc: true, ..none }, "mount cgroup".to_owned()),
+        (
+            false,
+            Spaces { share_pid: true, own_users: true, ..none },
+            format!("pid=/r/ns/pid mount cgroup {pods} user=/r/ns/user"),
+        ),
     ];
     for (host_network, spaces, wanted) in table {
         assert_eq!(told(host_network, spaces), wanted, "{spaces:?}, host network {host_network}");

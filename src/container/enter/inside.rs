@@ -6,17 +6,18 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, execve, setsid};
-use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
+use nix::unistd::{Gid, Uid, chdir, execve, setresgid, setresuid, setsid};
 
 use super::super::apparmor;
 use super::super::child::{clean_signals, close_on_exec};
 use super::super::identity::{self, Seal, prctl};
 use super::super::program::{self, Fault, words};
+use super::super::rlimit;
 use super::{Request, terminal};
 
 /// Becomes the requested process; only returns when it cannot. `tell`: the pipe whose reading end is the helper's.
@@ -55,10 +56,11 @@ fn prepare(request: &Request, pidfd: &OwnedFd, tell: RawFd) -> Result<(Image, Se
         apparmor::at_exec(profile).map_err(|error| trouble("apparmor", &error))?;
     }
     for limit in process.rlimits().iter().flatten() {
-        set_rlimit(limit).map_err(|error| trouble(&format!("{}", limit.typ()), &error))?;
+        rlimit::set(limit).map_err(|error| trouble(&format!("{}", limit.typ()), &error))?;
     }
     setsid().map_err(|errno| failed("setsid", errno))?;
-    namespaces(pidfd).map_err(|errno| failed("enter namespaces", errno))?;
+    let users = owns_users(request.pid).map_err(|error| trouble("user namespace", &error))?;
+    namespaces(pidfd, users).map_err(|errno| failed("enter namespaces", errno))?;
     if request.tty {
         terminal::open(process.user().uid()).map_err(|error| trouble("terminal", &error))?;
     }
@@ -94,14 +96,31 @@ fn prepare(request: &Request, pidfd: &OwnedFd, tell: RawFd) -> Result<(Image, Se
     Ok((image, seal))
 }
 
-/// Everything of the container's; its user namespace only where that is not ours already (the kernel refuses that).
-fn namespaces(pidfd: &OwnedFd) -> Result<(), Errno> {
+/// Whether the container has a user namespace of its own: the kernel refuses to enter the one that we are in.
+fn owns_users(pid: i32) -> io::Result<bool> {
+    let about = |who: &str| std::fs::metadata(format!("/proc/{who}/ns/user")).map(|about| about.ino());
+    match about("self") {
+        // A kernel without them.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        ours => Ok(ours? != about(&pid.to_string())?),
+    }
+}
+
+/// Everything of the container's. In a user namespace of its own we become its root: the machine's root is nobody there,
+/// and what nobody opens (a terminal) could be given to no user.
+fn namespaces(pidfd: &OwnedFd, users: bool) -> Result<(), Errno> {
     let rest = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    setns(pidfd.as_fd(), rest)
+    if !users {
+        return setns(pidfd.as_fd(), rest);
+    }
+    setns(pidfd.as_fd(), rest | CloneFlags::CLONE_NEWUSER)?;
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)
 }
 
 /// Dies with the helper. Set after the change of user, which clears it; the helper's end before that is seen by the
@@ -114,33 +133,6 @@ fn leash(tell: RawFd) -> Result<(), Fault> {
     match poll.revents & libc::POLLERR {
         0 => Ok(()),
         _ => Err(Fault { code: 126, message: "exec: the helper is gone".into() }),
-    }
-}
-
-fn set_rlimit(limit: &PosixRlimit) -> io::Result<()> {
-    let resource = match limit.typ() {
-        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
-        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
-        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
-        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
-        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
-        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
-        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
-        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
-        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
-        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
-        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
-        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
-        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
-        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
-        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
-        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
-    };
-    let limit = libc::rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
-    // SAFETY: the kernel reads one rlimit.
-    match unsafe { libc::setrlimit(resource, &raw const limit) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

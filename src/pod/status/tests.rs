@@ -65,6 +65,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         admitted: Tick::seconds(10),
         dismissed: None,
         expired: None,
+        ids: None,
         sandbox: Sandbox::Ready { since: Tick::seconds(11), ip: Some("10.88.0.2".into()) },
         containers: BTreeMap::new(),
         stuck: None,
