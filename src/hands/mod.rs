@@ -10,6 +10,7 @@ mod node;
 mod paths;
 mod probes;
 mod reaper;
+mod resize;
 mod run;
 mod sandbox;
 mod sweep;
@@ -128,7 +129,17 @@ impl Hands {
                 })
             }
             Action::SetUp { uid } => self.with_pod(world, uid, Self::set_up),
-            Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
+            Action::Allocate(pod) => vec![Fact::Allocated { pod: pod.clone() }],
+            Action::Postpone { pod, reason, message } => {
+                let (reason, message) = (reason.clone(), message.clone());
+                vec![Fact::ResizePending { pod: pod.clone(), reason, message }]
+            }
+            Action::Resize { uid, of, grant } => {
+                self.with_pod(world, uid, |hands, pod| hands.resize(pod, of.as_ref(), *grant))
+            }
+            Action::TearDown { uid, keep_logs } => {
+                self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod, *keep_logs)])
+            }
             Action::Find { uid, container } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
                     hands.find(pod, container)
@@ -156,7 +167,7 @@ impl Hands {
         &mut self,
         world: &World,
         uid: &str,
-        act: fn(&mut Self, &PodFacts) -> Vec<Fact>,
+        act: impl FnOnce(&mut Self, &PodFacts) -> Vec<Fact>,
     ) -> Vec<Fact> {
         world.pods.get(uid).map(|pod| act(self, pod)).unwrap_or_default()
     }

@@ -13,6 +13,7 @@ use nix::unistd::pipe2;
 use super::{Hands, node, paths, remove_tree};
 use crate::container::sandbox::Sandbox;
 use crate::container::{apparmor, cgroup, pause, sandbox};
+use crate::logs::paths::next_run;
 use crate::pod::facts::PodFacts;
 use crate::pod::project::Contents;
 use crate::pod::{Fact, Pod, hosts, resources, security, sysctl};
@@ -33,19 +34,37 @@ impl Hands {
         };
         let done = trouble.clone().map_or(Ok(()), Err).and_then(|()| self.try_set_up(&pod.spec, &contents));
         match done {
-            Ok(ip) => vec![Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }],
+            Ok(ip) => {
+                let mut facts = self.logged(&pod.spec);
+                facts.extend([Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }]);
+                facts
+            }
             Err(why) => {
                 // Half a sandbox is worse than none: the next attempt starts from nothing.
-                let _ = self.remove_pod(&pod.spec);
+                let _ = self.remove_pod(&pod.spec, true);
                 let for_want = trouble.map(|why| Fact::ProjectFailed { uid: uid.clone(), digest, why });
                 [Fact::SetUpFailed { uid, why }].into_iter().chain(for_want).collect()
             }
         }
     }
 
-    pub(super) fn tear_down(&mut self, pod: &PodFacts) -> Fact {
+    /// Of which runs there are logs of a former life of the pod, or a former boot.
+    fn logged(&self, pod: &Pod) -> Vec<Fact> {
+        let logs = paths::pod(&self.config, pod).logs;
+        let runs = |container: &str| {
+            let entries = fs::read_dir(logs.join(container)).into_iter().flatten().flatten();
+            let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+            let names: Vec<_> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+            next_run(names.iter().map(String::as_str))
+        };
+        let all = pod.all().map(|container| (container.name.clone(), runs(&container.name)));
+        let found = all.filter(|(_, runs)| *runs > 0);
+        found.map(|(container, runs)| Fact::Logged { uid: pod.uid.clone(), container, runs }).collect()
+    }
+
+    pub(super) fn tear_down(&mut self, pod: &PodFacts, keep_logs: bool) -> Fact {
         let uid = pod.spec.uid.clone();
-        match self.remove_pod(&pod.spec) {
+        match self.remove_pod(&pod.spec, keep_logs) {
             Ok(()) => Fact::TornDown { uid },
             Err(why) => Fact::TearDownFailed { uid, why },
         }
@@ -132,7 +151,7 @@ impl Hands {
     }
 
     /// Removes everything of a pod, also of a half-made one. Each step runs whatever became of the one before.
-    fn remove_pod(&mut self, pod: &Pod) -> Result<(), String> {
+    fn remove_pod(&mut self, pod: &Pod, keep_logs: bool) -> Result<(), String> {
         let paths = paths::pod(&self.config, pod);
         let group = paths::cgroup(&self.config, &paths.cgroup);
         // A death between a start and its fact left a run that the world never heard of.
@@ -143,8 +162,8 @@ impl Hands {
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
             ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
             ("namespaces", sandbox::tear_down(&paths.sandbox)),
-            ("links", self.unlink_logs(&paths.logs)),
-            ("logs", remove_tree(&paths.logs)),
+            ("links", if keep_logs { Ok(()) } else { self.unlink_logs(&paths.logs) }),
+            ("logs", if keep_logs { Ok(()) } else { remove_tree(&paths.logs) }),
             ("data", self.discard(&paths.data)),
             ("sandbox", remove_tree(&paths.sandbox)),
         ];
@@ -204,7 +223,7 @@ mod tests {
             ..Config::default()
         };
         let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
-        assert_eq!(Hands::idle(&config).tear_down(&pod), Fact::TornDown { uid: "u1".into() });
+        assert_eq!(Hands::idle(&config).tear_down(&pod, false), Fact::TornDown { uid: "u1".into() });
     }
 
     #[test]
@@ -227,7 +246,7 @@ mod tests {
         }
         fs::write(state.join("state.json"), "{}").expect("a state");
         assert_eq!(runs(&paths::pod(&config, &pod.spec).sandbox), [("c".to_owned(), 3)]);
-        let torn_down = Hands::idle(&config).tear_down(&pod);
+        let torn_down = Hands::idle(&config).tear_down(&pod, false);
         assert_eq!(torn_down, Fact::TornDown { uid: "u1".into() });
         assert!(!state.exists() && !run.bundle.exists() && !run.scratch.exists());
         fs::remove_dir_all(&folder).expect("removed");
