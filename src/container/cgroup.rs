@@ -83,12 +83,11 @@ pub fn resize(path: &Path, files: &[(&str, String)], controllers: &BTreeSet<Stri
     let there = |file: &str| controllers.contains(file.split('.').next().unwrap_or_default());
     for (file, value) in files.iter().filter(|(file, _)| there(file)) {
         let usage = || fs::read_to_string(path.join("memory.current")).ok().and_then(|text| number(&text));
-        match (*file, number(value)) {
-            ("memory.max", Some(limit)) => match usage() {
-                Some(usage) if usage > limit => return Err(Unfit::Below { limit, usage }),
-                Some(_) | None => {}
-            },
-            _ => {}
+        let limit = number(value).filter(|_| *file == "memory.max");
+        if let (Some(limit), Some(usage)) = (limit, limit.and_then(|_| usage()))
+            && usage > limit
+        {
+            return Err(Unfit::Below { limit, usage });
         }
     }
     for (file, value) in files.iter().filter(|(file, _)| there(file)) {

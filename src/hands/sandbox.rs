@@ -2,13 +2,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
-
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::pipe2;
 
 use super::{Hands, node, paths, remove_tree};
 use crate::container::sandbox::Sandbox;
@@ -19,9 +14,6 @@ use crate::pod::project::Contents;
 use crate::pod::{Fact, Pod, hosts, resources, security, sysctl};
 use crate::spawn::spawn_in;
 use crate::volume;
-
-/// How long the first process of a shared pid namespace may take to begin, in milliseconds: PID 1 waits for it.
-const PAUSE_BEGINS: u16 = 5000;
 
 impl Hands {
     /// What the volumes hold is told before the sandbox is ready, and of a failure after it.
@@ -122,30 +114,11 @@ impl Hands {
         let group = paths::cgroup(&self.config, &paths.cgroup).join("pause");
         fs::create_dir_all(&group)?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
-        let fds =
-            [0, 1, 2].map(|number| (null.as_raw_fd(), number)).into_iter().chain([(tell.as_raw_fd(), 3)]);
+        let fds = [0, 1, 2].map(|number| (null.as_raw_fd(), number));
         let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
-        let pid = spawn_in(&["__pause"], &fds.collect::<Vec<_>>(), Some(&group), namespaces)?;
-        drop(tell);
-        // No container may see it before it has let go of the machine's files. It closes its end then, or by its death.
-        let mut polls = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
-        let let_go = loop {
-            match poll(&mut polls, PollTimeout::from(PAUSE_BEGINS)) {
-                // Another child's end; each costs at most the whole time once more.
-                Err(Errno::EINTR) => {}
-                done => break done.is_ok_and(|count| count > 0),
-            }
-        };
-        match let_go {
-            true => pause::hold(&paths.sandbox, pid),
-            false => Err(io::Error::other("the pause helper does not begin")),
-        }
-        .and_then(|()| match pause::lives(&paths.sandbox) {
-            true => Ok(()),
-            false => Err(io::Error::other("the pause helper has ended")),
-        })
-        .inspect_err(|_| {
+        let pid = spawn_in(&["__pause"], &fds, Some(&group), namespaces)?;
+        // Whether it begins is for the start helpers to wait for, each before it makes a container.
+        pause::hold(&paths.sandbox, pid).inspect_err(|_| {
             let _ = cgroup::kill(&group);
         })
     }

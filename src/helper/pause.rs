@@ -8,16 +8,13 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::{Gid, Uid, chdir, close, pause, pivot_root, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, chdir, pause, pivot_root, setgroups, setresgid, setresuid};
 use oci_spec::runtime::Capabilities;
 
 use crate::container::seccomp::{Filter, default};
 
 /// Whom nobody else runs as: the number that a pause image has.
 const NOBODY: u32 = 65535;
-
-/// A pipe's end, closed when we have let go of everything.
-const READY: i32 = 3;
 
 /// The exit code where it could not begin; else it ends by SIGKILL only.
 pub fn run() -> i32 {
@@ -57,6 +54,6 @@ fn leave() -> Result<(), Errno> {
     // SAFETY: ignoring a signal runs no code.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
     let profile = default::profile(&Capabilities::new()).map_err(|_| Errno::EINVAL)?;
-    Filter::compile(&profile).map_err(|_| Errno::EINVAL)?.install()?;
-    close(READY)
+    // The last step: start helpers see by it that we have let go of everything.
+    Filter::compile(&profile).map_err(|_| Errno::EINVAL)?.install()
 }

@@ -74,6 +74,8 @@ pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
 fn subject(fact: &Fact) -> Option<(&str, &str)> {
     match fact {
         Fact::Listed { .. }
+        | Fact::Kept { .. }
+        | Fact::Dropped { .. }
         | Fact::Admitted { .. }
         | Fact::Rejected { .. }
         | Fact::ResizePending { .. }
@@ -149,6 +151,8 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         Fact::Resized { .. } => vec![normal("ResizeCompleted", "Pod resize completed".to_owned())],
         Fact::ResizeFailed { why, .. } => vec![warning("ResizeError", format!("Pod resize error: {why}"))],
         Fact::Listed { .. }
+        | Fact::Kept { .. }
+        | Fact::Dropped { .. }
         | Fact::Admitted { .. }
         | Fact::Rejected { .. }
         | Fact::ResizePending { .. }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::resources::Grant;
 use super::restart::{After, after};
-use super::spec::{Container, Pod, Problem};
+use super::spec::{Config, Container, Pod, Problem};
 use crate::clock::Tick;
 
 /// One thing that happened, told once, when it was observed. `World::learn` files it under its moment.
@@ -15,6 +15,10 @@ use crate::clock::Tick;
 pub enum Fact {
     /// The manifests were read: these are their present problems (the whole set, replacing the former one).
     Listed { problems: Vec<Problem> },
+    /// The manifests have this ConfigMap or Secret, as last good.
+    Kept { config: Arc<Config> },
+    /// They have it no more.
+    Dropped { key: String },
     /// A wanted pod was taken up: from now on its spec is this one until it is torn down.
     Admitted { pod: Arc<Pod> },
     /// An admitted pod was seen to be no longer wanted. Its grace period runs from here.
@@ -135,6 +139,9 @@ pub struct World {
     pub pods: BTreeMap<String, PodFacts>,
     /// What the manifests' authors should know now.
     pub problems: Vec<Problem>,
+    /// The ConfigMaps and Secrets of the manifests, as last good, by `kept::key`.
+    #[serde(default)]
+    pub configs: BTreeMap<String, Arc<Config>>,
     /// The pids of long-lived helpers, by name.
     pub helpers: BTreeMap<String, i32>,
     /// Wanted pods that cannot be taken up, by uid: since when, reason and message.

@@ -13,6 +13,7 @@ use super::facts::{
     ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, Size, Stale, StartError,
     Stream, World,
 };
+use super::kept;
 use super::resources::Grant;
 use super::restart;
 use super::spec::Pod;
@@ -39,6 +40,11 @@ impl World {
                 self.problems.clone_from(problems);
                 true
             }
+            Fact::Kept { config } => {
+                self.configs.insert(kept::key(config), config.clone());
+                true
+            }
+            Fact::Dropped { key } => self.configs.remove(key).is_some(),
             Fact::Admitted { pod } => {
                 let fresh = !self.pods.contains_key(&pod.uid);
                 if fresh {

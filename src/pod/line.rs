@@ -156,7 +156,9 @@ impl Fact {
                 let name = pod.spec.full_name();
                 Some(format!("{name}: restarting all containers: a rule of {container} says so"))
             }
-            Fact::Withdrawn { .. }
+            Fact::Kept { .. }
+            | Fact::Dropped { .. }
+            | Fact::Withdrawn { .. }
             | Fact::Logged { .. }
             | Fact::Hooked { .. }
             | Fact::Hooking { .. }

@@ -278,7 +278,25 @@ pub struct Config {
     pub name: String,
     /// The manifest it came from, for messages.
     pub origin: String,
+    #[serde(with = "base64")]
     pub data: BTreeMap<String, Vec<u8>>,
+}
+
+/// Bytes as Kubernetes writes them, not a number each.
+mod base64 {
+    use k8s_openapi::ByteString;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    type Data = std::collections::BTreeMap<String, Vec<u8>>;
+
+    pub fn serialize<S: Serializer>(data: &Data, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_map(data.iter().map(|(key, bytes)| (key, ByteString(bytes.clone()))))
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Data, D::Error> {
+        let data = std::collections::BTreeMap::<String, ByteString>::deserialize(from)?;
+        Ok(data.into_iter().map(|(key, bytes)| (key, bytes.0)).collect())
+    }
 }
 
 /// One of restartPolicyRules: the exit codes for which it holds, and what is done then.
