@@ -170,7 +170,8 @@ fn a_pod_is_resized_while_it_runs(board: &mut Board) {
         status(&all, "size", "live").resources.clone().and_then(|given| given.limits).expect("limits");
     assert_eq!((limits["memory"].0.as_str(), limits["cpu"].0.as_str()), ("100663296", "200m"));
     board.say("fault panic");
-    board.wait_from(mark, "re-executed after death 1");
+    let (mark, _) = board.wait_from(mark, "re-executed after death 1");
+    board.wait_from(mark, "logger: started");
     assert_eq!(values(board, pod), "6\n15000 50000\n121634816");
     assert_eq!(told(&pods(board, |_| true)), [error]);
     let mark = edit(
