@@ -71,6 +71,7 @@ impl Agent {
         let socket = config.run.join("podinit.sock");
         let operator = Listener::bind(&socket).map_err(|why| error!("operator: no socket: {why}")).ok();
         let desired = Desired {
+            returns: machine.is_some(),
             restart_cap: Some(config.restart_cap),
             ending_grace: Some(config.ending_grace),
             ending_grace_critical: config.ending_grace_critical,

@@ -21,6 +21,8 @@ pub struct Desired {
     /// What of it is kept for critical pods, which are stopped after all others (shutdownGracePeriodCriticalPods);
     /// None or nothing: all pods are stopped at once.
     pub ending_grace_critical: Option<Duration>,
+    /// What ends comes again with the same pods: a machine does at its next boot, `podinit run` leaves nothing.
+    pub returns: bool,
     /// The cap of the crash-loop back-off (kubelet: crashLoopBackOff.maxContainerRestartPeriod); None: 300 s.
     pub restart_cap: Option<Duration>,
     /// ConfigMaps and Secrets of the manifest directory.

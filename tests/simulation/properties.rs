@@ -330,7 +330,8 @@ fn torn_down_only_when_all_is_cleaned(view: &View, action: &Action) -> Verdict {
     let mut runs = pod.containers.values().flat_map(|container| &container.runs);
     check(pod.dismissed.is_some() && runs.all(|run| run.cleaned), || "in use, or wanted".into())?;
     let Action::TearDown { keep_logs, uid } = action else { return Ok(()) };
-    let again = view.desired.pods.iter().any(|wanted| wanted.uid == *uid);
+    let returns = !view.desired.ending || view.desired.returns;
+    let again = returns && view.desired.pods.iter().any(|wanted| wanted.uid == *uid);
     check(*keep_logs == again, || format!("it comes back: {again}"))
 }
 

@@ -51,7 +51,12 @@ impl Story {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let cap = pick(&mut rng, &[None, None, Some(2), Some(11), Some(60)]).map(Duration::from_secs);
-        let desired = Desired { restart_cap: cap, node: room::node(&mut rng), ..Desired::default() };
+        let desired = Desired {
+            returns: rng.bool(),
+            restart_cap: cap,
+            node: room::node(&mut rng),
+            ..Desired::default()
+        };
         let mut story = Story {
             rng,
             desired,

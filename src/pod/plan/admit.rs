@@ -11,6 +11,7 @@ use crate::pod::spec::{Desired, Pod};
 /// What is wanted, as a lookup.
 pub(super) struct Wanted<'a> {
     ending: bool,
+    returns: bool,
     /// By uid.
     pods: BTreeMap<&'a str, &'a Arc<Pod>>,
     /// (namespace, name).
@@ -20,6 +21,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
     Wanted {
         ending: desired.ending,
+        returns: desired.returns,
         pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect(),
         names: desired.pods.iter().map(|pod| name(pod)).collect(),
     }
@@ -49,9 +51,9 @@ impl Wanted<'_> {
         }
     }
 
-    /// Whether a pod of this uid is to be there after this one, also after the end of the machine.
+    /// Whether a pod of this uid is to be there after this one, also after the end of a machine that returns.
     pub(super) fn again(&self, uid: &str) -> bool {
-        self.pods.contains_key(uid)
+        (!self.ending || self.returns) && self.pods.contains_key(uid)
     }
 }
 
