@@ -29,9 +29,9 @@ pub fn resources(rng: &mut Rng) -> Resources {
     let limit = |rng: &mut Rng| pick(rng, &[None, None, None, Some(4), Some(5)]);
     let (cpu_limit, memory_limit) = (limit(rng), limit(rng));
     Resources {
-        // As the manifest defaults it.
-        cpu_request: some(rng).or(cpu_limit),
-        memory_request: some(rng).or(memory_limit),
+        // A limit alone would be a request for as much, and few pods would fit.
+        cpu_request: some(rng).or(cpu_limit.map(|_| 0)),
+        memory_request: some(rng).or(memory_limit.map(|_| 0)),
         storage_request: pick(rng, &[None, None, None, Some(1)]),
         cpu_limit,
         memory_limit,
