@@ -50,7 +50,7 @@ fn every_history_keeps_every_property() {
 #[test]
 fn the_histories_reach_the_corners() {
     let mut seen = std::collections::BTreeMap::<&str, u32>::new();
-    for seed in 0..300 {
+    for seed in 0..900 {
         let mut story = Story::new(seed);
         story.tell().unwrap();
         for corner in story.corners() {
