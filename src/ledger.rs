@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::clock::Tick;
@@ -12,6 +13,9 @@ use crate::pod::{Fact, World};
 
 /// Facts are folded into a new snapshot when their file has grown to this many bytes.
 const FOLD: u64 = 1 << 20;
+
+/// Secrets are among the facts.
+const OWN: u32 = 0o600;
 
 pub struct Ledger {
     folder: PathBuf,
@@ -73,7 +77,7 @@ impl Ledger {
 
     fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let facts = OpenOptions::new().append(true).create(true).open(folder.join(FACTS))?;
+        let facts = OpenOptions::new().append(true).create(true).mode(OWN).open(folder.join(FACTS))?;
         let size = facts.metadata()?.len();
         Ok(Ledger { folder: folder.to_owned(), facts, size, behind: false })
     }
@@ -91,7 +95,10 @@ impl Ledger {
 
     fn snapshot(&mut self, world: &World) -> io::Result<()> {
         let new = self.folder.join(NEW);
-        fs::write(&new, serde_json::to_vec(world)?)?;
+        // What a cut one left may have another mode.
+        let _ = fs::remove_file(&new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(OWN).open(&new)?;
+        file.write_all(&serde_json::to_vec(world)?)?;
         if self.behind {
             // It was taken away with all that it held.
             self.facts = Self::open(&self.folder)?.facts;

@@ -65,6 +65,9 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
     };
     PodFacts {
         stale: None,
+        size: Default::default(),
+        pending: None,
+        resized: None,
         spec: Arc::new(pod),
         admitted: Tick::seconds(admitted),
         dismissed: None,
@@ -93,6 +96,8 @@ fn ran(number: u32, started: u64, ended: Option<(u64, i32)>) -> Run {
             (Tick::seconds(at), Exit { code, signal: None, oom: code == 137, message: String::new() })
         }),
         cleaned: false,
+        size: Default::default(),
+        outgrown: None,
         verdicts: Default::default(),
         hooks: Default::default(),
     }

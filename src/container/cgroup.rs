@@ -66,6 +66,38 @@ pub fn make_pod(
     Ok(())
 }
 
+/// Why a cgroup in use cannot be given other values.
+#[derive(Debug)]
+pub enum Unfit {
+    /// More memory is in use than it would have: the kernel would kill for it, and the write would wait for that.
+    Below {
+        limit: u64,
+        usage: u64,
+    },
+    Write(io::Error),
+}
+
+/// Writes these files of a cgroup in use. A memory limit under what is in use is refused before anything is written.
+pub fn resize(path: &Path, files: &[(&str, String)], controllers: &BTreeSet<String>) -> Result<(), Unfit> {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let there = |file: &str| controllers.contains(file.split('.').next().unwrap_or_default());
+    for (file, value) in files.iter().filter(|(file, _)| there(file)) {
+        let usage = || fs::read_to_string(path.join("memory.current")).ok().and_then(|text| number(&text));
+        let limit = number(value).filter(|_| *file == "memory.max");
+        if let (Some(limit), Some(usage)) = (limit, limit.and_then(|_| usage()))
+            && usage > limit
+        {
+            return Err(Unfit::Below { limit, usage });
+        }
+    }
+    for (file, value) in files.iter().filter(|(file, _)| there(file)) {
+        let file = path.join(file);
+        let written = fs::write(&file, value);
+        written.map_err(|error| Unfit::Write(context(&error, &format!("write {value:?} to"), &file)))?;
+    }
+    Ok(())
+}
+
 /// SIGKILL to everything in it and below. No such cgroup: nothing to do. Not waited for.
 ///
 /// To end a start that hangs or was killed: the start helper's own cgroup first, then the container's. A process moves
@@ -215,6 +247,29 @@ mod tests {
 
         fs::remove_dir_all(&root).expect("remove");
         assert!(prepare(&root, "").expect_err("no root").to_string().contains("cgroup.controllers"));
+    }
+
+    #[test]
+    fn a_limit_under_what_is_in_use_is_refused_and_nothing_is_written() {
+        let root = folder("resize");
+        let all: BTreeSet<String> = ["cpu", "memory"].map(str::to_owned).into();
+        let files = |memory: &str| [("memory.max", memory.to_owned()), ("cpu.weight", "39".to_owned())];
+        let text = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+        fs::write(root.join("memory.current"), "5000\n").expect("write");
+        match resize(&root, &files("4999"), &all) {
+            Err(Unfit::Below { limit: 4999, usage: 5000 }) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!((text("memory.max"), text("cpu.weight")), (String::new(), String::new()));
+        for memory in ["5000", "max"] {
+            resize(&root, &files(memory), &all).expect("written");
+            assert_eq!((text("memory.max").as_str(), text("cpu.weight").as_str()), (memory, "39"));
+        }
+        // Without the controller there is no such file.
+        resize(&root, &files("1"), &["cpu".to_owned()].into()).expect("written");
+        assert_eq!(text("memory.max"), "max");
+        fs::remove_dir_all(&root).expect("remove");
+        assert!(matches!(resize(&root, &files("1"), &all), Err(Unfit::Write(_))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 
@@ -33,6 +34,25 @@ pub fn lives(dir: &Path) -> bool {
     held().unwrap_or(false)
 }
 
+/// Waits until the first process of this sandbox has let go of the machine's files: before, no container may see it.
+/// The seccomp filter is the last thing that it does for that. Err: it has ended, or does not begin within `limit`.
+pub fn begun(dir: &Path, limit: Duration) -> io::Result<()> {
+    let until = Instant::now() + limit;
+    while lives(dir) {
+        let pid = fs::read_to_string(dir.join(NUMBER))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap_or_default();
+        if status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(io::Error::other("the pause helper does not begin"));
+        }
+        // A helper's nap: nobody waits for it but its own container.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(io::Error::other("the pause helper has ended"))
+}
+
 /// Holds the namespace of this process, instead of any before. It must be the first in a pid namespace of its own.
 pub fn hold(dir: &Path, pid: i32) -> io::Result<()> {
     let path = dir.join(NAMESPACE);
@@ -46,4 +66,28 @@ pub fn hold(dir: &Path, pid: i32) -> io::Result<()> {
     mount(Some(source.as_str()), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(|trouble| error(trouble.into()))?;
     fs::write(dir.join(NUMBER), pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use super::*;
+
+    /// PID 1 waited for it, up to five seconds.
+    #[test]
+    fn a_pause_process_that_does_not_begin_is_the_start_helpers_to_wait_for() {
+        let dir = std::env::temp_dir().join(format!("podinit-pause-{}", std::process::id()));
+        fs::create_dir_all(dir.join("ns")).expect("a sandbox");
+        let told = |limit| begun(&dir, limit).expect_err("it does not begin").to_string();
+        assert_eq!(told(Duration::ZERO), "the pause helper has ended");
+        let mut child = Command::new("/bin/sleep").arg("1000").spawn().expect("a process");
+        fs::write(dir.join(NUMBER), child.id().to_string()).expect("its number");
+        symlink(format!("/proc/{}/ns/pid", child.id()), dir.join(NAMESPACE)).expect("its namespace");
+        assert_eq!(told(Duration::from_millis(20)), "the pause helper does not begin");
+        child.kill().and_then(|()| child.wait()).expect("its end");
+        assert_eq!(told(Duration::from_secs(60)), "the pause helper has ended");
+        fs::remove_dir_all(&dir).expect("removed");
+    }
 }

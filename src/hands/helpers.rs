@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{LevelFilter, warn};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::{SFlag, fstat};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, close};
 
@@ -176,6 +178,7 @@ impl Hands {
     /// A later life: the sockets of logger and probe helper died with the former one, so there must be new ones. The
     /// other helpers live on, as the containers do. Start helpers' cgroups that the former life could not remove are tried again.
     pub fn resume(&mut self, mut world: World) -> World {
+        close_strays(&mut world);
         let groups = paths::cgroup(&self.config, &format!("{}/podinit", self.config.cgroup_parent));
         let groups = fs::read_dir(groups).into_iter().flatten().flatten();
         self.dying.extend(groups.map(|entry| entry.path()).filter(|path| path.is_dir()));
@@ -284,6 +287,35 @@ impl Hands {
     }
 }
 
+/// Closes the pipes that a re-execution kept open and that no stream of the world has.
+fn close_strays(world: &mut World) {
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    let kept = numbers.filter(|fd| *fd > 2 && is_kept_pipe(*fd)).collect();
+    for fd in strays(world, &kept) {
+        let _ = close(fd);
+    }
+}
+
+/// Of the pipes that were kept open those of no stream: of a start whose fact was cut off. Its run is started anew, and
+/// nobody would ever close them. A stream whose own are not open any more was drained, and is forgotten.
+fn strays(world: &mut World, kept: &BTreeSet<RawFd>) -> Vec<RawFd> {
+    world.streams.retain(|_, stream| stream.fds.iter().all(|fd| kept.contains(fd)));
+    let known: BTreeSet<RawFd> = world.streams.values().flat_map(|stream| stream.fds.clone()).collect();
+    kept.difference(&known).copied().collect()
+}
+
+/// Whether it is a pipe that is not close-on-exec: all that this life has opened is.
+fn is_kept_pipe(fd: RawFd) -> bool {
+    let fd = borrow(fd);
+    let kept = fcntl(fd, FcntlArg::F_GETFD).is_ok_and(|flags| flags & FdFlag::FD_CLOEXEC.bits() == 0);
+    let pipe = || {
+        fstat(fd)
+            .is_ok_and(|about| SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
+    };
+    kept && pipe()
+}
+
 #[allow(unsafe_code)]
 fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
     // SAFETY: a stream's descriptors stay open until it is drained, and nothing else closes them.
@@ -293,6 +325,24 @@ fn borrow<'a>(fd: RawFd) -> BorrowedFd<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_whose_fact_was_cut_off_left_its_pipes_open() {
+        let stream = |fds: &[RawFd]| Stream { log: "0.log".into(), fds: fds.to_vec() };
+        let table: [(&[RawFd], &[RawFd], &[&str]); 4] = [
+            (&[4, 5, 6, 7, 8], &[8], &["a", "b"]),
+            (&[4, 5, 6, 7], &[], &["a", "b"]),
+            // The death came between the end of a stream and its fact.
+            (&[4, 5, 9], &[9], &["a"]),
+            (&[], &[], &[]),
+        ];
+        for (kept, closed, known) in table {
+            let mut world = World::default();
+            world.streams.extend([("a".to_owned(), stream(&[4, 5])), ("b".to_owned(), stream(&[6, 7]))]);
+            assert_eq!(strays(&mut world, &kept.iter().copied().collect()), closed, "{kept:?}");
+            assert!(world.streams.keys().eq(known), "{kept:?}");
+        }
+    }
 
     #[test]
     fn a_helper_that_never_lasts_is_tried_for_ever_and_told_for_a_while() {

@@ -8,8 +8,10 @@ mod line;
 mod names;
 mod node;
 mod paths;
+mod pause;
 mod probes;
 mod reaper;
+mod resize;
 mod run;
 mod sandbox;
 mod sweep;
@@ -128,7 +130,17 @@ impl Hands {
                 })
             }
             Action::SetUp { uid } => self.with_pod(world, uid, |hands, pod| hands.set_up(pod, world)),
-            Action::TearDown { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod)]),
+            Action::Allocate(pod) => vec![Fact::Allocated { pod: pod.clone() }],
+            Action::Postpone { pod, reason, message } => {
+                let (reason, message) = (reason.clone(), message.clone());
+                vec![Fact::ResizePending { pod: pod.clone(), reason, message }]
+            }
+            Action::Resize { uid, of, grant } => {
+                self.with_pod(world, uid, |hands, pod| hands.resize(pod, of.as_ref(), *grant))
+            }
+            Action::TearDown { uid, keep_logs } => {
+                self.with_pod(world, uid, |hands, pod| vec![hands.tear_down(pod, *keep_logs)])
+            }
             Action::Find { uid, container } => {
                 self.with_container(world, uid, container, |hands, pod, container, _| {
                     hands.find(pod, container)

@@ -246,7 +246,10 @@ impl Hands {
         let null = fs::File::open("/dev/null").map_err(create_error)?;
         let fds = [(null.as_raw_fd(), 3), (output.stdout.1.as_raw_fd(), 4), (output.stderr.1.as_raw_fd(), 5)];
         let bundle = paths.bundle.display().to_string();
-        let helper = spawn(&["__start", &bundle], &fds, Some(&group)).map_err(ours)?;
+        let sandbox = paths::pod(&self.config, pod).sandbox.display().to_string();
+        let mut words = vec!["__start", &bundle];
+        words.extend(pod.spaces.share_pid.then_some(sandbox.as_str()));
+        let helper = spawn(&words, &fds, Some(&group)).map_err(ours)?;
         let log = log.display().to_string();
         let fds = keep(output);
         self.follow(&paths.id, &Stream { log: log.clone(), fds: fds.clone() });

@@ -1,28 +1,19 @@
 //! A pod's surroundings: cgroup, namespaces, volumes, name files, log directory.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::pipe2;
-
 use super::{Hands, node, paths, remove_tree};
 use crate::container::sandbox::Sandbox;
-use crate::container::{apparmor, cgroup, pause, sandbox};
+use crate::container::{apparmor, cgroup, sandbox};
+use crate::logs::paths::next_run;
 use crate::pod::facts::PodFacts;
 use crate::pod::project::Contents;
 use crate::pod::users::{Ids, Range};
 use crate::pod::{Fact, Pod, World, hosts, resources, security, sysctl};
-use crate::spawn::{spawn, spawn_in};
 use crate::volume;
-
-/// How long the first process of a shared pid namespace may take to begin, in milliseconds: PID 1 waits for it.
-const PAUSE_BEGINS: u16 = 5000;
 
 impl Hands {
     /// What the volumes hold is told before the sandbox is ready, and of a failure after it.
@@ -41,13 +32,14 @@ impl Hands {
             trouble.clone().map_or(Ok(()), Err).and_then(|()| self.try_set_up(&pod.spec, ids, &contents));
         match done {
             Ok(ip) => {
-                let allotted = ids.map(|ids| Fact::Allotted { uid: uid.clone(), ids });
-                let rest = [Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }];
-                allotted.into_iter().chain(rest).collect()
+                let mut facts = self.logged(&pod.spec);
+                facts.extend(ids.map(|ids| Fact::Allotted { uid: uid.clone(), ids }));
+                facts.extend([Fact::Projected { uid: uid.clone(), digest }, Fact::SetUp { uid, ip }]);
+                facts
             }
             Err(why) => {
                 // Half a sandbox is worse than none: the next attempt starts from nothing.
-                let _ = self.remove_pod(&pod.spec);
+                let _ = self.remove_pod(&pod.spec, true);
                 let for_want = trouble.map(|why| Fact::ProjectFailed { uid: uid.clone(), digest, why });
                 [Fact::SetUpFailed { uid, why }].into_iter().chain(for_want).collect()
             }
@@ -69,9 +61,23 @@ impl Hands {
         }
     }
 
-    pub(super) fn tear_down(&mut self, pod: &PodFacts) -> Fact {
+    /// Of which runs there are logs of a former life of the pod, or a former boot.
+    fn logged(&self, pod: &Pod) -> Vec<Fact> {
+        let logs = paths::pod(&self.config, pod).logs;
+        let runs = |container: &str| {
+            let entries = fs::read_dir(logs.join(container)).into_iter().flatten().flatten();
+            let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+            let names: Vec<_> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+            next_run(names.iter().map(String::as_str))
+        };
+        let all = pod.all().map(|container| (container.name.clone(), runs(&container.name)));
+        let found = all.filter(|(_, runs)| *runs > 0);
+        found.map(|(container, runs)| Fact::Logged { uid: pod.uid.clone(), container, runs }).collect()
+    }
+
+    pub(super) fn tear_down(&mut self, pod: &PodFacts, keep_logs: bool) -> Fact {
         let uid = pod.spec.uid.clone();
-        match self.remove_pod(&pod.spec) {
+        match self.remove_pod(&pod.spec, keep_logs) {
             Ok(()) => Fact::TornDown { uid },
             Err(why) => Fact::TearDownFailed { uid, why },
         }
@@ -120,64 +126,8 @@ impl Hands {
         Ok(ip)
     }
 
-    /// Sees to the first process of a pod whose containers share a pid namespace. Where it died, the kernel has killed
-    /// all of them with it; the next start finds a new one.
-    pub(super) fn pause(&self, pod: &Pod) -> io::Result<()> {
-        let paths = paths::pod(&self.config, pod);
-        if pause::lives(&paths.sandbox) {
-            return Ok(());
-        }
-        // A leaf: the pod's own cgroup hands on controllers and so may hold no process.
-        let group = paths::cgroup(&self.config, &paths.cgroup).join("pause");
-        fs::create_dir_all(&group)?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
-        let fds =
-            [0, 1, 2].map(|number| (null.as_raw_fd(), number)).into_iter().chain([(tell.as_raw_fd(), 3)]);
-        let fds = fds.collect::<Vec<_>>();
-        // In a user namespace of the pod's own it is that namespace's root who makes them, and tells whom he bore.
-        let users = paths.sandbox.join("ns").join(sandbox::USER).display().to_string();
-        let born = match pod.spaces.own_users {
-            true => spawn(&["__pause", &users], &fds, Some(&group)),
-            false => {
-                spawn_in(&["__pause"], &fds, Some(&group), (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64)
-            }
-        }?;
-        drop(tell);
-        let (mut hear, mut told) = (File::from(ready), String::new());
-        // No container may see it before it has let go of the machine's files. It closes its end then, or by its death.
-        let let_go = loop {
-            let mut polls = [PollFd::new(hear.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut polls, PollTimeout::from(PAUSE_BEGINS)) {
-                // Another child's end; each costs at most the whole time once more.
-                Err(Errno::EINTR) => continue,
-                done if !done.is_ok_and(|count| count > 0) => break false,
-                _ => {}
-            }
-            let mut part = [0; 16];
-            match hear.read(&mut part) {
-                Ok(0) => break true,
-                Ok(count) => told.push_str(&String::from_utf8_lossy(part.get(..count).unwrap_or_default())),
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break false,
-            }
-        };
-        let pid = if told.is_empty() { born } else { told.parse().unwrap_or(born) };
-        match let_go {
-            true => pause::hold(&paths.sandbox, pid),
-            false => Err(io::Error::other("the pause helper does not begin")),
-        }
-        .and_then(|()| match pause::lives(&paths.sandbox) {
-            true => Ok(()),
-            false => Err(io::Error::other("the pause helper has ended")),
-        })
-        .inspect_err(|_| {
-            let _ = cgroup::kill(&group);
-        })
-    }
-
     /// Removes everything of a pod, also of a half-made one. Each step runs whatever became of the one before.
-    fn remove_pod(&mut self, pod: &Pod) -> Result<(), String> {
+    fn remove_pod(&mut self, pod: &Pod, keep_logs: bool) -> Result<(), String> {
         let paths = paths::pod(&self.config, pod);
         let group = paths::cgroup(&self.config, &paths.cgroup);
         // A death between a start and its fact left a run that the world never heard of.
@@ -188,8 +138,8 @@ impl Hands {
             ("cgroup", cgroup::kill(&group).and_then(|()| cgroup::remove(&group))),
             ("volumes", volume::tear_down(&pod.uid, &self.volumes()).map(|huge| self.bin(huge))),
             ("namespaces", sandbox::tear_down(&paths.sandbox)),
-            ("links", self.unlink_logs(&paths.logs)),
-            ("logs", remove_tree(&paths.logs)),
+            ("links", if keep_logs { Ok(()) } else { self.unlink_logs(&paths.logs) }),
+            ("logs", if keep_logs { Ok(()) } else { remove_tree(&paths.logs) }),
             ("data", self.discard(&paths.data)),
             ("sandbox", remove_tree(&paths.sandbox)),
         ];
@@ -264,7 +214,7 @@ mod tests {
             ..Config::default()
         };
         let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
-        assert_eq!(Hands::idle(&config).tear_down(&pod), Fact::TornDown { uid: "u1".into() });
+        assert_eq!(Hands::idle(&config).tear_down(&pod, false), Fact::TornDown { uid: "u1".into() });
     }
 
     #[test]
@@ -287,7 +237,7 @@ mod tests {
         }
         fs::write(state.join("state.json"), "{}").expect("a state");
         assert_eq!(runs(&paths::pod(&config, &pod.spec).sandbox), [("c".to_owned(), 3)]);
-        let torn_down = Hands::idle(&config).tear_down(&pod);
+        let torn_down = Hands::idle(&config).tear_down(&pod, false);
         assert_eq!(torn_down, Fact::TornDown { uid: "u1".into() });
         assert!(!state.exists() && !run.bundle.exists() && !run.scratch.exists());
         fs::remove_dir_all(&folder).expect("removed");

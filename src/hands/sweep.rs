@@ -58,8 +58,29 @@ impl Hands {
                 told(&scratch, self.discard(&scratch));
             }
         }
+        if let Some(wanted) = wanted {
+            self.forget_logs(wanted);
+        }
         for folder in ["state", "logs"].map(|name| self.config.run.join(name)) {
             told(&folder, remove_tree(&folder));
+        }
+    }
+
+    /// Logs outlive a boot, so that runs are counted on from them: those of pods that are not wanted any more go. Off a
+    /// board they may be another's.
+    fn forget_logs(&self, wanted: &BTreeSet<String>) {
+        if !self.config.cgroup_parent.is_empty() {
+            return;
+        }
+        for name in names(&self.config.pod_logs) {
+            let uid = name.rsplit_once('_').map(|(_, uid)| uid).filter(|uid| !uid.is_empty());
+            let stays = wanted.iter().any(|uid| name.ends_with(&format!("_{uid}")));
+            if let Some(uid) = uid.filter(|_| !stays) {
+                info!("podinit: removing the logs of pod {uid}, which is not wanted any more");
+                let logs = self.config.pod_logs.join(&name);
+                told(&logs, self.unlink_logs(&logs));
+                told(&logs, remove_tree(&logs));
+            }
         }
     }
 

@@ -20,18 +20,21 @@ use crate::container::seccomp::{Filter, default};
 /// Whom nobody else runs as: the number that a pause image has.
 const NOBODY: u32 = 65535;
 
-/// A pipe's end, closed when we have let go of everything.
-const READY: i32 = 3;
+/// The pipe's end by which the number of a pause process is told.
+const TELL: i32 = 3;
 
 /// The exit code where it could not begin; else it ends by SIGKILL only. With a user namespace's path this process
 /// enters it, bears in it the one that stays, tells the number of that one by the pipe, and ends.
 pub fn run(args: &[String]) -> i32 {
     if let [users] = args {
         match enter(users) {
-            Ok(0) => {}
+            // The pipe's end is the other's alone.
+            Ok(0) => {
+                let _ = close(TELL);
+            }
             Ok(born) => {
                 // SAFETY: PID 1 gave us this end of the pipe for it.
-                let tell = unsafe { BorrowedFd::borrow_raw(READY) };
+                let tell = unsafe { BorrowedFd::borrow_raw(TELL) };
                 return i32::from(write(tell, born.to_string().as_bytes()).is_err());
             }
             Err(why) => {
@@ -89,6 +92,6 @@ fn leave() -> Result<(), Errno> {
     // SAFETY: ignoring a signal runs no code.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
     let profile = default::profile(&Capabilities::new()).map_err(|_| Errno::EINVAL)?;
-    Filter::compile(&profile).map_err(|_| Errno::EINVAL)?.install()?;
-    close(READY)
+    // The last step: start helpers see by it that we have let go of everything.
+    Filter::compile(&profile).map_err(|_| Errno::EINVAL)?.install()
 }

@@ -18,7 +18,7 @@ use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
-use crate::pod::{Desired, Fact, World, plan, project};
+use crate::pod::{Desired, Fact, World, kept, plan, project};
 use crate::senses::{News, Senses};
 
 use super::doom::Doom;
@@ -66,10 +66,12 @@ impl Agent {
         let mut hands = Hands::new(&config, duties)?;
         let (ledger, world) = remembered(&config, &mut hands, &mut dir);
         dir.remember(world.pods.values().filter(|pod| pod.dismissed.is_none()).map(|pod| pod.spec.clone()));
+        dir.remember_configs(world.configs.values().cloned());
         let senses = Senses::open(&config.manifests)?;
         let socket = config.run.join("podinit.sock");
         let operator = Listener::bind(&socket).map_err(|why| error!("operator: no socket: {why}")).ok();
         let desired = Desired {
+            returns: machine.is_some(),
             restart_cap: Some(config.restart_cap),
             ending_grace: Some(config.ending_grace),
             ending_grace_critical: config.ending_grace_critical,
@@ -217,6 +219,9 @@ impl Agent {
         self.desired.node = self.hands.look_at_node();
         self.desired.projections = project::digests(&listing.pods, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
+        for fact in kept::news(&self.world, &listing.configs) {
+            self.learn(fact);
+        }
         self.desired.pods = listing.pods;
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });

@@ -23,13 +23,16 @@ pub fn link(container_logs: &Path, pod: &str, namespace: &str, container: &str, 
     container_logs.join(name + ".log")
 }
 
+/// Beyond any number of runs: a log of such a number is not ours, and nothing could be counted on from it.
+const RUNS: u32 = i32::MAX as u32;
+
 /// The number of the next run by the names of the logs that are there: one more than the greatest, or 0.
 pub fn next_run<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
     let number = |name: &str| -> Option<u32> {
         let (digits, rest) = name.split_once('.')?;
         let ours = rest == "log" || rest.starts_with("log.");
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        (ours && plain).then(|| digits.parse().ok()).flatten()
+        (ours && plain).then(|| digits.parse().ok()).flatten().filter(|number| *number < RUNS)
     };
     names.into_iter().filter_map(number).max().map_or(0, |run| run.saturating_add(1))
 }
@@ -51,7 +54,7 @@ mod tests {
 
     #[test]
     fn runs_counted_by_logs() {
-        let table: [(&[&str], u32); 12] = [
+        let table: [(&[&str], u32); 13] = [
             (&["0.log.rotated-log"], 1),
             (&["0.log"], 1),
             (&["0.log", "1.log", "2.log"], 3),
@@ -73,6 +76,7 @@ mod tests {
                 24,
             ),
             (&["-42.log"], 0),
+            (&["4294967295.log", "2147483647.log", "7.log"], 8),
         ];
         for (names, expected) in table {
             assert_eq!(next_run(names.iter().copied()), expected, "{names:?}");

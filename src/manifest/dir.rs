@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::document::{Content, Kept, Subject, Taken, key};
 use super::uid::Fnv;
 use super::{Read, read, unique, unique_configs};
-use crate::pod::spec::{Listing, Pod, Problem};
+use crate::pod::spec::{Config, Listing, Pod, Problem};
 use files::{Look, Stamp, fetch, look, scan};
 
 /// The directory, and what was last good in it.
@@ -25,6 +25,8 @@ pub struct Dir {
     files: BTreeMap<OsString, Entry>,
     /// Pods that ran before PID 1 re-executed, until the directory was listed once.
     remembered: Vec<Arc<Pod>>,
+    /// The same of ConfigMaps and Secrets.
+    remembered_configs: Vec<Arc<Config>>,
 }
 
 /// What one file gave.
@@ -42,13 +44,18 @@ struct Entry {
 
 impl Dir {
     pub fn new(path: PathBuf, node: String) -> Self {
-        Dir { path, node, files: BTreeMap::new(), remembered: Vec::new() }
+        Dir { path, node, files: BTreeMap::new(), remembered: Vec::new(), remembered_configs: Vec::new() }
     }
 
     /// Tells it which pods were running before PID 1 re-executed, so that a file that is bad now keeps its last good
     /// ones (matched by `Pod::origin`'s file name).
     pub fn remember(&mut self, pods: impl Iterator<Item = Arc<Pod>>) {
         self.remembered = pods.collect();
+    }
+
+    /// The same of the ConfigMaps and Secrets that there were.
+    pub fn remember_configs(&mut self, configs: impl Iterator<Item = Arc<Config>>) {
+        self.remembered_configs = configs.collect();
     }
 
     /// Reads what changed since the last time (by size, mtime, ctime, inode), lists all. Never fails: trouble is a
@@ -61,12 +68,16 @@ impl Dir {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.files.clear();
                 self.remembered.clear();
+                self.remembered_configs.clear();
                 problems.push(problem(&self.path, "does not exist: no pods are wanted", false));
             }
             Err(error) => {
                 let message = format!("cannot be listed: {error}: the pods known so far run on");
                 problems.push(problem(&self.path, &message, true));
                 all.extend(self.remembered.iter().map(|pod| taken(pod, &file_of(&pod.origin))));
+                configs.extend(
+                    self.remembered_configs.iter().map(|config| kept(config, &file_of(&config.origin))),
+                );
             }
         }
         for entry in self.files.values() {
@@ -109,12 +120,19 @@ impl Dir {
             self.files.insert(name, entry);
         }
         self.remembered.clear();
+        self.remembered_configs.clear();
     }
 
     /// What ran of a file before PID 1 re-executed.
     fn recall(&self, label: &str) -> Entry {
-        let ours = self.remembered.iter().filter(|pod| pod.origin == label || file_of(&pod.origin) == label);
-        Entry { taken: ours.map(|pod| taken(pod, label)).collect(), ..Entry::default() }
+        let of = |origin: &str| origin == label || file_of(origin) == label;
+        let pods = self.remembered.iter().filter(|pod| of(&pod.origin));
+        let configs = self.remembered_configs.iter().filter(|config| of(&config.origin));
+        Entry {
+            taken: pods.map(|pod| taken(pod, label)).collect(),
+            configs: configs.map(|config| kept(config, label)).collect(),
+            ..Entry::default()
+        }
     }
 }
 
@@ -223,6 +241,10 @@ impl Entry {
 
 fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
     Taken { pod: pod.clone(), file: file.into(), line: 0 }
+}
+
+fn kept(config: &Arc<Config>, file: &str) -> Kept {
+    Kept { config: config.clone(), file: file.into(), line: 0 }
 }
 
 /// The file's name in an origin: `web.yaml#2` is of `web.yaml`.

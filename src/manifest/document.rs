@@ -11,6 +11,8 @@ use super::tree::{Node, Path, Value};
 use super::{check, config, defaults, fields, identity, shape, workload};
 use crate::pod::spec::{Config, Pod, Problem};
 
+pub use crate::pod::kept::key;
+
 /// The most items that one list may have.
 const ITEMS: usize = 1000;
 
@@ -105,12 +107,6 @@ impl Subject {
             Subject::Unknown | Subject::Foreign(_) | Subject::Pod(_) | Subject::Numbered { .. } => false,
         }
     }
-}
-
-/// How a message names a ConfigMap or Secret.
-pub fn key(config: &Config) -> String {
-    let kind = if config.secret { "Secret" } else { "ConfigMap" };
-    format!("{kind} {}/{}", config.namespace, config.name)
 }
 
 /// What the document says, each part with all its findings.

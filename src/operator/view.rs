@@ -8,10 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use super::request::{Answer, Reason, Request};
 use crate::clock::{Tick, Wall};
 use crate::config::Config;
-use crate::pod::World;
-use crate::pod::facts::{Event, PodFacts, Run};
+use crate::pod::facts::{Event, PodFacts, Rejection, Run};
 use crate::pod::spec::Container;
 use crate::pod::status::{Node, object, rejected, status};
+use crate::pod::{Pod, World};
 
 /// The answer to a question; None for an order (Exec, Power, Fault), which wants hands.
 pub fn answer(
@@ -35,9 +35,10 @@ pub fn answer(
         },
         Request::Problems {} => Answer::Problems { items: world.problems.clone() },
         Request::LogPath { namespace, pod, container, previous } => {
-            match find(world, namespace, pod, container) {
-                Ok((pod, container)) => log(pod, container, *previous, &moment, config),
-                Err(refusal) => refusal,
+            match (find(world, namespace, pod, container), kept_out(world, namespace, pod)) {
+                (Ok((pod, container)), _) => log(pod, container, *previous, &moment, config),
+                (Err(_), Some(rejection)) => no_log(rejection, container, *previous),
+                (Err(refusal), None) => refusal,
             }
         }
         Request::Exec { .. } | Request::Power { .. } | Request::Fault { .. } => return None,
@@ -106,6 +107,26 @@ fn find<'a>(
         Answer::refused(Reason::BadRequest, format!("container {container} is not valid for pod {pod}"))
     })?;
     Ok((facts, container))
+}
+
+/// The wanted pod of this name that is not taken up, where there is none that is.
+fn kept_out<'a>(world: &'a World, namespace: &str, pod: &str) -> Option<&'a Rejection> {
+    let named = |spec: &Pod| spec.namespace == namespace && spec.name == pod;
+    let taken = world.pods.values().any(|facts| named(&facts.spec));
+    world.rejected.values().find(|rejection| !taken && named(&rejection.pod))
+}
+
+/// The container of a rejected pod has no log yet, and waits for what its pod waits for.
+fn no_log(rejection: &Rejection, container: &str, previous: bool) -> Answer {
+    let name = &rejection.pod.name;
+    let message = if rejection.pod.container(container).is_none() {
+        format!("container {container} is not valid for pod {name}")
+    } else if previous {
+        format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
+    } else {
+        format!("container \"{container}\" in pod \"{name}\" is waiting to start: {}", rejection.reason)
+    };
+    Answer::refused(Reason::BadRequest, message)
 }
 
 /// Where the log of the container's present run is: as with the kubelet, that of the run before while the next one is
@@ -190,7 +211,7 @@ fn told(event: &Event, world: &World, wall: &Wall, node: &str) -> k8s::Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::facts::{ContainerFacts, Dismissal};
+    use crate::pod::facts::{ContainerFacts, Dismissal, Fact};
     use crate::pod::spec::RestartPolicy;
     use crate::pod::status::tests::{pod, ran, run, with};
 
@@ -236,6 +257,27 @@ mod tests {
             assert_eq!(log_of(facts.clone(), false), expect(now), "{case}");
             assert_eq!(log_of(facts, true), expect(before), "{case}, previous");
         }
+    }
+
+    #[test]
+    fn a_rejected_pods_log_was_not_found() {
+        let mut world = World::default();
+        let pod = pod(RestartPolicy::Always, &[], &["a"]).spec;
+        let rejected = Fact::Rejected { pod, reason: "OutOfcpu".into(), message: "too much".into() };
+        world.learn(rejected, Tick::seconds(1));
+        let told = |pod: &str, container: &str, previous| {
+            let (namespace, pod, container) = ("default".into(), pod.into(), container.into());
+            match ask(Request::LogPath { namespace, pod, container, previous }, &world) {
+                Answer::Refused { message, .. } => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        let waits = "container \"a\" in pod \"web-board1\" is waiting to start: OutOfcpu";
+        let none = "previous terminated container \"a\" in pod \"web-board1\" not found";
+        assert_eq!(told("web-board1", "a", false), waits);
+        assert_eq!(told("web-board1", "a", true), none);
+        assert_eq!(told("web-board1", "b", false), "container b is not valid for pod web-board1");
+        assert_eq!(told("x", "a", false), "pods \"x\" not found");
     }
 
     #[test]

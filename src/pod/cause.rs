@@ -24,6 +24,8 @@ pub enum Why {
     Liveness,
     /// Its postStart hook failed.
     PostStart,
+    /// It is given other resources, and its resizePolicy asks for a restart.
+    Resize,
 }
 
 /// The cause to stop this run, the newest one of the container. What a probe tells after the pod began to stop is
@@ -42,9 +44,11 @@ pub fn cause(pod: &PodFacts, container: &Container, run: &Run) -> Option<Cause> 
         let (since, failed) = run.hooks.get(&HookKind::PostStart)?.ended.as_ref()?;
         failed.as_ref().map(|_| Cause { why: Why::PostStart, since: *since, grace: spec.grace })
     };
+    let resized = || run.outgrown.map(|since| Cause { why: Why::Resize, since, grace: spec.grace });
     let cause = probed(ProbeKind::Startup, Why::Startup, &container.startup)
         .or_else(|| probed(ProbeKind::Liveness, Why::Liveness, &container.liveness))
-        .or_else(hooked)?;
+        .or_else(hooked)
+        .or_else(resized)?;
     let stopping = pod.stopping();
     stopping.is_none_or(|stopping| cause.since <= stopping).then_some(cause)
 }

@@ -29,12 +29,39 @@ pub(super) fn refused(world: &mut World, problems: &[Problem], now: Tick) {
     }
 }
 
+/// Tells of a pod, or a resize, that waits: one event for each reason, whose message follows what others use. `fresh`:
+/// it was not told before.
+pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
+    let (pod, reason, message) = match fact {
+        Fact::Rejected { pod, reason, message } => (pod, reason.clone(), message.clone()),
+        Fact::ResizePending { pod, reason, message } => {
+            (pod, format!("Resize{reason}"), format!("Pod resize {reason}: {message}"))
+        }
+        _ => return,
+    };
+    if world.events.back().is_some_and(|newest| newest.last > now) {
+        return;
+    }
+    let known = |event: &Event| event.uid == pod.uid && event.reason == reason;
+    match world.events.iter().position(known).and_then(|index| Some((index, world.events.get_mut(index)?))) {
+        // A replay leaves it where it is.
+        Some((_, event)) if event.last == now => event.message = message,
+        Some((index, event)) => {
+            event.count = event.count.saturating_add(u32::from(fresh));
+            (event.last, event.message) = (now, message);
+            let newest = world.events.remove(index);
+            world.events.extend(newest);
+        }
+        None if fresh => {
+            let about = About { pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
+            add(world, about, warning_as(reason, message), now);
+        }
+        None => {}
+    }
+}
+
 /// Adds the events of a fact that the world has just learned.
 pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
-    if let Fact::Rejected { pod, reason, message } = fact {
-        let about = About { pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
-        return add(world, about, warning_as(reason.clone(), message.clone()), now);
-    }
     let Some((uid, container)) = subject(fact) else { return };
     let Some(pod) = world.pods.get(uid) else { return };
     let about = About { pod: pod.spec.full_name(), uid: uid.to_owned(), container: container.to_owned() };
@@ -47,12 +74,19 @@ pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
 fn subject(fact: &Fact) -> Option<(&str, &str)> {
     match fact {
         Fact::Listed { .. }
+        | Fact::Kept { .. }
+        | Fact::Dropped { .. }
         | Fact::Admitted { .. }
         | Fact::Rejected { .. }
+        | Fact::ResizePending { .. }
         | Fact::Withdrawn { .. }
         | Fact::Helper { .. }
         | Fact::Piped { .. }
         | Fact::Drained { .. } => None,
+        Fact::Allocated { pod } => Some((&pod.uid, "")),
+        Fact::Resized { uid, of, .. } | Fact::ResizeFailed { uid, of, .. } => {
+            Some((uid, of.as_ref().map_or("", |(container, _)| container)))
+        }
         Fact::Dismissed { uid, .. }
         | Fact::Allotted { uid, .. }
         | Fact::SetUp { uid, .. }
@@ -64,6 +98,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
+        | Fact::Logged { uid, container, .. }
         | Fact::Starting { uid, container, .. }
         | Fact::Started { uid, container, .. }
         | Fact::StartFailed { uid, container, .. }
@@ -112,9 +147,17 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         },
         Fact::ProbeFailed { probe, error, why, .. } => vec![unhealthy(*probe, *error, why)],
         Fact::Hooked { hook, failed: Some(why), .. } => vec![hook_failed(*hook, why)],
+        Fact::Allocated { .. } => vec![normal("ResizeStarted", "Pod resize started".to_owned())],
+        Fact::Resized { .. } if pod.resizing() => Vec::new(),
+        Fact::Resized { .. } => vec![normal("ResizeCompleted", "Pod resize completed".to_owned())],
+        Fact::ResizeFailed { why, .. } => vec![warning("ResizeError", format!("Pod resize error: {why}"))],
         Fact::Listed { .. }
+        | Fact::Kept { .. }
+        | Fact::Dropped { .. }
         | Fact::Admitted { .. }
         | Fact::Rejected { .. }
+        | Fact::ResizePending { .. }
+        | Fact::Logged { .. }
         | Fact::Withdrawn { .. }
         | Fact::Projected { .. }
         | Fact::Probed { .. }
@@ -189,6 +232,7 @@ fn killing(pod: &PodFacts, container: &str) -> News {
         Some((spec, Cause { why: Why::Startup, .. })) => failed(spec, "startup"),
         Some((spec, Cause { why: Why::Liveness, .. })) => failed(spec, "liveness"),
         Some((_, Cause { why: Why::PostStart, .. })) => "FailedPostStartHook".to_owned(),
+        Some((_, Cause { why: Why::Resize, .. })) => format!("Container {container} resize requires restart"),
         Some((_, Cause { why: Why::All, .. })) | None => format!("Stopping container {container}"),
     };
     normal("Killing", message)

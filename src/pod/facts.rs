@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::resources::Grant;
 use super::restart::{After, after};
-use super::spec::{Container, Pod, Problem};
+use super::spec::{Config, Container, Pod, Problem};
 use super::users::Ids;
 use crate::clock::Tick;
 
@@ -15,6 +16,10 @@ use crate::clock::Tick;
 pub enum Fact {
     /// The manifests were read: these are their present problems (the whole set, replacing the former one).
     Listed { problems: Vec<Problem> },
+    /// The manifests have this ConfigMap or Secret, as last good.
+    Kept { config: Arc<Config> },
+    /// They have it no more.
+    Dropped { key: String },
     /// A wanted pod was taken up: from now on its spec is this one until it is torn down.
     Admitted { pod: Arc<Pod> },
     /// An admitted pod was seen to be no longer wanted. Its grace period runs from here.
@@ -23,6 +28,8 @@ pub enum Fact {
     Allotted { uid: String, ids: Ids },
     /// Cgroup, namespaces, volumes and log directories stand. `ip`: the pod's address, where it has one.
     SetUp { uid: String, ip: Option<String> },
+    /// Logs of so many former runs of the container are there: its runs are counted on from them.
+    Logged { uid: String, container: String, runs: u32 },
     /// They could not be made; nothing half-made is left.
     SetUpFailed { uid: String, why: String },
     /// The container's image is in the store. `id` is the digest of its config: `sha256:...`.
@@ -54,8 +61,16 @@ pub enum Fact {
     Hooked { uid: String, container: String, run: u32, hook: HookKind, failed: Option<String> },
     /// A wanted pod cannot be taken up now: Kubernetes' reason (OutOfcpu, NodePorts, SysctlForbidden, ...) and message.
     Rejected { pod: Arc<Pod>, reason: String, message: String },
-    /// It is not wanted any more, or waits for a namesake's end.
+    /// It is not wanted any more, or waits for a namesake's end; or an admitted pod's resize is not wanted any more.
     Withdrawn { uid: String },
+    /// A resize of an admitted pod was accepted: its spec is this one, which differs in cpu and memory only.
+    Allocated { pod: Arc<Pod> },
+    /// It cannot be accepted now: Kubernetes' reason (Deferred, Infeasible) and message.
+    ResizePending { pod: Arc<Pod>, reason: String, message: String },
+    /// A container's cgroup has these values now; without a container, the pod's.
+    Resized { uid: String, of: Option<(String, u32)>, grant: Grant },
+    /// It could not be given them, and has what it had.
+    ResizeFailed { uid: String, of: Option<(String, u32)>, grant: Grant, why: String },
     /// A signal was sent: `kill` to everything in the container's cgroup, else the stop signal to its first process.
     Signalled { uid: String, container: String, run: u32, kill: bool },
     /// The end of this run asks for a restart of all containers of its pod: their present runs are of the past.
@@ -127,6 +142,9 @@ pub struct World {
     pub pods: BTreeMap<String, PodFacts>,
     /// What the manifests' authors should know now.
     pub problems: Vec<Problem>,
+    /// The ConfigMaps and Secrets of the manifests, as last good, by `kept::key`.
+    #[serde(default)]
+    pub configs: BTreeMap<String, Arc<Config>>,
     /// The pids of long-lived helpers, by name.
     pub helpers: BTreeMap<String, i32>,
     /// Wanted pods that cannot be taken up, by uid: since when, reason and message.
@@ -145,6 +163,13 @@ pub struct Rejection {
     pub since: Tick,
     pub reason: String,
     pub message: String,
+}
+
+impl Rejection {
+    /// Whether it was told already that this pod is not taken up for this reason.
+    pub fn told(&self, reason: &str, pod: &Arc<Pod>) -> bool {
+        self.reason == reason && self.pod == *pod
+    }
 }
 
 /// A run's output on its way to the log: what a new logger is handed.
@@ -197,6 +222,33 @@ pub struct PodFacts {
     /// The newest failure to change that; None once they hold what they should.
     #[serde(default)]
     pub stale: Option<Stale>,
+    /// What its cgroup has.
+    #[serde(default)]
+    pub size: Size,
+    /// The resize that is wanted and not accepted.
+    #[serde(default)]
+    pub pending: Option<Rejection>,
+    /// When the newest resize was accepted.
+    #[serde(default)]
+    pub resized: Option<Tick>,
+}
+
+/// What is in force in a cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// None: what the spec says, as nothing else was told.
+    pub grant: Option<Grant>,
+    /// The newest failure to change it; None once it is done.
+    pub failed: Option<Strain>,
+}
+
+/// A cgroup that could not be given what it should have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strain {
+    pub grant: Grant,
+    pub tries: u32,
+    pub at: Tick,
+    pub why: String,
 }
 
 /// Projected volumes that do not hold what they should.
@@ -247,6 +299,9 @@ pub struct ContainerFacts {
     /// of the past: they are killed, and then it is as if the container had not run yet.
     #[serde(default)]
     pub past: Option<u32>,
+    /// The number of its first run: that of the runs of former boots, by their logs.
+    #[serde(default)]
+    pub first: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -288,6 +343,12 @@ pub struct Run {
     pub hooks: BTreeMap<HookKind, Hook>,
     pub exited: Option<(Tick, Exit)>,
     pub cleaned: bool,
+    /// What its cgroup has.
+    #[serde(default)]
+    pub size: Size,
+    /// When a resize was accepted that a resizePolicy RestartContainer answers with its end.
+    #[serde(default)]
+    pub outgrown: Option<Tick>,
 }
 
 /// A hook of one run.
@@ -313,6 +374,11 @@ impl ContainerFacts {
 }
 
 impl Run {
+    /// What its cgroup has.
+    pub fn grant(&self, container: &Container) -> Grant {
+        self.size.grant.unwrap_or_else(|| Grant::container(container))
+    }
+
     /// When it ended, by an exit or by a start that failed; None while it lives or is being started.
     pub fn ended(&self) -> Option<Tick> {
         self.exited.as_ref().map(|(at, _)| *at).or(self.failed.as_ref().map(|(at, _)| *at))
@@ -395,7 +461,24 @@ impl PodFacts {
             stuck: None,
             projected: None,
             stale: None,
+            size: Size::default(),
+            pending: None,
+            resized: None,
         }
+    }
+
+    /// What its cgroup has.
+    pub fn grant(&self) -> Grant {
+        self.size.grant.unwrap_or_else(|| Grant::pod(&self.spec))
+    }
+
+    /// Whether a resize was accepted that is not in force everywhere.
+    pub fn resizing(&self) -> bool {
+        let other = |container: &Container| {
+            let run = self.run(&container.name).filter(|run| run.live());
+            run.is_some_and(|run| run.grant(container) != Grant::container(container))
+        };
+        self.resized.is_some() && (self.grant() != Grant::pod(&self.spec) || self.spec.all().any(other))
     }
 
     /// The newest run of this container.

@@ -3,14 +3,18 @@
 //! Facts come late, twice or about what is gone: a re-executed PID 1 replays its ledger over a snapshot that may hold
 //! the same facts already. So a fact that does not fit changes nothing, and one that is told again counts once.
 
+mod resize;
+
 use super::events;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::facts::{
-    ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, Stale, StartError,
+    ContainerFacts, Fact, Hook, Image, PodFacts, ProbeKind, Rejection, Run, Sandbox, Size, Stale, StartError,
     Stream, World,
 };
+use super::kept;
+use super::resources::Grant;
 use super::restart;
 use super::spec::Pod;
 use crate::clock::Tick;
@@ -21,7 +25,10 @@ impl World {
         if let Fact::Listed { problems } = &fact {
             events::refused(self, problems, now);
         }
-        if self.file(&fact, now) {
+        let fresh = self.file(&fact, now);
+        if matches!(fact, Fact::Rejected { .. } | Fact::ResizePending { .. }) {
+            events::waits(self, &fact, fresh, now);
+        } else if fresh {
             events::derive(self, &fact, now);
         }
     }
@@ -33,6 +40,11 @@ impl World {
                 self.problems.clone_from(problems);
                 true
             }
+            Fact::Kept { config } => {
+                self.configs.insert(kept::key(config), config.clone());
+                true
+            }
+            Fact::Dropped { key } => self.configs.remove(key).is_some(),
             Fact::Admitted { pod } => {
                 let fresh = !self.pods.contains_key(&pod.uid);
                 if fresh {
@@ -42,8 +54,24 @@ impl World {
                 fresh
             }
             Fact::Rejected { pod, reason, message } => rejected(self, pod, reason, message, now),
-            Fact::Withdrawn { uid } => self.rejected.remove(uid).is_some(),
-            Fact::Dismissed { uid, why } => self.about(uid, |pod| first(&mut pod.dismissed, (now, *why))),
+            Fact::Withdrawn { uid } => {
+                let pending = self.about(uid, |pod| pod.pending.take().is_some());
+                self.rejected.remove(uid).is_some() || pending
+            }
+            Fact::Allocated { pod } => self.about(&pod.uid, |known| resize::allocated(known, pod, now)),
+            Fact::ResizePending { pod, reason, message } => {
+                self.about(&pod.uid, |known| resize::pending(known, (pod, reason, message), now))
+            }
+            Fact::Resized { uid, of, grant } => {
+                self.sized(uid, of.as_ref(), |size| resize::resized(size, *grant))
+            }
+            Fact::ResizeFailed { uid, of, grant, why } => {
+                self.sized(uid, of.as_ref(), |size| resize::failed(size, *grant, why, now))
+            }
+            Fact::Dismissed { uid, why } => self.about(uid, |pod| {
+                pod.pending = None;
+                first(&mut pod.dismissed, (now, *why))
+            }),
             Fact::Expired { uid } => self.about(uid, |pod| first(&mut pod.expired, now)),
             Fact::RestartAll { uid, container, run } => {
                 self.about(uid, |pod| restart_all(pod, container, *run))
@@ -51,7 +79,15 @@ impl World {
             Fact::Allotted { uid, ids } => self.about(uid, |pod| first(&mut pod.ids, *ids)),
             Fact::SetUp { uid, ip } => self.about(uid, |pod| {
                 pod.sandbox = Sandbox::Ready { since: now, ip: ip.clone() };
+                pod.size.grant.get_or_insert_with(|| Grant::pod(&pod.spec));
                 true
+            }),
+            Fact::Logged { uid, container, runs } => self.within(uid, container, |facts| {
+                let fresh = facts.run.is_none() && facts.first < *runs;
+                if fresh {
+                    facts.first = *runs;
+                }
+                fresh
             }),
             Fact::SetUpFailed { uid, why } => self.about(uid, |pod| set_up_failed(pod, why, now)),
             Fact::ImageFound { uid, container, id } => self.within(uid, container, |facts| {
@@ -63,7 +99,15 @@ impl World {
                 self.within(uid, container, |facts| image_missing(facts, why, now))
             }
             Fact::Starting { uid, container, run, helper, stdout, stderr } => {
-                self.within(uid, container, |facts| starting(facts, *run, (*helper, *stdout, *stderr), now))
+                let spec = self.pods.get(uid).map(|pod| pod.spec.clone());
+                let grant = spec.as_ref().and_then(|spec| spec.container(container)).map(Grant::container);
+                self.within(uid, container, |facts| {
+                    let fresh = starting(facts, *run, (*helper, *stdout, *stderr), now);
+                    if let Some(run) = facts.run.as_mut().filter(|_| fresh) {
+                        run.size.grant = grant;
+                    }
+                    fresh
+                })
             }
             Fact::Piped { id, log, fds } => {
                 let stream = Stream { log: log.clone(), fds: fds.clone() };
@@ -131,6 +175,17 @@ impl World {
         self.pods.get_mut(uid).is_some_and(change)
     }
 
+    /// What is in force in the cgroup of this live run, or of the pod.
+    fn sized(
+        &mut self,
+        uid: &str,
+        of: Option<&(String, u32)>,
+        change: impl FnOnce(&mut Size) -> bool,
+    ) -> bool {
+        let Some((container, run)) = of else { return self.about(uid, |pod| change(&mut pod.size)) };
+        self.within(uid, container, |facts| live(facts, *run).is_some_and(|run| change(&mut run.size)))
+    }
+
     fn within(
         &mut self,
         uid: &str,
@@ -156,16 +211,15 @@ fn live(facts: &mut ContainerFacts, number: u32) -> Option<&mut Run> {
     facts.run.as_mut().filter(|run| run.number == number && run.live())
 }
 
-/// True where it is news: not yet rejected, for another reason, or with another content.
+/// True where it is news: not yet rejected, for another reason, or with another content. The message alone is none: it
+/// counts what others use, and would be told whenever one of them comes or goes.
 fn rejected(world: &mut World, pod: &Arc<Pod>, reason: &str, message: &str, now: Tick) -> bool {
     if world.pods.contains_key(&pod.uid) {
         return false;
     }
     let known = world.rejected.get(&pod.uid);
     let since = known.filter(|known| known.reason == reason).map_or(now, |known| known.since);
-    let fresh = known.is_none_or(|known| {
-        (known.reason.as_str(), known.message.as_str(), &known.pod) != (reason, message, pod)
-    });
+    let fresh = known.is_none_or(|known| !known.told(reason, pod));
     let rejection =
         Rejection { pod: pod.clone(), since, reason: reason.to_owned(), message: message.to_owned() };
     world.rejected.insert(pod.uid.clone(), rejection);
@@ -266,6 +320,9 @@ fn starting(
     if facts.run.as_ref().is_some_and(|run| run.live() || run.number >= number) {
         return false;
     }
+    if facts.run.is_none() {
+        facts.restarts = facts.first;
+    }
     if let Some(former) = facts.run.take() {
         let ours = former.failed.as_ref().is_some_and(|(_, why)| why.ours);
         if let Some(ended) = former.ended()
@@ -293,6 +350,8 @@ fn starting(
         hooks: BTreeMap::new(),
         exited: None,
         cleaned: false,
+        size: Size::default(),
+        outgrown: None,
     });
     true
 }

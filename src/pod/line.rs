@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use super::cause::{Why, cause};
-use super::facts::{Dismissal, Exit, Fact, HookKind, Image, PodFacts, ProbeKind, Run, Sandbox, World};
+use super::facts::{Dismissal, Exit, Fact, HookKind, Image, PodFacts, ProbeKind, Run, Sandbox, Size, World};
+use super::resources::Grant;
 use super::spec::Problem;
 
 impl Fact {
@@ -123,11 +124,30 @@ impl Fact {
                 Some(format!("{}: {hook} hook failed: {}", full(pod, container), one_line(why)))
             }
             Fact::Rejected { pod, reason, message } => {
-                let known = world.rejected.get(&pod.uid);
-                if known.is_some_and(|known| known.reason == *reason && known.message == *message) {
+                if world.rejected.get(&pod.uid).is_some_and(|known| known.told(reason, pod)) {
                     return None;
                 }
                 Some(format!("{}: rejected: {reason}: {}", pod.full_name(), one_line(message)))
+            }
+            Fact::Allocated { pod } => {
+                let known = world.pods.get(&pod.uid).filter(|known| known.spec != *pod)?;
+                Some(format!("{}: resizing: its manifest gives it other resources", known.spec.full_name()))
+            }
+            Fact::ResizePending { pod, reason, message } => {
+                let known = world.pods.get(&pod.uid)?;
+                if known.pending.as_ref().is_some_and(|known| known.told(reason, pod)) {
+                    return None;
+                }
+                Some(format!("{}: resize waits: {reason}: {}", pod.full_name(), one_line(message)))
+            }
+            Fact::Resized { uid, of, grant } => {
+                let (name, size) = sized(pod(uid)?, of.as_ref())?;
+                (size.grant != Some(*grant)).then(|| format!("{name}: resized: {}", granted(grant)))
+            }
+            Fact::ResizeFailed { uid, of, grant, why } => {
+                let (name, size) = sized(pod(uid)?, of.as_ref())?;
+                let known = size.failed.as_ref().is_some_and(|failed| failed.grant == *grant);
+                (!known).then(|| format!("{name}: cannot resize yet: {}", one_line(why)))
             }
             Fact::Expired { uid } => {
                 let pod = pod(uid).filter(|pod| pod.expired.is_none())?;
@@ -140,7 +160,10 @@ impl Fact {
                 let name = pod.spec.full_name();
                 Some(format!("{name}: restarting all containers: a rule of {container} says so"))
             }
-            Fact::Withdrawn { .. }
+            Fact::Kept { .. }
+            | Fact::Dropped { .. }
+            | Fact::Withdrawn { .. }
+            | Fact::Logged { .. }
             | Fact::Hooked { .. }
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
@@ -203,6 +226,7 @@ fn causes(pod: &PodFacts, container: &str, run: &Run) -> Option<&'static str> {
         Why::Startup => "its startup probe failed",
         Why::Liveness => "its liveness probe failed",
         Why::PostStart => "its postStart hook failed",
+        Why::Resize => "it is given other resources",
     })
 }
 
@@ -218,6 +242,21 @@ fn exited(exit: &Exit) -> String {
         let _ = write!(line, ": {}", one_line(&exit.message));
     }
     line
+}
+
+/// Whom a resize concerns, by name, and what its cgroup has.
+fn sized<'a>(pod: &'a PodFacts, of: Option<&(String, u32)>) -> Option<(String, &'a Size)> {
+    match of {
+        None => Some((pod.spec.full_name(), &pod.size)),
+        Some((container, run)) => Some((full(pod, container), &live(pod, container, *run)?.size)),
+    }
+}
+
+fn granted(grant: &Grant) -> String {
+    let Grant { cpu_request, cpu_limit, memory_limit } = grant;
+    let cpu = cpu_limit.map_or("no limit".to_owned(), |limit| format!("limit {limit}m"));
+    let memory = memory_limit.map_or("no limit".to_owned(), |limit| format!("limit {limit}"));
+    format!("cpu {cpu_request}m, {cpu}; memory {memory}")
 }
 
 fn full(pod: &PodFacts, container: &str) -> String {

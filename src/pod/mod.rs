@@ -7,6 +7,7 @@ pub mod envfile;
 pub mod events;
 pub mod facts;
 pub mod hosts;
+pub mod kept;
 pub mod learn;
 pub mod line;
 pub mod mount;

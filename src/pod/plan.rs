@@ -4,16 +4,20 @@ mod admit;
 mod end;
 mod live;
 mod project;
+mod resize;
 mod room;
 mod stop;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::facts::{Dismissal, HookKind, World};
+use super::resources::Grant;
 use super::spec::{Desired, Pod};
 use crate::clock::Tick;
+use admit::Edit;
 
 /// One thing to do. Each is answered by at least one fact, at once or (Start) by a helper's end.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +38,15 @@ pub enum Action {
     Project { uid: String },
     /// Tell that a wanted pod cannot be taken up. Answer: Rejected.
     Reject { pod: Arc<Pod>, reason: String, message: String },
-    /// Forget that, as the pod is no longer wanted, or waits for the end of its namesake. Answer: Withdrawn.
+    /// Forget that, as the pod is no longer wanted, or waits for the end of its namesake; or as an admitted pod's resize
+    /// is no longer wanted. Answer: Withdrawn.
     Withdraw { uid: String },
+    /// Take up a resize of an admitted pod: from now on its spec is this one. Answer: Allocated.
+    Allocate(Arc<Pod>),
+    /// Tell that it cannot be taken up now. Answer: ResizePending.
+    Postpone { pod: Arc<Pod>, reason: String, message: String },
+    /// Give the cgroup of the container's run, or without one the pod's, these values. Answer: Resized or ResizeFailed.
+    Resize { uid: String, of: Option<(String, u32)>, grant: Grant },
     /// Note that all containers are to be restarted. Answer: RestartAll.
     RestartAll { uid: String, container: String, run: u32 },
     /// Note that the pod has outlived its activeDeadlineSeconds. Answer: Expired.
@@ -44,8 +55,8 @@ pub enum Action {
     Signal { uid: String, container: String, run: u32, kill: bool },
     /// Remove what an ended run left. Answer: Cleaned.
     Clean { uid: String, container: String, run: u32 },
-    /// Remove everything of the pod. Answer: TornDown or TearDownFailed.
-    TearDown { uid: String },
+    /// Remove everything of the pod, its logs only where it is not to come back. Answer: TornDown or TearDownFailed.
+    TearDown { uid: String, keep_logs: bool },
 }
 
 /// What is due now, in order, and when something will be due without further news.
@@ -63,14 +74,29 @@ pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
     let mut turn = Turn { desired, now, plan: Plan::default() };
     let wanted = admit::wanted(desired);
     let critical = end::critical(&turn, world);
+    let mut resizes = BTreeSet::new();
     for (uid, pod) in &world.pods {
-        match (&pod.dismissed, wanted.unwanted(uid, pod)) {
-            (Some(_), _) => end::pod(&mut turn, pod),
-            (None, None) => {
-                project::pod(&mut turn, pod);
+        if pod.dismissed.is_some() {
+            end::pod(&mut turn, pod, wanted.again(uid));
+            continue;
+        }
+        match wanted.edit(uid, pod) {
+            Edit::None => {
+                if pod.pending.is_some() {
+                    turn.act(Action::Withdraw { uid: uid.clone() });
+                }
+                if !resize::pod(&mut turn, pod) {
+                    project::pod(&mut turn, pod);
+                }
                 live::pod(&mut turn, pod);
             }
-            (None, Some(why)) => {
+            Edit::Resize => {
+                // What its volumes should hold is known of the wanted pod only.
+                resizes.insert(uid.as_str());
+                resize::pod(&mut turn, pod);
+                live::pod(&mut turn, pod);
+            }
+            Edit::Unwanted(why) => {
                 let waits = why == Dismissal::Ending && pod.spec.critical();
                 let due = if waits { critical } else { now };
                 turn.at(due, || Action::Dismiss { uid: uid.clone(), why });
@@ -80,7 +106,7 @@ pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
             }
         }
     }
-    admit::admit(&mut turn, world);
+    admit::admit(&mut turn, world, &resizes);
     turn.plan
 }
 

@@ -1,6 +1,7 @@
 //! Requests and limits to QoS class, cgroup values and oom_score_adj.
 
 mod cgroup;
+mod grant;
 mod node;
 mod oom;
 #[cfg(test)]
@@ -12,8 +13,9 @@ use super::spec::{Container, Pod, Resources};
 
 pub use cgroup::{
     Cfs, Limits, PERIOD, class_weight, container_limits, container_weight, huge_page_files, pod_files,
-    pod_limits, pod_weight, quota, shares, tree,
+    pod_limits, pod_weight, quota, resized, shares, tree,
 };
+pub use grant::Grant;
 pub use node::{Amounts, Machine, Node, Reserve, Threshold, requests};
 pub use oom::oom_score_adj;
 

@@ -72,7 +72,7 @@ pub fn after(pod: &Pod, container: &Container, run: &Run) -> After {
         return After::Again;
     };
     let (role, policy) = (pod.role(container), policy(pod, container));
-    if run.unhealthy() && role != Role::Init && policy != RestartPolicy::Never {
+    if (run.unhealthy() || run.outgrown.is_some()) && role != Role::Init && policy != RestartPolicy::Never {
         // It was stopped in order to be restarted: its exit code, which may be 0, is not asked.
         return After::Again;
     }

@@ -21,6 +21,8 @@ pub struct Desired {
     /// What of it is kept for critical pods, which are stopped after all others (shutdownGracePeriodCriticalPods);
     /// None or nothing: all pods are stopped at once.
     pub ending_grace_critical: Option<Duration>,
+    /// What ends comes again with the same pods: a machine does at its next boot, `podinit run` leaves nothing.
+    pub returns: bool,
     /// The cap of the crash-loop back-off (kubelet: crashLoopBackOff.maxContainerRestartPeriod); None: 300 s.
     pub restart_cap: Option<Duration>,
     /// ConfigMaps and Secrets of the manifest directory.
@@ -278,7 +280,25 @@ pub struct Config {
     pub name: String,
     /// The manifest it came from, for messages.
     pub origin: String,
+    #[serde(with = "base64")]
     pub data: BTreeMap<String, Vec<u8>>,
+}
+
+/// Bytes as Kubernetes writes them, not a number each.
+mod base64 {
+    use k8s_openapi::ByteString;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    type Data = std::collections::BTreeMap<String, Vec<u8>>;
+
+    pub fn serialize<S: Serializer>(data: &Data, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_map(data.iter().map(|(key, bytes)| (key, ByteString(bytes.clone()))))
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Data, D::Error> {
+        let data = std::collections::BTreeMap::<String, ByteString>::deserialize(from)?;
+        Ok(data.into_iter().map(|(key, bytes)| (key, bytes.0)).collect())
+    }
 }
 
 /// One of restartPolicyRules: the exit codes for which it holds, and what is done then.

@@ -1,6 +1,8 @@
 //! The cgroup tree with its values, and pods that wait until there is room for them.
 
-use crate::pods::{controlled, ctl, named, one, phase, pods};
+use podinit::pod::resources::container_id;
+
+use crate::pods::{controlled, ctl, named, one, phase, pods, status};
 use crate::qemu::Board;
 
 const CONFIG: &str = "apiVersion: kubelet.config.k8s.io/v1beta1
@@ -35,6 +37,8 @@ fn the_tree_has_its_values_and_a_pod_waits_for_cpu() {
         .manifest("b.yaml", &with("sure", "{limits: {cpu: 200m, memory: 32Mi}}"))
         .manifest(".late", &with("late", "{requests: {cpu: 400m}}"))
         .manifest(".huge", &with("huge", "{requests: {memory: 1Ti}}"))
+        .manifest(".size", SIZE)
+        .append("podinit.faults=1")
         .boot();
     let board = &mut board;
     for container in ["burst-podinit/main", "sure-podinit/main", "ctl-podinit/ctl"] {
@@ -89,4 +93,134 @@ fn the_tree_has_its_values_and_a_pod_waits_for_cpu() {
     // What is not wanted any more is not told of any more.
     put(board, "rm huge.yaml");
     pods(board, |pods| pods.len() == 3);
+    a_pod_is_resized_while_it_runs(board);
+}
+
+/// `live` holds 16 MiB and is resized as it runs; `again` is restarted for another memory limit.
+const SIZE: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: size, uid: size-1}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: live
+    image: podinit.dev/demo:1
+    command: [sh, -c]
+    args: ['x=0123456789abcdef; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do x=$x$x; done; echo full; while :; do sleep 1000; done']
+    resources: {requests: {cpu: 50m, memory: 20Mi}, limits: {cpu: 100m, memory: 80Mi}}
+  - name: again
+    image: podinit.dev/demo:1
+    command: [sh, -c, 'exec sleep 1000']
+    resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]
+    resources: {requests: {cpu: 50m, memory: 8Mi}, limits: {cpu: 100m, memory: 20Mi}}
+";
+
+fn a_pod_is_resized_while_it_runs(board: &mut Board) {
+    let pod = "/host/sys/fs/cgroup/kubepods/burstable/podsize-1";
+    let group = |container: &str, run: u32| format!("{pod}/{}", container_id("size-1", container, run));
+    let values = |board: &mut Board, group: &str| {
+        ctl(board, &format!("cd {group}; cat cpu.weight cpu.max memory.max"))
+    };
+    let edit = |board: &mut Board, script: &str| {
+        let mark = board.mark();
+        let files = "cd /host/etc/kubernetes/manifests";
+        assert_eq!(
+            ctl(board, &format!("{files}; busybox sed -i {script} .size; cp .size .t; mv .t size.yaml")),
+            ""
+        );
+        mark
+    };
+    let mark = edit(board, "''");
+    for container in ["live", "again"] {
+        board.wait_from(mark, &format!("size-podinit/{container}: started"));
+    }
+    board.ask_until("logs size -c live", |said| said.lines().any(|line| line == "full"));
+    assert_eq!(values(board, pod), "4\n10000 50000\n104857600");
+    assert_eq!(values(board, &group("live", 0)), "11\n5000 50000\n83886080");
+
+    // More, and less cpu for nobody: first the pod's, then the container's.
+    let mark = edit(
+        board,
+        "'s/cpu: 50m, memory: 20Mi/cpu: 100m, memory: 20Mi/; s/cpu: 100m, memory: 80Mi/cpu: 200m, memory: 96Mi/'",
+    );
+    let (first, _) =
+        board.wait_from(mark, "size-podinit: resized: cpu 150m, limit 300m; memory limit 121634816");
+    board.wait_from(first, "size-podinit/live: resized: cpu 100m, limit 200m; memory limit 100663296");
+    assert_eq!(values(board, pod), "6\n15000 50000\n121634816");
+    assert_eq!(values(board, &group("live", 0)), "17\n10000 50000\n100663296");
+
+    // Less than it uses: refused, and all stays as it was; so it is in the next life of PID 1.
+    let mark = edit(
+        board,
+        "'s/memory: 20Mi}, limits: {cpu: 200m, memory: 96Mi/memory: 4Mi}, limits: {cpu: 200m, memory: 4Mi/'",
+    );
+    let why = "size-podinit/live: cannot resize yet: cannot decrease memory limits: \
+               attempting to set container \"live\" memory limit (4194304) below current usage (";
+    board.wait_from(mark, why);
+    let told = |pods: &[k8s_openapi::api::core::v1::Pod]| {
+        let status = named(pods, "size").status.clone().expect("a status");
+        let all = status.conditions.into_iter().flatten();
+        let told = all.filter(|condition| condition.type_.starts_with("PodResize"));
+        told.map(|told| (told.type_, told.reason.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let error = ("PodResizeInProgress".to_owned(), "Error".to_owned());
+    let all = pods(board, |pods| told(pods).contains(&error));
+    let limits =
+        status(&all, "size", "live").resources.clone().and_then(|given| given.limits).expect("limits");
+    assert_eq!((limits["memory"].0.as_str(), limits["cpu"].0.as_str()), ("100663296", "200m"));
+    board.say("fault panic");
+    let (mark, _) = board.wait_from(mark, "re-executed after death 1");
+    board.wait_from(mark, "logger: started");
+    assert_eq!(values(board, pod), "6\n15000 50000\n121634816");
+    assert_eq!(told(&pods(board, |_| true)), [error]);
+    let mark = edit(
+        board,
+        "'s/memory: 4Mi}, limits: {cpu: 200m, memory: 4Mi/memory: 20Mi}, limits: {cpu: 200m, memory: 64Mi/'",
+    );
+    board.wait_from(mark, "size-podinit/live: resized: cpu 100m, limit 200m; memory limit 67108864");
+    board.wait_from(mark, "size-podinit: resized: cpu 150m, limit 300m; memory limit 88080384");
+    assert_eq!(told(&pods(board, |_| true)), []);
+
+    // More than there is.
+    let mark = edit(
+        board,
+        "'s/requests: {cpu: 100m/requests: {cpu: 900m/; s/limits: {cpu: 200m/limits: {cpu: 900m/'",
+    );
+    let words = "Infeasible: Node didn't have enough capacity: cpu, requested: 950, capacity: 800";
+    board.wait_from(mark, &format!("size-podinit: resize waits: {words}"));
+    let mark = edit(
+        board,
+        "'s/requests: {cpu: 900m/requests: {cpu: 100m/; s/limits: {cpu: 900m/limits: {cpu: 200m/'",
+    );
+    assert_eq!(told(&pods(board, |pods| told(pods).is_empty())), []);
+
+    // By its policy; the other one runs on.
+    edit(
+        board,
+        "'s/memory: 8Mi}, limits: {cpu: 100m, memory: 20Mi/memory: 8Mi}, limits: {cpu: 100m, memory: 12Mi/'",
+    );
+    let (mark, _) =
+        board.wait_from(mark, "size-podinit/again: sent stop signal: it is given other resources");
+    board.wait_from(mark, "size-podinit/again: started");
+    assert_eq!(values(board, &group("again", 1)), "11\n5000 50000\n12582912");
+    let restarts = |pods: &[k8s_openapi::api::core::v1::Pod]| {
+        ["live", "again"].map(|container| status(pods, "size", container).restart_count)
+    };
+    assert_eq!(restarts(&pods(board, |_| true)), [0, 1]);
+
+    // What takes more than it was left is killed and comes again.
+    let mark = edit(
+        board,
+        "'s/memory: 20Mi}, limits: {cpu: 200m, memory: 64Mi/memory: 20Mi}, limits: {cpu: 200m, memory: 40Mi/'",
+    );
+    board.wait_from(mark, "size-podinit/live: resized: cpu 100m, limit 200m; memory limit 41943040");
+    board.say("exec size -c live -- busybox tail /dev/zero");
+    let (mark, _) = board.wait_from(mark, "size-podinit/live: ended by signal 9: out of memory");
+    board.wait_from(mark, "size-podinit/live: started");
+    let all = pods(board, |pods| restarts(pods) == [1, 1]);
+    let last =
+        status(&all, "size", "live").last_state.clone().and_then(|last| last.terminated).expect("it ended");
+    assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("OOMKilled")));
+    assert_eq!(values(board, &group("live", 1)), "17\n10000 50000\n41943040");
 }

@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 
-use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
 use podinit::container::sandbox::{self, Sandbox};
 use podinit::container::user::User;
 use podinit::container::{Outcome, cgroup, pause};
@@ -162,12 +160,12 @@ fn restricted() {
 fn pauses() -> i32 {
     let group = pod_cgroup().join("pause");
     fs::create_dir_all(&group).expect("make");
-    let (ready, tell) = pipe2(OFlag::O_CLOEXEC).expect("pipe");
+    let null = fs::File::options().read(true).write(true).open("/dev/null").expect("open");
     let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
-    let pid = spawn_in(&["__pause"], &[(tell.as_raw_fd(), 3)], Some(&group), namespaces).expect("spawn");
-    drop(tell);
-    assert_eq!(nix::unistd::read(&ready, &mut [0]), Ok(0));
+    let fds = [0, 1, 2].map(|number| (null.as_raw_fd(), number));
+    let pid = spawn_in(&["__pause"], &fds, Some(&group), namespaces).expect("spawn");
     pause::hold(&dir(), pid).expect("hold");
+    pause::begun(&dir(), std::time::Duration::from_secs(60)).expect("it begins");
     pid
 }
 

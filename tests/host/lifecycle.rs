@@ -1,8 +1,9 @@
 //! Sidecars, restarts of all containers and active deadlines, with real processes.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 
-use crate::instance::{IMAGE, Instance, manifest};
+use crate::instance::{IMAGE, Instance, manifest, until};
 use crate::{FOREVER, status};
 
 /// A container of a list: name, script, and more lines of its own.
@@ -86,4 +87,52 @@ fn sidecars_rules_and_deadlines() {
     let short = here.pod_that("short", |pod| status(pod)["state"]["terminated"].is_object());
     assert_eq!(short["status"]["phase"], "Failed");
     assert_eq!(short["status"]["reason"], "DeadlineExceeded");
+}
+
+/// What a later life of podinit goes on from: the logs' numbers, the last good ConfigMap; and what it leaves behind: no
+/// pipe that nobody knows, as of a start whose fact its death cut off.
+#[test]
+fn what_outlives_a_file_and_a_death() {
+    let mut here = Instance::new();
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: one}\n";
+    // Deaf to its stop signal, so that its file is back before it is gone.
+    let deaf = "trap : TERM; echo here; while true; do sleep 0.1; done";
+    let back = manifest("back", "  terminationGracePeriodSeconds: 2\n", &[("c", deaf)]);
+    here.write("config.yaml", config);
+    here.write("back.yaml", &back);
+    // The end of a pipe that passes a re-execution.
+    let (stray, _kept) = nix::unistd::pipe().expect("a pipe");
+    let inode = |path: String| fs::read_link(path).map(|link| link.display().to_string()).ok();
+    let own = inode(format!("/proc/self/fd/{}", stray.as_raw_fd())).expect("a pipe");
+    here.start();
+    let has = |here: &Instance| {
+        let entries = fs::read_dir(format!("/proc/{}/fd", here.pid())).expect("its descriptors");
+        entries.flatten().any(|entry| inode(entry.path().display().to_string()).as_ref() == Some(&own))
+    };
+    assert!(has(&here), "it was not inherited");
+    here.running("back");
+    let uid = here.running("back")["metadata"]["uid"].clone();
+    fs::remove_file(here.home.join("m/back.yaml")).expect("remove");
+    until("its end", || here.log().contains("default/back-host: stopping").then_some(()));
+    here.write("back.yaml", &back);
+    until("its end", || here.log().contains("default/back-host: gone").then_some(()));
+    let again = here.running("back");
+    assert_eq!((&again["metadata"]["uid"], &status(&again)["restartCount"]), (&uid, &1.into()));
+    assert_eq!(here.say(&["logs", "back"]), "here\n");
+
+    here.write("config.yaml", "kind: [");
+    until("the refusal", || here.log().contains("config.yaml:2: not YAML").then_some(()));
+    here.say(&["fault", "panic"]);
+    until("its next life", || here.log().contains("re-executed after death 1").then_some(()));
+    let reads = manifest("reads", "", &[("c", "echo $A; sleep 1000")]);
+    let env = "    env: [{name: A, valueFrom: {configMapKeyRef: {name: kept, key: a}}}]\n";
+    here.write("reads.yaml", &format!("{reads}{env}"));
+    until("the last good value", || (here.podinit(&["logs", "reads"]).stdout == b"one\n").then_some(()));
+    assert_eq!(status(&here.pod("back").expect("it runs on"))["restartCount"], 1);
+    assert!(!has(&here), "a pipe that nobody knows stayed open");
+    fs::remove_file(here.home.join("m/back.yaml")).expect("remove");
+    until("its end", || here.pod("back").is_none().then_some(()));
+    let logs = fs::read_dir(here.home.join("logs")).expect("the logs").flatten();
+    let logs: Vec<_> = logs.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    assert!(logs.len() == 1 && logs[0].contains("reads-host"), "{logs:?}");
 }

@@ -6,7 +6,9 @@ use podinit::clock::Tick;
 use podinit::pod::facts::HookKind;
 use podinit::pod::plan::Plan;
 
-use crate::model::{End, RealContainer, RealPod, RealRun, Then, then};
+use podinit::pod::resources::Grant;
+
+use crate::model::{End, RealContainer, RealPod, RealRun, Then, Unfit, then};
 use crate::properties::{Verdict, View, check, wanted};
 
 const HUNG: Duration = Duration::from_secs(120);
@@ -125,6 +127,7 @@ fn dues(view: &View, pod: &RealPod) -> Vec<(Tick, String)> {
     if !pod.set_up && !stopping {
         dues.push((retry_due(pod.set_up_failed, 1, 60), name("set up")));
     }
+    dues.extend(resizes_due(view, pod).map(|at| (at, name("resize"))));
     let newest =
         |container: &RealContainer| container.runs.last().is_some_and(|run| run.past && !run.cleaned);
     let past = pod.containers.values().any(newest);
@@ -156,6 +159,38 @@ fn dues(view: &View, pod: &RealPod) -> Vec<(Tick, String)> {
         }
     }
     dues
+}
+
+/// When a cgroup is to be given what it should have, after failures to give it the same.
+pub fn resize_due(unfit: Option<Unfit>, grant: &Grant) -> Tick {
+    unfit.filter(|unfit| unfit.grant == *grant).map_or(Tick(0), |unfit| retry_due(unfit.tries, 1, 60))
+}
+
+/// When the first cgroup of the pod is to be resized: its own before its containers' where that one grows, and after
+/// them where it shrinks.
+fn resizes_due(view: &View, pod: &RealPod) -> Option<Tick> {
+    let expires = pod.spec.deadline.is_some_and(|limit| pod.admitted + limit <= view.now);
+    let has = pod.grant.filter(|_| pod.stopping().is_none() && !expires)?;
+    let should = Grant::pod(&pod.spec);
+    let most = has.most(&should);
+    if has != most {
+        return Some(resize_due(pod.unfit, &most));
+    }
+    let mut due = None;
+    let mut left = false;
+    for container in pod.spec.all() {
+        let own = Grant::container(container);
+        let run = pod.containers[&container.name].live().filter(|run| run.grant != own);
+        left |= run.is_some();
+        let steady = run.filter(|run| {
+            let hooked = container.post_start.is_none() || run.hooks.contains_key(&HookKind::PostStart);
+            let stops = run.stopped.is_some() || run.killed.is_some() || run.past;
+            run.started.is_some() && hooked && !stops && pod.cause(&container.name, run).is_none()
+        });
+        let at = steady.map(|run| resize_due(run.unfit, &own));
+        due = [due, at].into_iter().flatten().min();
+    }
+    if !left && has != should { Some(resize_due(pod.unfit, &should)) } else { due }
 }
 
 /// When a container that does not run is to be started, or its image to be looked for.

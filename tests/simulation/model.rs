@@ -7,6 +7,7 @@ use std::time::Duration;
 use podinit::clock::Tick;
 use podinit::pod::facts::{HookKind, ProbeKind};
 use podinit::pod::plan::Action;
+use podinit::pod::resources::Grant;
 use podinit::pod::spec::RestartPolicy;
 use podinit::pod::{Container, Pod};
 
@@ -19,6 +20,8 @@ pub struct Reality {
     pub streams: BTreeSet<String>,
     /// The logger's pid while it lives.
     pub logger: Option<i32>,
+    /// How many runs of a container there are logs of, by uid and name: they outlive a pod that comes back.
+    pub logs: BTreeMap<(String, String), u32>,
 }
 
 pub struct RealPod {
@@ -31,6 +34,16 @@ pub struct RealPod {
     pub set_up_failed: (u32, Tick),
     pub tear_down_failed: (u32, Tick),
     pub containers: BTreeMap<String, RealContainer>,
+    /// What its cgroup has; None: none is made.
+    pub grant: Option<Grant>,
+    pub unfit: Option<Unfit>,
+}
+
+/// The failed tries to give a cgroup this, and the last one.
+#[derive(Clone, Copy)]
+pub struct Unfit {
+    pub grant: Grant,
+    pub tries: (u32, Tick),
 }
 
 #[derive(Default)]
@@ -43,6 +56,8 @@ pub struct RealContainer {
     pub entry: Option<(Duration, Tick)>,
     pub trouble: u32,
     pub restarts: u32,
+    /// The number of its first run: there are logs of so many.
+    pub first: u32,
     /// It was up since all containers were last restarted.
     pub was_up: bool,
 }
@@ -66,6 +81,11 @@ pub struct RealRun {
     pub soon: Vec<(Tick, Soon)>,
     /// How long it takes to end on a stop signal; None: it ignores it.
     pub yields: Option<Duration>,
+    /// What its cgroup has.
+    pub grant: Grant,
+    pub unfit: Option<Unfit>,
+    /// When a resize was accepted for which it is restarted.
+    pub outgrown: Option<Tick>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,6 +136,8 @@ impl RealPod {
             set_up_failed: never,
             tear_down_failed: never,
             containers,
+            grant: None,
+            unfit: None,
         }
     }
 
@@ -174,7 +196,8 @@ impl RealPod {
         let hook = hook.filter(|(_, well)| !well).map(|(at, _)| (at, self.spec.grace));
         let cause = failed(ProbeKind::Startup, &spec.startup)
             .or(failed(ProbeKind::Liveness, &spec.liveness))
-            .or(hook)?;
+            .or(hook)
+            .or(run.outgrown.map(|since| (since, self.spec.grace)))?;
         self.stopping().is_none_or(|stopping| cause.0 <= stopping).then_some(cause)
     }
 
@@ -260,7 +283,7 @@ pub fn then(pod: &Pod, name: &str, run: &RealRun) -> Then {
         Some(End::Exit { code, oom }) => (code, oom),
     };
     let policy = if spec.sidecar { RestartPolicy::Always } else { spec.restart.unwrap_or(pod.restart) };
-    if run.unhealthy() && !plain && policy != RestartPolicy::Never {
+    if (run.unhealthy() || run.outgrown.is_some()) && !plain && policy != RestartPolicy::Never {
         return Then::Again;
     }
     let failed = code != 0 || plain && oom;
@@ -300,13 +323,17 @@ pub fn raise(container: &mut RealContainer, finish: Tick, now: Tick, cap: Durati
 /// Whom an action concerns: uid and container.
 pub fn subject(action: &Action) -> (&str, &str) {
     match action {
-        Action::Admit(pod) | Action::Reject { pod, .. } => (&pod.uid, ""),
+        Action::Admit(pod)
+        | Action::Reject { pod, .. }
+        | Action::Allocate(pod)
+        | Action::Postpone { pod, .. } => (&pod.uid, ""),
+        Action::Resize { uid, of, .. } => (uid, of.as_ref().map_or("", |(container, _)| container)),
         Action::Withdraw { uid } => (uid, ""),
         Action::Dismiss { uid, .. }
         | Action::SetUp { uid }
         | Action::Project { uid }
         | Action::Expire { uid }
-        | Action::TearDown { uid } => (uid, ""),
+        | Action::TearDown { uid, .. } => (uid, ""),
         Action::Find { uid, container }
         | Action::Start { uid, container, .. }
         | Action::Hook { uid, container, .. }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use k8s_openapi::api::core::v1 as k8s;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
-use podinit::pod::spec::{Container, Handler, Probe, PullPolicy, RestartPolicy, RestartRule};
+use podinit::pod::resources::{Grant, qos};
+use podinit::pod::spec::{Container, Handler, Probe, PullPolicy, Resources, RestartPolicy, RestartRule};
 use podinit::pod::users::Ids;
 use podinit::pod::{Pod, World};
 
@@ -63,12 +64,30 @@ pub fn changed(pod: &Pod, name: &str, uid: &str) -> Arc<Pod> {
 pub fn edited(rng: &mut Rng, pod: &Pod, generation: usize) -> Arc<Pod> {
     let mut pod = pod.clone();
     let args = vec![format!("{generation}")];
-    match rng.u8(0..4) {
-        0 => pod.grace += Duration::from_secs(1),
-        1 if !pod.init.is_empty() => pod.init[0].args = args,
+    match rng.u8(0..8) {
+        0..4 => resize(rng, &mut pod),
+        4 => pod.grace += Duration::from_secs(1),
+        5 if !pod.init.is_empty() => pod.init[0].args = args,
         _ => pod.containers[0].args = args,
     }
     Arc::new(pod)
+}
+
+/// Other resources for some of its containers, mostly such that it keeps its QoS class.
+fn resize(rng: &mut Rng, pod: &mut Pod) {
+    let is = pod.clone();
+    for _ in 0..8 {
+        for container in pod.init.iter_mut().chain(&mut pod.containers) {
+            if rng.bool() {
+                continue;
+            }
+            let Resources { storage_request, .. } = container.resources;
+            container.resources = Resources { storage_request, ..room::resources(rng) };
+        }
+        if *pod != is && qos(pod) == qos(&is) {
+            return;
+        }
+    }
 }
 
 /// The same pod in a file of another name.
@@ -119,6 +138,24 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
             Fact::Withdrawn { uid: uid.clone() },
             Fact::TearDownFailed { uid: uid.clone(), why: why() },
         ]);
+        let of = Some((container.clone(), number));
+        for of in [None, of] {
+            let grant = Grant { cpu_request: 7, cpu_limit: Some(8), memory_limit: None };
+            facts.extend([
+                Fact::Resized { uid: uid.clone(), of: of.clone(), grant },
+                Fact::ResizeFailed { uid: uid.clone(), of, grant, why: why() },
+            ]);
+        }
+        if let Some(pod) = world.pods.get(&uid).map(|pod| pod.spec.clone()) {
+            let mut other = pod.as_ref().clone();
+            other.containers[0].resources.cpu_request = Some(9);
+            let (reason, message) = ("Deferred".to_owned(), why());
+            facts.extend([
+                Fact::Allocated { pod: Arc::new(other) },
+                Fact::ResizePending { pod, reason, message },
+            ]);
+        }
+        facts.push(Fact::Logged { uid: uid.clone(), container: container.clone(), runs: 2 });
         facts.extend([
             Fact::ImageFound { uid: uid.clone(), container: container.clone(), id: "sha256:1".into() },
             Fact::ImageMissing { uid: uid.clone(), container: container.clone(), why: why() },

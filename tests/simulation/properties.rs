@@ -7,11 +7,12 @@ use podinit::clock::Tick;
 use podinit::pod::Pod;
 use podinit::pod::facts::{Dismissal, Fact, HookKind};
 use podinit::pod::plan::Action;
+use podinit::pod::resources::Grant;
 use podinit::pod::spec::{Container, Desired, PullPolicy};
 
-use crate::due::{held, restart_due, retry_due, under_way};
+use crate::due::{held, resize_due, restart_due, retry_due, under_way};
 use crate::model::{RealContainer, RealPod, RealRun, Reality, Then, clash, ports, subject, then};
-use crate::room::{fits, what_is_admitted_fits};
+use crate::room::{fits, resizable, what_is_admitted_fits, what_is_allocated_fits};
 
 pub type Verdict = Result<(), String>;
 
@@ -40,6 +41,8 @@ pub const OF_ACTIONS: &[(&str, Property)] = &[
     ("one_pod_for_a_full_name", one_pod_for_a_full_name),
     ("no_two_pods_on_one_host_port", no_two_pods_on_one_host_port),
     ("what_is_admitted_fits", what_is_admitted_fits),
+    ("what_is_allocated_fits", what_is_allocated_fits),
+    ("containers_always_fit_into_their_pod", containers_always_fit_into_their_pod),
     ("admitted_only_if_wanted", admitted_only_if_wanted),
     ("dismissed_only_if_unwanted", dismissed_only_if_unwanted),
     ("cleaned_once_and_before_the_next_start", cleaned_once_and_before_the_next_start),
@@ -114,7 +117,7 @@ fn run_numbers_count_up(view: &View, action: &Action) -> Verdict {
     let (Action::Start { run, .. }, Some(container)) = (action, view.container(action)) else {
         return Ok(());
     };
-    let next = container.runs.last().map_or(0, |run| run.number + 1);
+    let next = container.runs.last().map_or(container.first, |run| run.number + 1);
     check(*run == next, || format!("the next number is {next}"))
 }
 
@@ -139,6 +142,10 @@ fn no_retry_before_its_time(view: &View, action: &Action) -> Verdict {
         Action::SetUp { .. } => retry_due(pod.set_up_failed, 1, 60),
         Action::TearDown { .. } => retry_due(pod.tear_down_failed, 1, 30),
         Action::Find { container, .. } => retry_due(pod.containers[container].missing, 10, 300),
+        Action::Resize { of: None, grant, .. } => resize_due(pod.unfit, grant),
+        Action::Resize { of: Some((container, _)), grant, .. } => {
+            pod.containers[container].live().map_or(Tick(0), |run| resize_due(run.unfit, grant))
+        }
         _ => Tick(0),
     };
     check(due <= view.now, || format!("not before {due:?}"))
@@ -251,6 +258,31 @@ pub fn holds(pod: &RealPod) -> bool {
     pod.live() || pod.stopping().is_none()
 }
 
+/// Only what has another grant is resized, while it runs and is not being stopped; the pod's cgroup holds its
+/// containers' whatever is written.
+fn containers_always_fit_into_their_pod(view: &View, action: &Action) -> Verdict {
+    let (Action::Resize { of, grant, .. }, Some(pod)) = (action, view.pod(action)) else { return Ok(()) };
+    check(pod.stopping().is_none() && pod.grant.is_some(), || "it ends, or is not set up".into())?;
+    let Some((name, run)) = of else {
+        let should = Grant::pod(&pod.spec);
+        check(pod.grant != Some(*grant), || "for nothing".into())?;
+        let all = |container: &Container| {
+            let live = pod.containers[&container.name].live();
+            live.is_none_or(|run| run.grant == Grant::container(container))
+        };
+        let lowers = pod.grant.is_some_and(|has| has.most(grant) == has);
+        check(!lowers || *grant == should && pod.spec.all().all(all), || "lowered before all others".into())?;
+        return check(grant.most(&should) == *grant, || "less than it should have".into());
+    };
+    let live = view.live(action, *run)?;
+    let own = pod.spec.container(name).map(Grant::container);
+    check(own == Some(*grant) && live.grant != *grant, || "not what it should have, or for nothing".into())?;
+    let steady = live.started.is_some() && live.stopped.is_none() && live.killed.is_none() && !live.past;
+    check(steady && pod.cause(name, live).is_none(), || "it does not run, or is being stopped".into())?;
+    let room = pod.grant.is_some_and(|has| has.most(&Grant::pod(&pod.spec)) == has);
+    check(room, || "before its pod's".into())
+}
+
 fn admitted_only_if_wanted(view: &View, action: &Action) -> Verdict {
     let Action::Admit(pod) = action else { return Ok(()) };
     let wanted = !view.desired.ending && view.desired.pods.iter().any(|other| other.uid == pod.uid);
@@ -270,10 +302,13 @@ fn dismissed_only_if_unwanted(view: &View, action: &Action) -> Verdict {
     check(*why == due, || format!("it is {due:?}"))
 }
 
-/// As it is: an edit that keeps the uid wants another pod, a new name of its file does not.
+/// As it is: an edit that keeps the uid wants another pod; a new name of its file does not, nor does a resize of one
+/// that goes on.
 pub fn wanted(view: &View, pod: &RealPod) -> bool {
     let here = |wanted: &Pod| Pod { origin: pod.spec.origin.clone(), ..wanted.clone() };
-    let same = |wanted: &Arc<Pod>| Arc::ptr_eq(wanted, &pod.spec) || here(wanted) == *pod.spec;
+    let resized = |wanted: &Pod| pod.stopping().is_none() && resizable(&pod.spec, wanted);
+    let same =
+        |wanted: &Arc<Pod>| Arc::ptr_eq(wanted, &pod.spec) || here(wanted) == *pod.spec || resized(wanted);
     !view.desired.ending && view.desired.pods.iter().any(|wanted| wanted.uid == pod.spec.uid && same(wanted))
 }
 
@@ -293,7 +328,11 @@ fn torn_down_only_when_all_is_cleaned(view: &View, action: &Action) -> Verdict {
     let Action::TearDown { .. } = action else { return Ok(()) };
     let pod = view.pod(action).ok_or("unknown")?;
     let mut runs = pod.containers.values().flat_map(|container| &container.runs);
-    check(pod.dismissed.is_some() && runs.all(|run| run.cleaned), || "in use, or wanted".into())
+    check(pod.dismissed.is_some() && runs.all(|run| run.cleaned), || "in use, or wanted".into())?;
+    let Action::TearDown { keep_logs, uid } = action else { return Ok(()) };
+    let returns = !view.desired.ending || view.desired.returns;
+    let again = returns && view.desired.pods.iter().any(|wanted| wanted.uid == *uid);
+    check(*keep_logs == again, || format!("it comes back: {again}"))
 }
 
 /// No wanted pod waits unless a namesake or the holder of its port is there, or there is no room.
@@ -323,6 +362,12 @@ pub fn rests_at_what_is_wanted(view: &View) -> Verdict {
             continue;
         }
         check(pod.set_up, || format!("{uid} is not set up"))?;
+        check(pod.grant == Some(Grant::pod(&pod.spec)), || format!("{uid} has not what it should have"))?;
+        for container in pod.spec.all() {
+            let live = pod.containers[&container.name].live();
+            let has = live.is_none_or(|run| run.grant == Grant::container(container));
+            check(has, || format!("{uid}/{} has not what it should have", container.name))?;
+        }
         for container in pod.spec.init.iter().filter(|init| init.sidecar).chain(&pod.spec.containers) {
             let run = pod.present(&container.name);
             let done = !container.sidecar

@@ -26,10 +26,17 @@ pub fn node(rng: &mut Rng) -> Node {
 /// What a container asks for.
 pub fn resources(rng: &mut Rng) -> Resources {
     let some = |rng: &mut Rng| pick(rng, &[None, None, Some(0), Some(1), Some(2), Some(4)]);
+    let limit = |rng: &mut Rng| pick(rng, &[None, None, None, Some(4), Some(5)]);
+    let (cpu_limit, memory_limit) = (limit(rng), limit(rng));
     Resources {
-        cpu_request: some(rng),
-        memory_request: some(rng),
+        // A limit alone would be a request for as much, and few pods would fit.
+        cpu_request: some(rng).or(cpu_limit.map(|_| 0)),
+        memory_request: some(rng).or(memory_limit.map(|_| 0)),
         storage_request: pick(rng, &[None, None, None, Some(1)]),
+        cpu_limit,
+        memory_limit,
+        cpu_restarts: rng.bool(),
+        memory_restarts: rng.u8(0..4) == 0,
         ..Resources::default()
     }
 }
@@ -68,6 +75,59 @@ pub fn fits(view: &View, pod: &Pod) -> bool {
 pub fn what_is_admitted_fits(view: &View, action: &Action) -> Verdict {
     let Action::Admit(pod) = action else { return Ok(()) };
     check(fits(view, pod), || "there is no room".into())
+}
+
+/// Whether there is room for what the pod is to have beside all others: what does not grow is not asked about.
+pub fn fits_in_place(view: &View, to: &Pod) -> bool {
+    let Some(is) = view.reality.pods.get(&to.uid) else { return false };
+    let others = || view.reality.pods.iter().filter(|(uid, pod)| **uid != to.uid && holds(pod));
+    PARTS[..2].iter().all(|(part, most)| {
+        let used: u64 = others().map(|(_, other)| asks(&other.spec, *part)).sum();
+        let asked = asks(to, *part);
+        asked <= asks(&is.spec, *part) || used.saturating_add(asked) <= most(&view.desired.node.allocatable)
+    })
+}
+
+pub fn what_is_allocated_fits(view: &View, action: &Action) -> Verdict {
+    let Action::Allocate(pod) = action else { return Ok(()) };
+    check(fits_in_place(view, pod), || "there is no room".into())?;
+    let is = &view.reality.pods[&pod.uid];
+    check(is.stopping().is_none() && resizable(&is.spec, pod), || "it is another pod".into())
+}
+
+/// Whether they differ in cpu and memory only.
+pub fn resizable(is: &Pod, to: &Pod) -> bool {
+    let given: Vec<Resources> = is.all().map(|container| container.resources).collect();
+    let mut to = Pod { origin: is.origin.clone(), ..to.clone() };
+    let mut given = given.into_iter();
+    let class = |pod: &Pod| podinit::pod::resources::qos(pod);
+    let same = class(is) == class(&to);
+    for container in to.init.iter_mut().chain(&mut to.containers) {
+        let Some(given) = given.next() else { return false };
+        let Resources { storage_request, .. } = container.resources;
+        container.resources = Resources { storage_request, ..given };
+    }
+    same && to == *is
+}
+
+/// A resize is told to wait while there is no room for it, and no longer.
+pub fn only_a_resize_without_room_waits(view: &View, world: &World) -> Verdict {
+    for (uid, pod) in &view.reality.pods {
+        let wanted = view.desired.pods.iter().find(|wanted| wanted.uid == *uid);
+        let goes_on = !view.desired.ending && pod.stopping().is_none();
+        let resize = wanted.filter(|to| goes_on && resizable(&pod.spec, to) && !same(&pod.spec, to));
+        let waits = resize.is_some_and(|to| !fits_in_place(view, to));
+        let told = world.pods.get(uid).and_then(|pod| pod.pending.as_ref());
+        if goes_on {
+            check(waits == told.is_some(), || format!("{uid} waits: {waits}, told: {told:?}"))?;
+        }
+        check(resize.is_none() || waits, || format!("{uid} waits for nothing"))?;
+    }
+    Ok(())
+}
+
+fn same(is: &Pod, to: &Pod) -> bool {
+    *is == Pod { origin: is.origin.clone(), ..to.clone() }
 }
 
 /// A rejection is told of a wanted pod that is not there, and only while that is so.

@@ -8,10 +8,11 @@ use fastrand::Rng;
 use podinit::clock::Tick;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::plan::{Action, plan};
+use podinit::pod::resources::Grant;
 use podinit::pod::{Desired, Pod, World};
 
 use crate::due;
-use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, raise, stream, then};
+use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, Unfit, raise, stream, then};
 use crate::pods::{self, pick};
 use crate::properties::{self, View};
 use crate::room;
@@ -50,7 +51,12 @@ impl Story {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let cap = pick(&mut rng, &[None, None, Some(2), Some(11), Some(60)]).map(Duration::from_secs);
-        let desired = Desired { restart_cap: cap, node: room::node(&mut rng), ..Desired::default() };
+        let desired = Desired {
+            returns: rng.bool(),
+            restart_cap: cap,
+            node: room::node(&mut rng),
+            ..Desired::default()
+        };
         let mut story = Story {
             rng,
             desired,
@@ -209,6 +215,8 @@ impl Story {
                     .map_err(|why| format!("wakes_exactly_when_something_is_due: {why}"))?;
                 properties::nothing_waits_without_a_reason(&view)
                     .map_err(|why| format!("nothing_waits_without_a_reason: {why}"))?;
+                room::only_a_resize_without_room_waits(&view, &self.world)
+                    .map_err(|why| format!("only_a_resize_without_room_waits: {why}"))?;
                 room::only_what_waits_is_rejected(&view, &self.world)
                     .map_err(|why| format!("only_what_waits_is_rejected: {why}"))?;
                 self.wake = plan.wake_at;
@@ -327,6 +335,18 @@ impl Story {
                     self.learn(Fact::SetUpFailed { uid: uid.clone(), why: why() });
                 } else {
                     pod.set_up = true;
+                    pod.grant = Some(Grant::pod(&pod.spec));
+                    let mut logged = Vec::new();
+                    for (name, real) in &mut pod.containers {
+                        real.first =
+                            self.reality.logs.get(&(uid.clone(), name.clone())).copied().unwrap_or(0);
+                        if real.first > 0 {
+                            self.corners.insert("runs counted on from logs");
+                            let (uid, container) = (uid.clone(), name.clone());
+                            logged.push(Fact::Logged { uid, container, runs: real.first });
+                        }
+                    }
+                    logged.into_iter().for_each(|fact| self.learn(fact));
                     self.learn(Fact::SetUp { uid: uid.clone(), ip: None });
                 }
             }
@@ -353,6 +373,16 @@ impl Story {
                 let (reason, message) = (reason.clone(), message.clone());
                 self.learn(Fact::Rejected { pod: pod.clone(), reason, message });
             }
+            Action::Allocate(pod) => {
+                self.allocate(pod);
+                self.learn(Fact::Allocated { pod: pod.clone() });
+            }
+            Action::Postpone { pod, reason, message } => {
+                self.corners.insert("resize waited for room");
+                let (reason, message) = (reason.clone(), message.clone());
+                self.learn(Fact::ResizePending { pod: pod.clone(), reason, message });
+            }
+            Action::Resize { uid, of, grant } => self.resize(uid, of.as_ref(), *grant),
             Action::Withdraw { uid } => self.learn(Fact::Withdrawn { uid: uid.clone() }),
             Action::Hook { uid, container, run, hook } => self.hook(uid, container, *run, *hook),
             Action::RestartAll { uid, container, run } => {
@@ -379,7 +409,7 @@ impl Story {
                 pod.containers.get_mut(container).unwrap().runs.last_mut().unwrap().cleaned = true;
                 self.learn(Fact::Cleaned { uid: uid.clone(), container: container.clone(), run: *run });
             }
-            Action::TearDown { uid } => {
+            Action::TearDown { uid, keep_logs } => {
                 if self.fails(20) || self.curse == Some(Curse::Sandboxes) {
                     let pod = self.reality.pods.get_mut(uid).unwrap();
                     pod.tear_down_failed = (pod.tear_down_failed.0 + 1, now);
@@ -387,9 +417,62 @@ impl Story {
                     self.learn(Fact::TearDownFailed { uid: uid.clone(), why: why() });
                 } else {
                     self.reality.pods.remove(uid);
+                    self.reality.logs.retain(|(of, _), _| *keep_logs || of != uid);
                     self.learn(Fact::TornDown { uid: uid.clone() });
                 }
             }
+        }
+    }
+
+    /// From now on its spec is this one. Other resources are another container to the back-off.
+    fn allocate(&mut self, spec: &Arc<Pod>) {
+        let now = self.now;
+        let pod = self.reality.pods.get_mut(&spec.uid).unwrap();
+        let former = std::mem::replace(&mut pod.spec, spec.clone());
+        for (was, is) in former.all().zip(spec.all()) {
+            let plain = pod.plain(&is.name);
+            let (had, has) = (&was.resources, &is.resources);
+            let cpu = had.cpu_request != has.cpu_request || had.cpu_limit != has.cpu_limit;
+            let memory = had.memory_request != has.memory_request || had.memory_limit != has.memory_limit;
+            let real = pod.containers.get_mut(&is.name).unwrap();
+            if !cpu && !memory {
+                continue;
+            }
+            real.entry = None;
+            let Some(run) = real.runs.last_mut().filter(|run| run.end.is_none() && !run.past) else {
+                continue;
+            };
+            self.corners.insert("resized while it ran");
+            if !plain && (cpu && has.cpu_restarts || memory && has.memory_restarts) {
+                self.corners.insert("restarted by a resize");
+                run.outgrown.get_or_insert(now);
+            }
+        }
+    }
+
+    fn resize(&mut self, uid: &str, of: Option<&(String, u32)>, grant: Grant) {
+        let (now, fails) = (self.now, self.fails(20));
+        let pod = self.reality.pods.get_mut(uid).unwrap();
+        let run = of.map(|(name, _)| pod.containers.get_mut(name).unwrap().runs.last_mut().unwrap());
+        let former = run.as_ref().map_or(pod.unfit, |run| run.unfit).filter(|unfit| unfit.grant == grant);
+        let tries = former.map_or(1, |unfit| unfit.tries.0 + 1);
+        let unfit = fails.then_some(Unfit { grant, tries: (tries, now) });
+        match run {
+            None => {
+                pod.unfit = unfit;
+                pod.grant = if fails { pod.grant } else { Some(grant) };
+            }
+            Some(run) => {
+                run.unfit = unfit;
+                run.grant = if fails { run.grant } else { grant };
+            }
+        }
+        let (uid, of) = (uid.to_owned(), of.cloned());
+        if fails {
+            self.corners.insert("resize failed");
+            self.learn(Fact::ResizeFailed { uid, of, grant, why: "no luck".into() });
+        } else {
+            self.learn(Fact::Resized { uid, of, grant });
         }
     }
 
@@ -429,7 +512,11 @@ impl Story {
         if pod.sidecar(container) && pod.present(container).is_some() {
             self.corners.insert("sidecar restarted");
         }
+        let grant = Grant::container(pod.spec.container(container).unwrap());
         let real = pod.containers.get_mut(container).unwrap();
+        if real.runs.is_empty() {
+            real.restarts = real.first;
+        }
         if let Some((finish, end)) = real.runs.last().and_then(|run| run.end) {
             match end {
                 End::Ours => {}
@@ -460,6 +547,9 @@ impl Story {
             next,
             soon: Vec::new(),
             yields: None,
+            grant,
+            unfit: None,
+            outgrown: None,
         };
         let (number, at_once) = (run.number, roll >= 88 && next.is_some_and(|(at, _)| at == now));
         real.runs.push(run);
@@ -470,6 +560,7 @@ impl Story {
         } else {
             let id = stream(&uid, &container, number);
             self.reality.streams.insert(id.clone());
+            self.reality.logs.insert((uid.clone(), container.clone()), number + 1);
             self.learn(Fact::Piped { id, log: format!("{number}.log"), fds: vec![6, 7] });
             self.learn(Fact::Starting { uid, container, run: number, helper: 5, stdout: 6, stderr: 7 });
         }
@@ -750,8 +841,8 @@ impl Story {
                 let name = pick(&mut self.rng, &["a", "b", "c"]);
                 self.add(name);
             }
-            4..8 => self.edit(),
-            8 => self.edit_in_place(),
+            4..6 => self.edit(),
+            6..9 => self.edit_in_place(),
             9..12 => self.rename(),
             12..16 => {
                 if !self.desired.pods.is_empty() {
@@ -991,5 +1082,8 @@ fn ended_well(number: u32, now: Tick) -> RealRun {
         next: None,
         soon: Vec::new(),
         yields: None,
+        grant: Grant::default(),
+        unfit: None,
+        outgrown: None,
     }
 }

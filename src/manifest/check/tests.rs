@@ -1291,8 +1291,6 @@ fn what_a_kubelet_takes_and_podinit_refuses() {
             "spec.containers[0].resources.limits.2Mi: \"2Mi\" is not a resource that is supported: cpu, memory, ephemeral-storage and hugepages-<size> are",
         ),
     ]);
-    let (pods, problems) = parsed("hostUsers: false, containers: [{$c}]");
-    assert!(pods.is_empty() && problems[0].field == "spec.hostUsers", "{problems:?}");
 }
 
 /// What the kubelet answers the other way round, and why podinit does not.

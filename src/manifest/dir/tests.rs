@@ -305,6 +305,36 @@ fn config(kind: &str, name: &str, value: &str) -> String {
 }
 
 #[test]
+fn the_last_good_content_of_a_config_did_not_outlive_a_re_execution() {
+    let mut scene = Scene::new();
+    scene.write("a.yaml", &docs(&[config("ConfigMap", "a", "one"), config("Secret", "a", "YQ==")]));
+    scene.write("b.yaml", &config("ConfigMap", "b", "one"));
+    scene.write("c.yaml", &config("ConfigMap", "c", "one"));
+    let known = scene.dir.list().configs;
+    scene.write("a.yaml", "kind: [");
+    scene.write("b.yaml", &config("ConfigMap", "b", "two"));
+    scene.remove("c.yaml");
+    let mut next = Dir::new(scene.path.clone(), "n".into());
+    next.remember_configs(known.iter().cloned());
+    for _ in 0..2 {
+        let listing = next.list();
+        let told = listing
+            .configs
+            .iter()
+            .map(|config| format!("{}={}", key(config), String::from_utf8_lossy(&config.data["k"])));
+        let all = ["ConfigMap default/a=one", "Secret default/a=a", "ConfigMap default/b=two"];
+        assert_eq!(told.collect::<Vec<_>>(), all);
+        let problems: Vec<_> = listing.problems.iter().map(ToString::to_string).collect();
+        let stays = "a.yaml: Secret default/a stays as its last good manifest says".to_owned();
+        assert!(problems.contains(&stays), "{problems:?}");
+    }
+    // A directory that cannot be listed takes nothing away.
+    let mut next = Dir::new(scene.path.join("b.yaml/below"), "n".into());
+    next.remember_configs(known.iter().cloned());
+    assert_eq!(next.list().configs.len(), 4);
+}
+
+#[test]
 fn a_config_keeps_its_last_good_content_and_the_last_of_a_name_counts() {
     let mut scene = Scene::new();
     let said = |scene: &mut Scene| {

@@ -1,17 +1,19 @@
 //! Which wanted pods are taken up, and which admitted ones are no longer wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::room::Room;
-use super::{Action, Turn};
-use crate::pod::facts::{Dismissal, PodFacts, World};
+use super::{Action, Turn, resize};
+use crate::pod::facts::{Dismissal, PodFacts, Rejection, World};
 use crate::pod::spec::{Desired, Pod};
 
 /// What is wanted, as a lookup.
 pub(super) struct Wanted<'a> {
     ending: bool,
+    returns: bool,
     /// By uid.
-    pods: BTreeMap<&'a str, &'a Pod>,
+    pods: BTreeMap<&'a str, &'a Arc<Pod>>,
     /// (namespace, name).
     names: BTreeSet<(&'a str, &'a str)>,
 }
@@ -19,32 +21,46 @@ pub(super) struct Wanted<'a> {
 pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
     Wanted {
         ending: desired.ending,
-        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect(),
+        returns: desired.returns,
+        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect(),
         names: desired.pods.iter().map(|pod| name(pod)).collect(),
     }
 }
 
+/// How what is wanted differs from an admitted pod.
+pub(super) enum Edit {
+    None,
+    /// In cpu and memory only, under the same uid.
+    Resize,
+    /// So that it is not this pod.
+    Unwanted(Dismissal),
+}
+
 impl Wanted<'_> {
-    /// Why this admitted pod is not wanted, if it is not.
-    pub(super) fn unwanted(&self, uid: &str, pod: &PodFacts) -> Option<Dismissal> {
+    pub(super) fn edit(&self, uid: &str, pod: &PodFacts) -> Edit {
         if self.ending {
-            return Some(Dismissal::Ending);
+            return Edit::Unwanted(Dismissal::Ending);
         }
-        if let Some(wanted) = self.pods.get(uid) {
+        match self.pods.get(uid) {
             // A manifest that gives its uid keeps it when it is edited: only its content tells.
-            return (!same(wanted, &pod.spec)).then_some(Dismissal::Replaced);
+            Some(wanted) if same(wanted, &pod.spec) => Edit::None,
+            // One that is over has nothing to resize: whoever gives it more wants it to run again.
+            Some(wanted) if resize::only(&pod.spec, wanted) && pod.stopping().is_none() => Edit::Resize,
+            None if !self.names.contains(&name(&pod.spec)) => Edit::Unwanted(Dismissal::Removed),
+            Some(_) | None => Edit::Unwanted(Dismissal::Replaced),
         }
-        if self.names.contains(&name(&pod.spec)) {
-            Some(Dismissal::Replaced)
-        } else {
-            Some(Dismissal::Removed)
-        }
+    }
+
+    /// Whether a pod of this uid is to be there after this one, also after the end of a machine that returns.
+    pub(super) fn again(&self, uid: &str) -> bool {
+        (!self.ending || self.returns) && self.pods.contains_key(uid)
     }
 }
 
-/// Takes up every wanted pod whose name is free and for which there is room, in the order of the manifests; one that
-/// waits does not hold up those behind it. A pod that waits needs no wake-up: another's end is news.
-pub(super) fn admit(turn: &mut Turn, world: &World) {
+/// Takes up every wanted pod whose name is free and for which there is room, and every resize (`resizes`: of these
+/// pods), in the order of the manifests; one that waits does not hold up those behind it. What waits needs no wake-up:
+/// another's end is news.
+pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
     let wanted = if turn.desired.ending { &[][..] } else { &turn.desired.pods };
     let mut names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
     let mut room = Room::new(&turn.desired.node);
@@ -53,6 +69,15 @@ pub(super) fn admit(turn: &mut Turn, world: &World) {
     }
     let (mut waiting, mut judged) = (Vec::new(), BTreeSet::new());
     for pod in wanted {
+        if let Some(is) = world.pods.get(&pod.uid).filter(|_| resizes.contains(pod.uid.as_str())) {
+            if room.grows(&is.spec, pod).is_ok() {
+                room.resize(&is.spec, pod);
+                turn.act(Action::Allocate(pod.clone()));
+            } else {
+                waiting.push(pod);
+            }
+            continue;
+        }
         if world.pods.contains_key(&pod.uid) || names.contains(&name(pod)) {
             continue;
         }
@@ -66,14 +91,20 @@ pub(super) fn admit(turn: &mut Turn, world: &World) {
         }
     }
     // Judged again when all that come are in, so that what is told is told once.
-    for pod in &waiting {
-        let Err((reason, message)) = room.judge(pod) else { continue };
-        let known = world.rejected.get(&pod.uid);
-        let same = known
-            .is_some_and(|known| known.reason == reason && known.message == message && same(&known.pod, pod));
-        if !same {
-            turn.act(Action::Reject { pod: (*pod).clone(), reason, message });
+    for pod in waiting {
+        let is = world.pods.get(&pod.uid);
+        let judged = is.map_or_else(|| room.judge(pod), |is| room.grows(&is.spec, pod));
+        let Err((reason, message)) = judged else { continue };
+        let known = is.map_or_else(|| world.rejected.get(&pod.uid), |is| is.pending.as_ref());
+        let told = |known: &Rejection| (&known.reason, &known.message) == (&reason, &message);
+        if known.is_some_and(|known| told(known) && same(&known.pod, pod)) {
+            continue;
         }
+        let pod = pod.clone();
+        turn.act(match is {
+            None => Action::Reject { pod, reason, message },
+            Some(_) => Action::Postpone { pod, reason, message },
+        });
     }
     let gone = world.rejected.keys().filter(|uid| !judged.contains(uid.as_str()));
     for uid in gone.cloned() {

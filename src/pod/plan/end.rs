@@ -10,12 +10,13 @@ use crate::pod::restart;
 /// The first and the longest wait between tries to tear down.
 const TEAR_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-pub(super) fn pod(turn: &mut Turn, pod: &PodFacts) {
+/// `again`: a pod of its uid is to come after it, which counts its runs on from the logs.
+pub(super) fn pod(turn: &mut Turn, pod: &PodFacts, again: bool) {
     let Some(deadline) = stop::deadline(turn, pod) else { return };
     if !stop::pod(turn, pod, deadline) {
         return;
     }
-    let tear_down = || Action::TearDown { uid: pod.spec.uid.clone() };
+    let tear_down = || Action::TearDown { uid: pod.spec.uid.clone(), keep_logs: again };
     match pod.stuck {
         None => turn.act(tear_down()),
         Some((tries, at, _)) => turn.at(at + restart::retry(TEAR_DOWN.0, TEAR_DOWN.1, tries), tear_down),

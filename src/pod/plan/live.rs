@@ -104,7 +104,7 @@ fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, held: bool) -> b
     let untouched = ContainerFacts::default();
     let facts = pod.containers.get(&spec.name).unwrap_or(&untouched);
     match &facts.run {
-        None => !held && start(turn, pod, spec, facts, (0, turn.now)),
+        None => !held && start(turn, pod, spec, facts, (facts.first, turn.now)),
         Some(run) if run.live() => {
             stop::watch(turn, pod, spec, run);
             let hooked = run.hooks.get(&HookKind::PostStart).is_some_and(|hook| hook.ended.is_some());

@@ -37,15 +37,44 @@ impl<'a> Room<'a> {
         self.ports.take(pod);
     }
 
+    /// A pod that is there gets what another spec of it says.
+    pub(super) fn resize(&mut self, is: &Pod, to: &Pod) {
+        let had = requests(is);
+        self.used.cpu_milli = self.used.cpu_milli.saturating_sub(had.cpu_milli);
+        self.used.memory = self.used.memory.saturating_sub(had.memory);
+        let asked = requests(to);
+        self.used.cpu_milli = self.used.cpu_milli.saturating_add(asked.cpu_milli);
+        self.used.memory = self.used.memory.saturating_add(asked.memory);
+    }
+
+    /// Whether a pod that is there may have what another spec of it says: else Kubernetes' reason of the condition
+    /// PodResizePending, and the kubelet's message. What does not grow is not asked about.
+    pub(super) fn grows(&self, is: &Pod, to: &Pod) -> Result<(), (String, String)> {
+        let (had, asked, most) = (requests(is), requests(to), &self.node.allocatable);
+        let cpu = ("cpu", had.cpu_milli, asked.cpu_milli, self.used.cpu_milli, most.cpu_milli);
+        let memory = ("memory", had.memory, asked.memory, self.used.memory, most.memory);
+        let grows = |(_, had, asked, _, _): &(&str, u64, u64, u64, u64)| asked > had;
+        let never = [memory, cpu].into_iter().filter(grows).find(|(_, _, asked, _, most)| asked > most);
+        if let Some((resource, _, asked, _, most)) = never {
+            let what = format!("{resource}, requested: {asked}, capacity: {most}");
+            return Err(("Infeasible".to_owned(), format!("Node didn't have enough capacity: {what}")));
+        }
+        for (resource, had, asked, used, most) in [cpu, memory].into_iter().filter(grows) {
+            let used = used.saturating_sub(had);
+            if asked > most.saturating_sub(used) {
+                return Err(("Deferred".to_owned(), lacks(resource, asked, used, most)));
+            }
+        }
+        Ok(())
+    }
+
     /// The first check that fails: Kubernetes' reason and message.
     pub(super) fn judge(&self, pod: &Pod) -> Result<(), (String, String)> {
         let told = |(reason, message): sysctl::Refusal| (reason.to_owned(), message);
         sysctl::judge(pod, &self.node.allowed_sysctls, self.node.kernel).map_err(told)?;
         security::apparmor(pod, self.node.apparmor.as_deref()).map_err(told)?;
         if let Some((resource, [requested, used, capacity])) = self.lacking(pod) {
-            let message = format!(
-                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
-            );
+            let message = lacks(&resource, requested, used, capacity);
             return Err((format!("OutOf{resource}"), message));
         }
         if !self.ports.free(pod) {
@@ -72,6 +101,12 @@ impl<'a> Room<'a> {
         let plain = plain.into_iter().map(|(name, amounts)| (name.to_owned(), amounts));
         plain.chain(huge).find(|(_, [asked, used, most])| *asked > 0 && *asked > most.saturating_sub(*used))
     }
+}
+
+fn lacks(resource: &str, asked: u64, used: u64, most: u64) -> String {
+    format!(
+        "Node didn't have enough resource: {resource}, requested: {asked}, used: {used}, capacity: {most}"
+    )
 }
 
 /// A page size as Kubernetes names it: `2Mi`.

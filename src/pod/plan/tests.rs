@@ -2,6 +2,7 @@
 
 mod admit;
 mod order;
+mod resize;
 mod stops;
 
 use std::sync::Arc;
@@ -92,7 +93,12 @@ fn word(action: &Action) -> String {
         Action::Admit(pod) => format!("admit {}", pod.uid),
         Action::Dismiss { uid, .. } => format!("dismiss {uid}"),
         Action::SetUp { uid } => format!("set up {uid}"),
-        Action::TearDown { uid } => format!("tear down {uid}"),
+        Action::TearDown { uid, .. } => format!("tear down {uid}"),
+        Action::Allocate(pod) => format!("allocate {}", pod.uid),
+        Action::Postpone { pod, reason, .. } => format!("postpone {}: {reason}", pod.uid),
+        Action::Resize { uid, of, .. } => {
+            format!("resize {}", of.as_ref().map_or(uid, |(container, _)| container))
+        }
         Action::Find { container, .. } => format!("find {container}"),
         Action::Start { container, .. } => format!("start {container}"),
         Action::Signal { container, kill: false, .. } => format!("stop {container}"),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Node, Qos, cpu_request, effective, huge, qos};
-use crate::pod::spec::{Container, Pod, Resources};
+use super::{Grant, Node, Qos, cpu_request, effective, huge, qos};
+use crate::pod::spec::{Container, Pod};
 
 /// The kernel's default period of cpu.max, in microseconds; the kubelet's too.
 pub const PERIOD: u64 = 100_000;
@@ -78,41 +78,35 @@ pub fn container_weight(shares: u64) -> u64 {
     }
 }
 
-/// The pod's cgroup: limits only where the pod gives them, or every container does.
+/// The pod's cgroup.
 pub fn pod_limits(pod: &Pod, cfs: Cfs) -> Limits {
-    let class = qos(pod);
-    let shares = match class {
-        Qos::BestEffort => 2,
-        Qos::Guaranteed | Qos::Burstable => shares(effective(pod, cpu_request)),
-    };
-    let declared = |of: fn(&Resources) -> Option<u64>| {
-        let given = |resources: &Resources| of(resources).is_some_and(|limit| limit > 0);
-        let all = || pod.all().all(|container| given(&container.resources));
-        let declared = pod.resources.as_ref().is_some_and(given) || all();
-        (class != Qos::BestEffort && declared).then(|| effective(pod, of))
-    };
-    let cpu = declared(|given| given.cpu_limit);
+    limits(&Grant::pod(pod), pod_weight, cfs)
+}
+
+/// A container's cgroup.
+pub fn container_limits(container: &Container, cfs: Cfs) -> Limits {
+    limits(&Grant::container(container), container_weight, cfs)
+}
+
+fn limits(grant: &Grant, weight: fn(u64) -> u64, cfs: Cfs) -> Limits {
+    let shares = shares(grant.cpu_request);
     Limits {
         shares: Some(shares),
-        weight: Some(pod_weight(shares)),
-        quota: cpu.map(|cpu| cfs.quota(cpu)),
-        period: cpu.map(|_| cfs.period),
-        memory: declared(|given| given.memory_limit),
+        weight: Some(weight(shares)),
+        quota: grant.cpu_limit.map(|cpu| cfs.quota(cpu)),
+        period: grant.cpu_limit.map(|_| cfs.period),
+        memory: grant.memory_limit,
     }
 }
 
-/// A container's cgroup. Without a cpu request its share is that of its limit; an explicit request of 0 is the least.
-pub fn container_limits(container: &Container, cfs: Cfs) -> Limits {
-    let given = &container.resources;
-    let shares = shares(cpu_request(given).unwrap_or(0));
-    let cpu = given.cpu_limit.filter(|&limit| limit > 0);
-    Limits {
-        shares: Some(shares),
-        weight: Some(container_weight(shares)),
-        quota: cpu.map(|cpu| cfs.quota(cpu)),
-        period: cpu.map(|_| cfs.period),
-        memory: given.memory_limit.filter(|&limit| limit > 0),
-    }
+/// The files of a cgroup that is resized, in the order in which they are written: a limit that is no more is taken
+/// away. `pod`: it is a pod's, not a container's.
+pub fn resized(grant: &Grant, pod: bool, cfs: Cfs) -> [(&'static str, String); 3] {
+    let limits = limits(grant, if pod { pod_weight } else { container_weight }, cfs);
+    let memory = limits.memory.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
+    let cpu = limits.cpu_max().unwrap_or_else(|| format!("max {PERIOD}"));
+    let weight = limits.weight.unwrap_or(1).to_string();
+    [("memory.max", memory), ("cpu.max", cpu), ("cpu.weight", weight)]
 }
 
 impl Cfs {

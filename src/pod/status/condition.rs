@@ -43,6 +43,7 @@ pub fn conditions(
     if let Some(since) = restarting_all(pod) {
         all.push(("AllContainersRestarting", (Verdict::yes(), since)));
     }
+    all.extend(resize(pod));
     all.into_iter()
         .map(|(kind, (verdict, since))| k8s::PodCondition {
             last_transition_time: Some(now.time(since)),
@@ -53,6 +54,26 @@ pub fn conditions(
             ..Default::default()
         })
         .collect()
+}
+
+/// PodResizePending and PodResizeInProgress: a resize that waits, and one that is not in force everywhere.
+fn resize(pod: &PodFacts) -> Vec<(&'static str, (Verdict, Tick))> {
+    let mut told = Vec::new();
+    if let Some(pending) = &pod.pending {
+        let reason = if pending.reason == "Infeasible" { "Infeasible" } else { "Deferred" };
+        let verdict = Verdict { holds: true, reason, message: pending.message.clone() };
+        told.push(("PodResizePending", (verdict, pending.since)));
+    }
+    if let Some(since) = pod.resized.filter(|_| pod.resizing()) {
+        let runs = pod.runs().filter(|(_, run)| run.live()).map(|(_, run)| &run.size);
+        let failed = runs.chain([&pod.size]).find_map(|size| size.failed.as_ref());
+        let verdict = match failed {
+            Some(failed) => Verdict { holds: true, reason: "Error", message: failed.why.clone() },
+            None => Verdict::yes(),
+        };
+        told.push(("PodResizeInProgress", (verdict, since)));
+    }
+    told
 }
 
 /// Since when runs from before a restart of all containers are being ended.

@@ -1,16 +1,20 @@
 //! What Kubernetes would say of one container: its state and reason, the state before, its restart count.
 //! Source: Kubernetes' API reference, ContainerStatus; the reasons are the kubelet's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Now;
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Exit, HookKind, Image, PodFacts, Run, Sandbox};
-use crate::pod::resources::container_id;
+use crate::pod::resources::{Grant, container_id};
 use crate::pod::restart::again;
 use crate::pod::spec::{Container, PullPolicy, Role};
+
+type Amounts = BTreeMap<String, Quantity>;
 
 /// An image that could not be had is told as just failed for so long, and as backing off from then on.
 const FRESH: Duration = Duration::from_secs(10);
@@ -31,7 +35,10 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
     let holds =
         |test: fn(&Run, &Container) -> bool| facts.run.as_ref().is_some_and(|run| test(run, container));
     let shown = facts.run.as_ref().filter(|run| began(run)).or(facts.last.as_ref());
+    let given = resources(pod, container);
     k8s::ContainerStatus {
+        allocated_resources: given.as_ref().and_then(|given| given.requests.clone()),
+        resources: given.map(|given| in_force(given, container, facts)),
         container_id: shown.map(|run| view.id(run)),
         image: container.image.clone(),
         image_id: match &facts.image {
@@ -49,6 +56,38 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
         state: Some(state),
         ..Default::default()
     }
+}
+
+/// What the spec says of the container's resources, where it says something.
+fn resources(pod: &PodFacts, container: &Container) -> Option<k8s::ResourceRequirements> {
+    let spec = pod.spec.object.spec.as_ref()?;
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.find(|one| one.name == container.name)?.resources.clone()
+}
+
+/// The same with what its cgroup has, where that is not yet what it should have. A memory request is in no cgroup.
+fn in_force(
+    mut given: k8s::ResourceRequirements,
+    container: &Container,
+    facts: &ContainerFacts,
+) -> k8s::ResourceRequirements {
+    let Some(run) = facts.run.as_ref().filter(|run| run.running()) else { return given };
+    let has = run.grant(container);
+    if has == Grant::container(container) {
+        return given;
+    }
+    let milli = |cpu: u64| format!("{cpu}m");
+    let mut put = |list: fn(&mut k8s::ResourceRequirements) -> &mut Option<Amounts>, name: &str, text| {
+        let list = list(&mut given);
+        match text {
+            Some(text) => drop(list.get_or_insert_default().insert(name.to_owned(), Quantity(text))),
+            None => drop(list.as_mut().map(|list| list.remove(name))),
+        }
+    };
+    put(|given| &mut given.requests, "cpu", (has.cpu_request > 0).then(|| milli(has.cpu_request)));
+    put(|given| &mut given.limits, "cpu", has.cpu_limit.map(milli));
+    put(|given| &mut given.limits, "memory", has.memory_limit.map(|bytes| bytes.to_string()));
+    given
 }
 
 /// Whether the run got as far as to have a process, or an end that counts as one.

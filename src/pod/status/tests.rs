@@ -61,6 +61,9 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
     };
     PodFacts {
         stale: None,
+        size: Default::default(),
+        pending: None,
+        resized: None,
         spec: Arc::new(spec),
         admitted: Tick::seconds(10),
         dismissed: None,
@@ -87,6 +90,8 @@ pub(crate) fn run(number: u32, starting: u64) -> Run {
         killed: None,
         exited: None,
         cleaned: false,
+        size: Default::default(),
+        outgrown: None,
         verdicts: Default::default(),
         hooks: Default::default(),
     }

@@ -49,7 +49,7 @@ impl Case {
                     Action::Reject { pod, reason, message } => Fact::Rejected { pod, reason, message },
                     Action::Withdraw { uid } => Fact::Withdrawn { uid },
                     Action::Dismiss { uid, why } => Fact::Dismissed { uid, why },
-                    Action::TearDown { uid } => Fact::TornDown { uid },
+                    Action::TearDown { uid, .. } => Fact::TornDown { uid },
                     _ => return None,
                 };
                 Some((word(action), fact))
@@ -175,6 +175,34 @@ fn a_rejection_is_told_again_when_it_says_something_else() {
     case.desired.pods[2] = Arc::new(edited.clone());
     assert_eq!(case.settle(), ["reject u2: OutOfcpu"]);
     assert_eq!(*case.world.rejected["u2"].pod, edited);
+}
+
+/// What is used is part of the message: the status follows it, and nobody is told again.
+#[test]
+fn a_rejection_was_told_whenever_others_came_or_went() {
+    let node = Node { pods: 9, ..small() };
+    let mut case = wanted(vec![pod(1, 300, 0), pod(2, 2000, 0)], node);
+    let told = |case: &Case| {
+        let events = case.world.events.iter().filter(|event| event.uid == "u2");
+        events.map(|event| event.count).collect::<Vec<_>>()
+    };
+    case.settle();
+    assert_eq!(told(&case), [1]);
+    for (number, used) in [(3, 400), (4, 500)] {
+        let other = Arc::new(pod(number, 100, 0));
+        case.desired.pods.insert(0, other.clone());
+        case.learn(2, Fact::Admitted { pod: other });
+        let mut actions = plan(&case.desired, &case.world, Tick::seconds(2)).actions.into_iter();
+        let rejected = actions.find_map(|action| match action {
+            Action::Reject { pod, reason, message } => Some(Fact::Rejected { pod, reason, message }),
+            _ => None,
+        });
+        let rejected = rejected.expect("its status is kept current");
+        assert_eq!(rejected.line(&case.world), None);
+        case.learn(2, rejected);
+        assert!(case.message("u2").contains(&format!("used: {used}")), "{}", case.message("u2"));
+        assert_eq!(told(&case), [1]);
+    }
 }
 
 #[test]
