@@ -68,19 +68,18 @@ fn sidecars_rules_and_deadlines() {
     assert_eq!(order.lines().filter(|line| *line == "side").count(), 2, "{order}");
     assert_eq!(ended["status"]["initContainerStatuses"][0]["restartCount"], 1);
 
+    // The count is one more as soon as they wait for it: only when both run has all of it been done.
     let restarted = here.pod_that("all", |pod| {
-        let status = &pod["status"];
-        status["phase"] == "Running" && status["containerStatuses"][0]["restartCount"] == 1
+        let both = pod["status"]["containerStatuses"].as_array();
+        both.is_some_and(|both| both.iter().all(|one| one["restartCount"] == 1 && one["ready"] == true))
     });
     let status_of = &restarted["status"];
+    let last = |index: usize| &status_of["containerStatuses"][index]["lastState"]["terminated"];
+    assert_eq!(status_of["phase"], "Running");
     assert_eq!(status_of["initContainerStatuses"][0]["restartCount"], 1);
-    assert_eq!(status_of["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 42);
+    assert_eq!(last(0)["exitCode"], 42);
+    assert_eq!((&last(1)["reason"], &last(1)["exitCode"]), (&"RestartingAllContainers".into(), &137.into()));
     assert_eq!(fs::read_to_string(all.join("inits")).unwrap(), "init\ninit\n");
-    let second = here.pod_that("all", |pod| {
-        pod["status"]["containerStatuses"][1]["lastState"]["terminated"]["reason"]
-            == "RestartingAllContainers"
-    });
-    assert_eq!(second["status"]["containerStatuses"][1]["lastState"]["terminated"]["exitCode"], 137);
     let pods = here.say(&["get", "pods"]);
     assert!(pods.lines().any(|line| line.starts_with("all-host ") && line.contains("2/2")), "{pods}");
 
