@@ -1,5 +1,6 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
+pub mod agenda;
 pub mod cause;
 pub mod dns;
 pub mod env;
@@ -15,6 +16,7 @@ pub mod probe;
 pub mod project;
 pub mod resources;
 pub mod restart;
+pub mod roll;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod security;
@@ -23,5 +25,5 @@ pub mod status;
 pub mod sysctl;
 
 pub use facts::{Fact, World};
-pub use plan::{Action, Plan, plan};
+pub use plan::{Action, Plan, Planner, Step, plan};
 pub use spec::{Container, Desired, Pod};

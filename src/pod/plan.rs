@@ -3,6 +3,7 @@
 mod admit;
 mod end;
 mod live;
+mod planner;
 mod project;
 mod room;
 mod stop;
@@ -11,7 +12,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use super::facts::{Dismissal, HookKind, World};
+pub use planner::{Planner, Step};
+
+use super::facts::{Dismissal, HookKind, PodFacts, World};
 use super::spec::{Desired, Pod};
 use crate::clock::Tick;
 
@@ -58,30 +61,36 @@ pub struct Plan {
 /// What to do now about the difference between what is wanted and what is.
 ///
 /// No action depends on another one of the same plan: all of them may be carried out, or only the first.
-/// Costs one pass over the wanted pods and one over the admitted pods and their containers.
+/// Costs one pass over the wanted pods and one over the admitted pods and their containers. What PID 1 asks is a
+/// `Planner`, which comes to the same and thinks only about what changed.
 pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
     let mut turn = Turn { desired, now, plan: Plan::default() };
     let wanted = admit::wanted(desired);
     let critical = end::critical(&turn, world);
     for (uid, pod) in &world.pods {
-        match (&pod.dismissed, wanted.unwanted(uid, pod)) {
-            (Some(_), _) => end::pod(&mut turn, pod),
-            (None, None) => {
-                project::pod(&mut turn, pod);
-                live::pod(&mut turn, pod);
-            }
-            (None, Some(why)) => {
-                let waits = why == Dismissal::Ending && pod.spec.critical();
-                let due = if waits { critical } else { now };
-                turn.at(due, || Action::Dismiss { uid: uid.clone(), why });
-                if due > now {
-                    live::pod(&mut turn, pod);
-                }
-            }
-        }
+        one(&mut turn, pod, wanted.unwanted(uid, pod), critical);
     }
     admit::admit(&mut turn, world);
     turn.plan
+}
+
+/// One admitted pod. `critical`: when an ending machine dismisses its critical pods.
+fn one(turn: &mut Turn, pod: &PodFacts, unwanted: Option<Dismissal>, critical: Tick) {
+    match (&pod.dismissed, unwanted) {
+        (Some(_), _) => end::pod(turn, pod),
+        (None, None) => {
+            project::pod(turn, pod);
+            live::pod(turn, pod);
+        }
+        (None, Some(why)) => {
+            let waits = why == Dismissal::Ending && pod.spec.critical();
+            let due = if waits { critical } else { turn.now };
+            turn.at(due, || Action::Dismiss { uid: pod.spec.uid.clone(), why });
+            if due > turn.now {
+                live::pod(turn, pod);
+            }
+        }
+    }
 }
 
 /// The plan while it is made.

@@ -8,7 +8,8 @@ use fastrand::Rng;
 use podinit::clock::Tick;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::plan::{Action, plan};
-use podinit::pod::{Desired, Pod, World};
+use podinit::pod::roll::Roll;
+use podinit::pod::{Desired, Plan, Planner, Pod, Step, World};
 
 use crate::due;
 use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, raise, stream, then};
@@ -34,6 +35,9 @@ pub struct Story {
     pub now: Tick,
     pub reality: Reality,
     wake: Option<Tick>,
+    /// What PID 1 asks instead of planning anew, and looks up instead of looking through all.
+    planner: Planner,
+    roll: Roll,
     log: Vec<(Tick, Fact)>,
     /// Where the ledger was folded last.
     folded: usize,
@@ -51,9 +55,12 @@ impl Story {
         let mut rng = Rng::with_seed(seed);
         let cap = pick(&mut rng, &[None, None, Some(2), Some(11), Some(60)]).map(Duration::from_secs);
         let desired = Desired { restart_cap: cap, node: room::node(&mut rng), ..Desired::default() };
+        let planner = Planner::new(desired.clone(), &World::default());
         let mut story = Story {
             rng,
             desired,
+            planner,
+            roll: Roll::default(),
             world: World::default(),
             now: Tick::seconds(5),
             reality: Reality::default(),
@@ -200,6 +207,11 @@ impl Story {
     pub fn settle(&mut self) -> Outcome {
         for _ in 0..300 {
             let plan = plan(&self.desired, &self.world, self.now);
+            self.planner.want(self.desired.clone());
+            comes_to(&plan, &self.planner.next(&self.world, self.now))?;
+            if self.roll != Roll::of(&self.world) {
+                return Err(format!("the_roll_is_what_the_world_says: {:?}", self.roll));
+            }
             if plan.wake_at.is_some_and(|wake| wake <= self.now) {
                 return Err("wake_at_is_ahead: it is not".into());
             }
@@ -240,6 +252,7 @@ impl Story {
             if !early.actions.is_empty() || early.wake_at != self.wake {
                 return Err(format!("nothing_due_before_wake_at: at {tick}, not {:?}: {early:?}", self.wake));
             }
+            comes_to(&early, &self.planner.clone().next(&self.world, Tick(tick)))?;
         }
         Ok(())
     }
@@ -283,7 +296,9 @@ impl Story {
             let _ = fact.line(&self.world);
         }
         self.log.push((self.now, fact.clone()));
-        self.world.learn(fact, self.now);
+        self.world.learn(fact.clone(), self.now);
+        self.planner.learned(&fact, &self.world);
+        self.roll.learned(&fact, &self.world);
     }
 
     // --- Hands ---
@@ -949,6 +964,8 @@ impl Story {
             ));
         }
         self.world = replayed;
+        self.planner = Planner::new(self.desired.clone(), &self.world);
+        self.roll = Roll::of(&self.world);
         Ok(())
     }
 
@@ -992,4 +1009,13 @@ fn ended_well(number: u32, now: Tick) -> RealRun {
         soon: Vec::new(),
         yields: None,
     }
+}
+
+/// What PID 1 asks comes to what the plan comes to.
+fn comes_to(plan: &Plan, next: &Step) -> Outcome {
+    let wanted = match plan.actions.first() {
+        Some(action) => Step::Act(action.clone()),
+        None => Step::Rest(plan.wake_at),
+    };
+    if *next == wanted { Ok(()) } else { Err(format!("the_planner_plans: {next:?}, not {wanted:?}")) }
 }
