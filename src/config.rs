@@ -1,7 +1,9 @@
 //! What the operator set: kernel command line, flags, configuration file. Read once.
 
+mod fields;
 mod file;
 mod flags;
+mod known;
 mod node;
 mod value;
 

@@ -68,5 +68,10 @@ fn a_board_reads_its_configuration() {
     assert_eq!(config.data, Data::Label("store".into()));
     let args = config.net_args().unwrap();
     assert_eq!(args, ["--ip=192.168.7.2/24,192.168.7.1", "--hostname=podinit", "--run-dir=/run/podinit"]);
-    assert_eq!(warnings, ["/etc/podinit/config.yaml:9: network.adress: unknown field, left out"]);
+    assert_eq!(
+        warnings,
+        [
+            "/etc/podinit/config.yaml:9: network.adress: MachineConfiguration has no field \"adress\" here: did you mean address?"
+        ]
+    );
 }

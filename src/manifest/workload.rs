@@ -2,7 +2,6 @@
 
 use super::kind::Kind;
 use super::report::Report;
-use super::shape::nearest;
 use super::tree::{Entry, Node, Path, Value, quote};
 
 /// The most pods that one document may want: beyond any board, and short of keeping PID 1 busy for seconds.
@@ -23,6 +22,7 @@ enum Use {
     Refuse(&'static str),
 }
 
+use crate::spelling::nearest;
 use Use::{Read, Refuse, Warn};
 
 const AT_ONCE: &str = "has no effect: an edit replaces all its pods at once";
