@@ -298,10 +298,10 @@ impl Hands {
         let addresses = self.addresses();
         let own = if pod.host_network { addresses.clone() } else { Vec::new() };
         let addresses = env::Addresses { host_ips: addresses, pod_ips: own };
-        let (place, node) = (self.volumes(), self.allocatable());
+        let place = self.volumes();
         let sources = env::Sources {
             addresses: &addresses,
-            allocatable: &node,
+            allocatable: &self.node.allocatable,
             configs: &self.configs,
             file: &|volume, path| volume::read(pod, volume, path, &place),
         };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::pod::spec::{
-    Container, EnvValue, EnvVar, HostPathType, Mount, PullPolicy, Resources, RestartPolicy, Volume,
-    VolumeSource,
+    Container, EnvValue, EnvVar, HostPathType, Measure, Mount, PullPolicy, ResourceField, Resources,
+    RestartPolicy, Volume, VolumeSource,
 };
 
 const WEB: &str = "
@@ -85,10 +85,8 @@ fn a_manifest_becomes_a_pod() {
         ..Container::default()
     };
     let var = |name: &str, value| EnvVar { name: name.into(), value };
-    let resource = |container: &str, resource: &str, divisor: &str| EnvValue::Resource {
-        container: container.into(),
-        resource: resource.into(),
-        divisor: divisor.into(),
+    let resource = |container: &str, limit, measure| {
+        EnvValue::Resource(ResourceField { container: container.into(), limit, measure, divisor: 1 })
     };
     let nginx = Container {
         name: "nginx".into(),
@@ -100,8 +98,8 @@ fn a_manifest_becomes_a_pod() {
         env: vec![
             var("A", EnvValue::Literal("x$(B)".into())),
             var("IP", EnvValue::Field("status.podIP".into())),
-            var("CPU", resource("nginx", "limits.cpu", "1m")),
-            var("MEM", resource("prepare", "requests.memory", "1")),
+            var("CPU", resource("nginx", true, Measure::Cpu)),
+            var("MEM", resource("prepare", false, Measure::Memory)),
         ],
         mounts: vec![
             Mount { sub_path: Some("a/b".into()), read_only: true, ..mount("data", "/srv/www") },

@@ -236,12 +236,7 @@ pub enum EnvValue {
     Literal(String),
     /// A checked fieldPath: metadata.name, metadata.labels['k'], status.podIP, ...
     Field(String),
-    /// A checked resourceFieldRef of a container of the same pod.
-    Resource {
-        container: String,
-        resource: String,
-        divisor: String,
-    },
+    Resource(ResourceField),
     /// configMapKeyRef or secretKeyRef.
     Config {
         config: ConfigRef,
@@ -254,6 +249,27 @@ pub enum EnvValue {
         key: String,
         optional: bool,
     },
+}
+
+/// A resourceFieldRef: a limit or request of a container of the same pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceField {
+    pub container: String,
+    /// Else the request.
+    pub limit: bool,
+    pub measure: Measure,
+    /// Not 0; in thousandths of a core, else in bytes.
+    pub divisor: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Measure {
+    Cpu,
+    Memory,
+    /// ephemeral-storage.
+    Storage,
+    /// Pages of this size in bytes.
+    HugePages(u64),
 }
 
 /// A ConfigMap or Secret of the pod's namespace, as a further document of the manifest directory.
@@ -500,11 +516,7 @@ pub struct DownwardItem {
 pub enum DownwardValue {
     /// A checked fieldPath; also whole `metadata.labels` and `metadata.annotations`.
     Field(String),
-    Resource {
-        container: String,
-        resource: String,
-        divisor: String,
-    },
+    Resource(ResourceField),
 }
 
 /// hostPath.type; the checks are in behaviour.md's section on volumes and in Kubernetes' API reference.
