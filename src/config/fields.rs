@@ -2,13 +2,19 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Fixed, Network, flags, node, value};
+use super::{Config, Fixed, Network, flags, node, url, value};
 
 /// Sets a field of KubeletConfiguration; None: there is no such field, or podinit has no use for it.
 pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Result<(), String>> {
     Some(match path {
         "staticPodPath" => absolute(text).map(|path| config.manifests = path.into()),
         "podLogsDir" => absolute(text).map(|path| config.pod_logs = path.into()),
+        "staticPodURL" if text.is_empty() => {
+            config.static_pod_url = None;
+            Ok(())
+        }
+        "staticPodURL" => url::url(text).map(|url| config.static_pod_url = Some(url)),
+        "httpCheckFrequency" => positive(text).map(|span| config.http_check = span),
         "fileCheckFrequency" => positive(text).map(|span| config.file_check = span),
         "containerLogMaxSize" => value::bytes(text)
             .and_then(|size| if size == 0 { Err("must not be 0".into()) } else { Ok(size) })
@@ -42,6 +48,11 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
             .parse::<IpAddr>()
             .map(|server| config.cluster_dns.push(server.to_string()))
             .map_err(|_| format!("{text:?} is no IP address")),
+        _ if path.starts_with("staticPodURLHeader.") && path.ends_with(']') => {
+            let list = path.trim_start_matches("staticPodURLHeader.");
+            let name = list.rsplit_once('[').map_or(list, |(name, _)| name);
+            config.static_pod_url_headers.add(name, text)
+        }
         _ => return node::kubelet(config, path, text),
     })
 }
@@ -86,7 +97,7 @@ fn absolute(text: &str) -> Result<&str, String> {
     if text.starts_with('/') { Ok(text) } else { Err(format!("{text:?} is no absolute path")) }
 }
 
-fn positive(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn positive(text: &str) -> Result<std::time::Duration, String> {
     let span = value::duration(text)?;
     if span.is_zero() { Err("must be longer than 0".into()) } else { Ok(span) }
 }

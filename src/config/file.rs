@@ -284,6 +284,24 @@ mod tests {
             ("clusterDNS: [10.0.0.10, 'fd00::a']", None),
             ("clusterDomain: cluster.local", None),
             ("resolvConf: ''", None),
+            (
+                "staticPodURL: 'https://h/pods'\nhttpCheckFrequency: 1m\nstaticPodURLHeader: {X.y: [a, b], Z: [c]}",
+                None,
+            ),
+            ("staticPodURL: h", Some("staticPodURL: \"h\" is no HTTP URL")),
+            (
+                "staticPodURLHeader: {X: hunter2}",
+                Some("staticPodURLHeader.X: must be a mapping of lists: write {NAME: [VALUE]}; the default"),
+            ),
+            (
+                "staticPodURLHeader: {a b: [hunter2]}",
+                Some("staticPodURLHeader.a b[0]: \"a b\" is no header's name"),
+            ),
+            (
+                "staticPodURLHeader: {a: [\"hunter2\\n\"]}",
+                Some("staticPodURLHeader.a[0]: the value of a holds a control"),
+            ),
+            ("httpCheckFrequency: 0", Some("httpCheckFrequency: must be longer than 0")),
             ("resolvConf: /run/resolv.conf", None),
             ("allowedUnsafeSysctls: ['net.core.*', kernel.sem]", None),
             ("shutdownGracePeriodCriticalPods: 10s", None),
@@ -308,10 +326,19 @@ mod tests {
             match told {
                 None => assert_eq!(warnings, [""; 0], "{line}"),
                 Some(told) => {
-                    assert!(warnings.len() == 1 && warnings[0].contains(told), "{line}: {warnings:?}")
+                    assert!(warnings.len() == 1 && warnings[0].contains(told), "{line}: {warnings:?}");
+                    assert!(!warnings[0].contains("hunter2"), "{line}: {warnings:?}");
                 }
             }
         }
+        let (config, _) =
+            read(&format!("{head}staticPodURL: http://h/\nstaticPodURLHeader: {{X.y: [a, b], Z: [c]}}\n"));
+        let headers = [("X.y", "a"), ("X.y", "b"), ("Z", "c")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            (config.static_pod_url.as_deref(), config.static_pod_url_headers.0),
+            (Some("http://h/"), headers.to_vec())
+        );
         let (config, _) =
             read(&format!("{head}clusterDNS: [10.0.0.10]\nclusterDomain: .a.b.\nresolvConf: ''\n"));
         assert_eq!(

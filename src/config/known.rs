@@ -8,16 +8,21 @@ use crate::spelling::nearest;
 pub enum Shape {
     Value,
     List,
+    /// A mapping of lists, with keys that the operator chooses.
+    Lists,
 }
 
 /// The fields that are heeded.
 fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
-    use Shape::{List, Value};
+    use Shape::{List, Lists, Value};
     match kind {
         Kind::Kubelet => &[
             ("staticPodPath", Value),
             ("podLogsDir", Value),
             ("fileCheckFrequency", Value),
+            ("staticPodURL", Value),
+            ("staticPodURLHeader", Lists),
+            ("httpCheckFrequency", Value),
             ("containerLogMaxSize", Value),
             ("containerLogMaxFiles", Value),
             ("podPidsLimit", Value),
@@ -84,9 +89,6 @@ const IDLE: &[(&str, &str)] = &[
     ("serverTLSBootstrap", "the API over the network is not built yet"),
     ("tlsCipherSuites", "the API over the network is not built yet"),
     ("tlsMinVersion", "the API over the network is not built yet"),
-    ("staticPodURL", "pods are read from files only yet"),
-    ("staticPodURLHeader", "pods are read from files only yet"),
-    ("httpCheckFrequency", "pods are read from files only yet"),
     ("registryPullQPS", "images are not pulled yet"),
     ("registryBurst", "images are not pulled yet"),
     ("serializeImagePulls", "images are not pulled yet"),
@@ -203,7 +205,11 @@ pub fn idle(kind: Kind, path: &str) -> Option<&'static str> {
 /// Whether there is a field of this path, or one below it.
 pub fn known(kind: Kind, path: &str) -> bool {
     let path = plain(path);
-    heeded(kind).iter().any(|(name, _)| *name == path || below(name, &path)) || idle(kind, &path).is_some()
+    let heeds = |(name, shape): &(&str, Shape)| match shape {
+        Shape::Value | Shape::List => *name == path || below(name, &path),
+        Shape::Lists => below(&path, name),
+    };
+    heeded(kind).iter().any(heeds) || idle(kind, &path).is_some()
 }
 
 /// What is wrong with a field that is not known.
@@ -228,9 +234,11 @@ pub fn unknown(kind: Kind, parent: &str, name: &str) -> String {
 /// What a known field wants to be that has another shape.
 pub fn misshapen(kind: Kind, path: &str) -> String {
     let path = plain(path);
-    match heeded(kind).iter().find(|(name, _)| *name == path) {
+    let of = |(name, shape): &&(&str, Shape)| *name == path || *shape == Shape::Lists && below(&path, name);
+    match heeded(kind).iter().find(of) {
         Some((_, Shape::Value)) => "must be one value, not a list".into(),
         Some((_, Shape::List)) => "must be a list: write [VALUE]".into(),
+        Some((_, Shape::Lists)) => "must be a mapping of lists: write {NAME: [VALUE]}".into(),
         None => "must have fields of its own below it".into(),
     }
 }
@@ -261,6 +269,7 @@ mod tests {
                 let (right, wrong) = match shape {
                     Shape::Value => ((*name).to_owned(), format!("{name}[0]")),
                     Shape::List => (format!("{name}[0]"), (*name).to_owned()),
+                    Shape::Lists => (format!("{name}.X[0]"), format!("{name}.X")),
                 };
                 assert!(set(&mut Config::default(), &right, "?").is_some(), "{right}");
                 assert!(set(&mut Config::default(), &wrong, "?").is_none_or(|done| done.is_err()), "{wrong}");

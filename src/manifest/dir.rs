@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::{Content, Kept, Subject, Taken, key};
-use super::uid::Fnv;
+use super::uid::{Fnv, From};
 use super::{Read, read, unique, unique_configs};
 use crate::pod::spec::{Config, Listing, Pod, Problem};
 use files::{Look, Stamp, fetch, look, scan};
@@ -157,7 +157,7 @@ impl Entry {
             }
             return;
         }
-        let read = read(&bytes, label, &path.to_string_lossy(), node);
+        let read = read(&bytes, label, From::File(&path.to_string_lossy()), node);
         self.take(label, read);
     }
 
@@ -239,16 +239,16 @@ impl Entry {
     }
 }
 
-fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
+pub(super) fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
     Taken { pod: pod.clone(), file: file.into(), line: 0 }
 }
 
-fn kept(config: &Arc<Config>, file: &str) -> Kept {
+pub(super) fn kept(config: &Arc<Config>, file: &str) -> Kept {
     Kept { config: config.clone(), file: file.into(), line: 0 }
 }
 
 /// The file's name in an origin: `web.yaml#2` is of `web.yaml`.
-fn file_of(origin: &str) -> String {
+pub(super) fn file_of(origin: &str) -> String {
     match origin.rsplit_once('#') {
         Some((file, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
             file.into()

@@ -327,7 +327,7 @@ fn a_pod_survives_its_way_through_the_ledger() {
 fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
     let wrong: String = (0..50).map(|n| format!("wrong{n}: 1, ")).collect();
     let bad = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{{wrong}}}\n---\n");
-    let read = read(bad.repeat(50).as_bytes(), "f", "/f", "n");
+    let read = read(bad.repeat(50).as_bytes(), "f", From::File("/f"), "n");
     assert_eq!(
         read.documents.iter().filter(|document| !matches!(document.content, Content::Refused)).count(),
         0
