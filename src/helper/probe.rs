@@ -76,19 +76,26 @@ fn serve(socket: BorrowedFd) -> std::io::Result<()> {
         while let Ok(done) = results.try_recv() {
             jobs.heed(done, socket)?;
         }
-        while ordered {
-            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) | Err(Errno::ECONNRESET) => return Ok(()),
-                Ok(length) => jobs.take(buffer.get(..length).unwrap_or_default()),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
-                Err(why) => return Err(why.into()),
-            }
+        if ordered && !jobs.hear(socket, &mut buffer)? {
+            return Ok(());
         }
     }
 }
 
 impl Jobs {
+    /// All orders there are. False: the other end is closed.
+    fn hear(&mut self, socket: BorrowedFd, buffer: &mut [u8]) -> std::io::Result<bool> {
+        loop {
+            match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => return Ok(false),
+                Ok(length) => self.take(buffer.get(..length).unwrap_or_default()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(true),
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+
     fn take(&mut self, order: &[u8]) {
         match serde_json::from_slice(order) {
             Ok(Order::Watch(watch)) => {
