@@ -8,16 +8,17 @@ use std::time::Duration;
 use log::{error, info, warn};
 use nix::poll::PollFlags;
 
-use crate::clock::Tick;
+use crate::clock::{Tick, Wall};
 use crate::config::Config;
 use crate::fatal;
 use crate::hands::{Ended, Hands, Session};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, MemoryFile};
 use crate::machine::Machine;
 use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
+use crate::pod::batch::facts::{Batch, JobFact, Memory};
 use crate::pod::{Desired, Fact, World, kept, plan, project};
 use crate::senses::{News, Senses};
 
@@ -47,6 +48,9 @@ pub struct Agent {
     pub(super) doom: Doom,
     desired: Desired,
     ledger: Option<Ledger>,
+    memory: MemoryFile,
+    /// Something happened to a Job since it was last written.
+    unwritten: bool,
     dir: Dir,
     senses: Senses,
     listed: Option<Tick>,
@@ -65,7 +69,13 @@ impl Agent {
         let mut dir = Dir::new(config.manifests.clone(), config.node_name.clone());
         let mut hands = Hands::new(&config, duties)?;
         let (ledger, world) = remembered(&config, &mut hands, &mut dir);
-        dir.remember(world.pods.values().filter(|pod| pod.dismissed.is_none()).map(|pod| pod.spec.clone()));
+        dir.remember(
+            world
+                .pods
+                .values()
+                .filter(|pod| pod.dismissed.is_none() && pod.spec.owner.is_none())
+                .map(|pod| pod.spec.clone()),
+        );
         dir.remember_configs(world.configs.values().cloned());
         let senses = Senses::open(&config.manifests)?;
         let socket = config.run.join("podinit.sock");
@@ -77,7 +87,14 @@ impl Agent {
             ending_grace_critical: config.ending_grace_critical,
             ..Desired::default()
         };
-        Ok(Agent {
+        // Off a board nothing outlives `podinit run`, unless it is killed.
+        let (memory, remembered) =
+            MemoryFile::open(if machine.is_some() { &config.root } else { &config.run });
+        let remembered = remembered.unwrap_or_else(|why| {
+            error!("jobs: {why}: Jobs that have run are not known, and run again");
+            Memory::default()
+        });
+        let mut agent = Agent {
             config,
             world,
             hands,
@@ -88,12 +105,19 @@ impl Agent {
             doom: Doom::default(),
             desired,
             ledger,
+            memory,
+            unwritten: false,
             dir,
             senses,
             listed: None,
             learned: Tick::now(),
             lean: false,
-        })
+        };
+        // What a former life of this boot knew is on the ledger.
+        if agent.world.batch == Batch::default() && remembered != Memory::default() {
+            agent.learn(Fact::Job(JobFact::Recalled { memory: remembered }));
+        }
+        Ok(agent)
     }
 
     /// Lives until an end is wanted and everything of the pods is gone. Tells which end.
@@ -173,6 +197,7 @@ impl Agent {
         let (mut wake_at, mut upkeep) = (None, None);
         for step in 0.. {
             let now = Tick::now();
+            self.desired.wall = Wall::now();
             let plan = plan(&self.desired, &self.world, now);
             wake_at = plan.wake_at;
             if step >= BUSY {
@@ -195,8 +220,20 @@ impl Agent {
                 self.learn(fact);
             }
         }
+        self.remember();
         let deadline = self.ending.map(|(_, since)| since + self.config.ending_grace + LAST_CALL);
         [wake_at, upkeep, listing, deadline, self.doom.next()].into_iter().flatten().min()
+    }
+
+    /// Writes down what a later boot is to know of Jobs.
+    fn remember(&mut self) {
+        if !std::mem::take(&mut self.unwritten) {
+            return;
+        }
+        let memory = Memory::of(&self.world.batch, Tick::now(), &Wall::now());
+        if let Err(why) = self.memory.keep(memory) {
+            error!("jobs: {why}: what happened to them is not known after a reboot");
+        }
     }
 
     /// Lists the manifests when it is time, or when they changed. Returns when it is time again.
@@ -217,12 +254,18 @@ impl Agent {
             self.hands.forget(&self.world, &listing.pods);
         }
         self.desired.node = self.hands.look_at_node();
-        self.desired.projections = project::digests(&listing.pods, &listing.configs);
+        // The pods of Jobs are of no listing.
+        let owned = self.world.pods.values().filter(|pod| pod.spec.owner.is_some()).map(|pod| &pod.spec);
+        let all: Vec<_> = listing.pods.iter().chain(owned).cloned().collect();
+        self.desired.projections = project::digests(&all, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
         for fact in kept::news(&self.world, &listing.configs) {
             self.learn(fact);
         }
         self.desired.pods = listing.pods;
+        (self.desired.jobs, self.desired.crons) = (listing.jobs, listing.crons);
+        // What a refused manifest wants is not known.
+        self.desired.certain = !listing.problems.iter().any(|problem| problem.refused);
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -238,6 +281,11 @@ impl Agent {
         {
             info!("{line}");
         }
+        self.unwritten |= match &fact {
+            Fact::Job(_) => true,
+            Fact::Admitted { pod } => pod.owner.is_some(),
+            _ => false,
+        };
         self.world.learn(fact.clone(), now);
         (self.learned, self.lean) = (now, false);
         if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {

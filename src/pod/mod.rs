@@ -1,5 +1,6 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
+pub mod batch;
 pub mod cause;
 pub mod dns;
 pub mod env;

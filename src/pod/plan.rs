@@ -13,6 +13,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::batch::decide::decide;
+use super::batch::facts::JobFact;
 use super::facts::{Dismissal, HookKind, World};
 use super::resources::Grant;
 use super::spec::{Desired, Pod};
@@ -57,6 +59,8 @@ pub enum Action {
     Clean { uid: String, container: String, run: u32 },
     /// Remove everything of the pod, its logs only where it is not to come back. Answer: TornDown or TearDownFailed.
     TearDown { uid: String, keep_logs: bool },
+    /// Note something of a Job or a CronJob. Answer: the fact itself.
+    Note(JobFact),
 }
 
 /// What is due now, in order, and when something will be due without further news.
@@ -71,8 +75,11 @@ pub struct Plan {
 /// No action depends on another one of the same plan: all of them may be carried out, or only the first.
 /// Costs one pass over the wanted pods and one over the admitted pods and their containers.
 pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
-    let mut turn = Turn { desired, now, plan: Plan::default() };
-    let wanted = admit::wanted(desired);
+    let batch = decide(desired, world, now);
+    let actions = batch.notes.into_iter().map(Action::Note).collect();
+    let mut turn = Turn { desired, now, plan: Plan { actions, wake_at: batch.wake_at } };
+    let all: Vec<_> = desired.pods.iter().chain(&batch.pods).collect();
+    let wanted = admit::wanted(desired, &all);
     let critical = end::critical(&turn, world);
     let mut resizes = BTreeSet::new();
     for (uid, pod) in &world.pods {
@@ -106,7 +113,7 @@ pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
             }
         }
     }
-    admit::admit(&mut turn, world, &resizes);
+    admit::admit(&mut turn, world, &all, &resizes);
     turn.plan
 }
 

@@ -18,12 +18,13 @@ pub(super) struct Wanted<'a> {
     names: BTreeSet<(&'a str, &'a str)>,
 }
 
-pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
+/// `pods`: those of the manifests, and those that their Jobs want now.
+pub(super) fn wanted<'a>(desired: &Desired, pods: &[&'a Arc<Pod>]) -> Wanted<'a> {
     Wanted {
         ending: desired.ending,
         returns: desired.returns,
-        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect(),
-        names: desired.pods.iter().map(|pod| name(pod)).collect(),
+        pods: pods.iter().map(|pod| (pod.uid.as_str(), *pod)).collect(),
+        names: pods.iter().map(|pod| name(pod)).collect(),
     }
 }
 
@@ -60,8 +61,8 @@ impl Wanted<'_> {
 /// Takes up every wanted pod whose name is free and for which there is room, and every resize (`resizes`: of these
 /// pods), in the order of the manifests; one that waits does not hold up those behind it. What waits needs no wake-up:
 /// another's end is news.
-pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
-    let wanted = if turn.desired.ending { &[][..] } else { &turn.desired.pods };
+pub(super) fn admit(turn: &mut Turn, world: &World, wanted: &[&Arc<Pod>], resizes: &BTreeSet<&str>) {
+    let wanted = if turn.desired.ending { &[][..] } else { wanted };
     let mut names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
     let mut room = Room::new(&turn.desired.node);
     for pod in world.pods.values().filter(|pod| !pod.done()) {
@@ -72,7 +73,7 @@ pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
         if let Some(is) = world.pods.get(&pod.uid).filter(|_| resizes.contains(pod.uid.as_str())) {
             if room.grows(&is.spec, pod).is_ok() {
                 room.resize(&is.spec, pod);
-                turn.act(Action::Allocate(pod.clone()));
+                turn.act(Action::Allocate(Arc::clone(pod)));
             } else {
                 waiting.push(pod);
             }
@@ -85,7 +86,7 @@ pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
         if room.judge(pod).is_ok() {
             names.insert(name(pod));
             room.take(pod);
-            turn.act(Action::Admit(pod.clone()));
+            turn.act(Action::Admit(Arc::clone(pod)));
         } else {
             waiting.push(pod);
         }
@@ -100,7 +101,7 @@ pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
         if known.is_some_and(|known| told(known) && same(&known.pod, pod)) {
             continue;
         }
-        let pod = pod.clone();
+        let pod = Arc::clone(pod);
         turn.act(match is {
             None => Action::Reject { pod, reason, message },
             Some(_) => Action::Postpone { pod, reason, message },
