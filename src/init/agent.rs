@@ -19,7 +19,7 @@ use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
 use crate::pod::batch::facts::{Batch, JobFact, Memory};
-use crate::pod::{Desired, Fact, World, kept, plan, project};
+use crate::pod::{Desired, Fact, Planner, Step, World, kept, project};
 use crate::senses::{News, Senses};
 
 use super::doom::Doom;
@@ -46,7 +46,7 @@ pub struct Agent {
     pub(super) ending: Option<(Power, Tick)>,
     /// Start helpers that a test wants killed.
     pub(super) doom: Doom,
-    desired: Desired,
+    planner: Planner,
     ledger: Option<Ledger>,
     memory: MemoryFile,
     /// Something happened to a Job since it was last written.
@@ -94,6 +94,8 @@ impl Agent {
             error!("jobs: {why}: Jobs that have run are not known, and run again");
             Memory::default()
         });
+        hands.look_at_all(&world);
+        let planner = Planner::new(desired, &world);
         let mut agent = Agent {
             config,
             world,
@@ -103,7 +105,7 @@ impl Agent {
             sessions: BTreeMap::new(),
             ending: None,
             doom: Doom::default(),
-            desired,
+            planner,
             ledger,
             memory,
             unwritten: false,
@@ -149,8 +151,7 @@ impl Agent {
     /// Nothing is due. Unless a start is under way, what could wait is done; and after a while without a fact, what only
     /// work needs is given back: done at each rest it made a start 8 % longer, so not between two of them.
     fn rest(&mut self) {
-        let mut containers = self.world.pods.values().flat_map(|pod| pod.containers.values());
-        if containers.any(|facts| facts.run.as_ref().is_some_and(|run| run.helper.is_some())) {
+        if self.hands.starting() {
             return;
         }
         if let Some(machine) = &mut self.machine {
@@ -197,25 +198,28 @@ impl Agent {
         let (mut wake_at, mut upkeep) = (None, None);
         for step in 0.. {
             let now = Tick::now();
-            self.desired.wall = Wall::now();
-            let plan = plan(&self.desired, &self.world, now);
-            wake_at = plan.wake_at;
+            self.planner.at(Wall::now());
+            let next = self.planner.next(&self.world, now);
             if step >= BUSY {
-                error!("podinit: {BUSY} steps in one turn, next: {:?}", plan.actions.first());
+                error!("podinit: {BUSY} steps in one turn, next: {next:?}");
                 wake_at = Some(now + Duration::from_secs(1));
                 break;
             }
-            let Some(action) = plan.actions.first() else {
-                let (facts, next) = self.hands.upkeep(&self.world, now);
-                upkeep = next;
-                if facts.is_empty() {
-                    break;
+            let action = match next {
+                Step::Act(action) => action,
+                Step::Rest(until) => {
+                    wake_at = until;
+                    let (facts, next) = self.hands.upkeep(&self.world, now);
+                    upkeep = next;
+                    if facts.is_empty() {
+                        break;
+                    }
+                    // They may change what is due.
+                    facts.into_iter().for_each(|fact| self.learn(fact));
+                    continue;
                 }
-                // They may change what is due.
-                facts.into_iter().for_each(|fact| self.learn(fact));
-                continue;
             };
-            for fact in self.hands.carry_out(action, &self.world) {
+            for fact in self.hands.carry_out(&action, &self.world) {
                 self.doom.choose(&fact);
                 self.learn(fact);
             }
@@ -253,19 +257,20 @@ impl Agent {
         if !listing.problems.iter().any(|problem| problem.refused) {
             self.hands.forget(&self.world, &listing.pods);
         }
-        self.desired.node = self.hands.look_at_node();
-        // The pods of Jobs are of no listing.
-        let owned = self.world.pods.values().filter(|pod| pod.spec.owner.is_some()).map(|pod| &pod.spec);
-        let all: Vec<_> = listing.pods.iter().chain(owned).cloned().collect();
-        self.desired.projections = project::digests(&all, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
         for fact in kept::news(&self.world, &listing.configs) {
             self.learn(fact);
         }
-        self.desired.pods = listing.pods;
-        (self.desired.jobs, self.desired.crons) = (listing.jobs, listing.crons);
+        let node = self.hands.look_at_node();
+        // The pods of Jobs are of no listing.
+        let owned = self.world.pods.values().filter(|pod| pod.spec.owner.is_some()).map(|pod| &pod.spec);
+        let all: Vec<_> = listing.pods.iter().chain(owned).cloned().collect();
+        let projections = project::digests(&all, &listing.configs);
+        let (pods, jobs, crons) = (listing.pods, listing.jobs, listing.crons);
         // What a refused manifest wants is not known.
-        self.desired.certain = !listing.problems.iter().any(|problem| problem.refused);
+        let certain = !listing.problems.iter().any(|problem| problem.refused);
+        let former = self.planner.desired().clone();
+        self.planner.want(Desired { pods, jobs, crons, certain, projections, node, ..former });
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -287,6 +292,8 @@ impl Agent {
             _ => false,
         };
         self.world.learn(fact.clone(), now);
+        self.planner.learned(&fact, &self.world);
+        self.hands.learned(&fact, &self.world);
         (self.learned, self.lean) = (now, false);
         if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {
             error!("ledger: {why}: until there is room a re-execution would start from nothing");
@@ -329,14 +336,15 @@ impl Agent {
         }
         let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
         self.ending = Some((power, since));
-        self.desired.ending = true;
+        self.planner.want(Desired { ending: true, ..self.planner.desired().clone() });
     }
 
     /// SIGTERM or SIGINT off a board: the first ends in order, a second one hurries.
     fn signalled(&mut self) {
-        if self.ending.is_some() && self.desired.ending_grace != Some(Duration::ZERO) {
+        let desired = self.planner.desired();
+        if self.ending.is_some() && desired.ending_grace != Some(Duration::ZERO) {
             info!("podinit: ending at once: what still runs is killed");
-            self.desired.ending_grace = Some(Duration::ZERO);
+            self.planner.want(Desired { ending_grace: Some(Duration::ZERO), ..desired.clone() });
         }
         self.end(Power::Poweroff);
     }

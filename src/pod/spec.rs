@@ -14,7 +14,7 @@ use crate::clock::Wall;
 /// Everything that is wanted of this machine at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
-    /// In the order of their files; no two share namespace and name.
+    /// In the order of their files; no two share namespace and name. The pods of Jobs are the planner's to add.
     pub pods: Vec<Arc<Pod>>,
     /// Nothing is wanted any more: the machine (or `podinit run`) is ending. `pods` is then ignored.
     pub ending: bool,

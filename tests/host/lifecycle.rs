@@ -120,7 +120,7 @@ fn what_outlives_a_file_and_a_death() {
     assert_eq!(here.say(&["logs", "back"]), "here\n");
 
     here.write("config.yaml", "kind: [");
-    until("the refusal", || here.log().contains("config.yaml:2: not YAML").then_some(()));
+    until("the refusal", || here.log().contains("config.yaml:1: not YAML").then_some(()));
     here.say(&["fault", "panic"]);
     until("its next life", || here.log().contains("re-executed after death 1").then_some(()));
     let reads = manifest("reads", "", &[("c", "echo $A; sleep 1000")]);

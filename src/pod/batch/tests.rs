@@ -10,7 +10,7 @@ use super::spec::{Concurrency, Consequence, Cron, Job, Rule};
 use crate::clock::{Tick, Wall};
 use crate::pod::facts::{Exit, Fact, StartError, World};
 use crate::pod::spec::{Desired, RestartPolicy};
-use crate::pod::{Action, plan, sample};
+use crate::pod::{Action, Planner, Step, plan, sample};
 
 /// 2026-11-25T10:00:00Z at `Tick(0)`.
 const MORNING: i64 = 1_795_600_800;
@@ -19,6 +19,8 @@ const MORNING: i64 = 1_795_600_800;
 struct Scene {
     desired: Desired,
     world: World,
+    /// Which must come to the same as `plan`.
+    planner: Planner,
     now: u64,
 }
 
@@ -26,7 +28,9 @@ impl Scene {
     fn new() -> Scene {
         let wall = Wall::at_boot(MORNING);
         let desired = Desired { certain: true, wall, ..Desired::default() };
-        Scene { desired, world: World::default(), now: 0 }
+        let world = World::default();
+        let planner = Planner::new(Desired::default(), &world);
+        Scene { desired, world, planner, now: 0 }
     }
 
     fn of(job: Job) -> Scene {
@@ -43,14 +47,27 @@ impl Scene {
         // Twice, as a ledger that is replayed over a snapshot tells it.
         self.world.learn(fact.clone(), Tick::seconds(self.now));
         let once = self.world.clone();
+        self.planner.learned(&fact, &self.world);
         self.world.learn(fact, Tick::seconds(self.now));
         assert_eq!(self.world, once);
     }
 
     /// Does what is due, up to the start of containers, all of which start. Returns when something is due next.
     fn go(&mut self) -> Option<u64> {
+        let known = self.planner.desired();
+        let wanted = |of: &Desired| (of.jobs.clone(), of.crons.clone(), of.certain);
+        if wanted(known) != wanted(&self.desired) {
+            self.planner.want(self.desired.clone());
+        }
+        self.planner.at(self.desired.wall);
         for _ in 0..10_000 {
             let plan = plan(&self.desired, &self.world, Tick::seconds(self.now));
+            let told = match plan.actions.first() {
+                Some(action) => Step::Act(action.clone()),
+                None => Step::Rest(plan.wake_at),
+            };
+            let now = Tick::seconds(self.now);
+            assert_eq!(self.planner.next(&self.world, now), told);
             let Some(action) = plan.actions.first().cloned() else {
                 return plan.wake_at.map(|at| at.0.div_ceil(1_000_000_000));
             };
