@@ -1,6 +1,7 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
 pub mod agenda;
+pub mod batch;
 pub mod cause;
 pub mod dns;
 pub mod env;
