@@ -1,8 +1,8 @@
 //! What a document is: each kind that is not read is refused by name, with what would do.
 
 use super::report::Report;
-use super::shape::nearest;
 use super::tree::{Path, Value, quote};
+use crate::spelling::nearest;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -2,8 +2,8 @@
 
 use super::kind::Kind;
 use super::report::Report;
-use super::shape::nearest;
 use super::tree::{Entry, Node, Path, Value, quote};
+use crate::spelling::nearest;
 
 /// The most pods that one document may want: beyond any board, and short of keeping PID 1 busy for seconds.
 const MOST: u64 = 1000;
