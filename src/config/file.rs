@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use crate::spelling::nearest;
-
 use super::{Config, Fixed, Network, flags, node, value};
+use crate::spelling::nearest;
 
 const KUBELET: (&str, &str) = ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
 const MACHINE: (&str, &str) = ("podinit.dev/v1alpha1", "MachineConfiguration");

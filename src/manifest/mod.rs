@@ -13,7 +13,6 @@ mod fields;
 mod identity;
 mod json;
 mod kind;
-mod quantity;
 mod report;
 mod scalar;
 mod shape;
@@ -28,7 +27,6 @@ use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 pub use dir::Dir;
-pub use quantity::Quantity;
 
 use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod plan;
 pub mod probe;
 pub mod project;
+pub mod quantity;
 pub mod resources;
 pub mod restart;
 pub mod roll;
