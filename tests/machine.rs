@@ -71,7 +71,7 @@ fn a_board_reads_its_configuration() {
     assert_eq!(
         warnings,
         [
-            "/etc/podinit/config.yaml:9: network.adress: MachineConfiguration has no field \"adress\" here: did you mean address?"
+            "/etc/podinit/config.yaml:9: network.adress: unknown field, left out: did you mean network.address?"
         ]
     );
 }

@@ -11,15 +11,6 @@ pub enum Kind {
     Machine,
 }
 
-impl Kind {
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Kubelet => KUBELET.1,
-            Kind::Machine => MACHINE.1,
-        }
-    }
-}
-
 const KUBELET: (&str, &str) = ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
 const MACHINE: (&str, &str) = ("podinit.dev/v1alpha1", "MachineConfiguration");
 
@@ -228,19 +219,17 @@ mod tests {
             ("crashLoopBackOff: {maxContainerRestartPeriod: 2h}", "use 1s to 300s; the default stays"),
             (
                 "staticPodPth: /m",
-                "config.yaml:3: staticPodPth: KubeletConfiguration has no field \"staticPodPth\" here: did you mean staticPodPath?",
+                "config.yaml:3: staticPodPth: unknown field, left out: did you mean staticPodPath?",
             ),
-            (
-                "maxPod:",
-                "config.yaml:3: maxPod: KubeletConfiguration has no field \"maxPod\" here: did you mean maxPods?",
-            ),
-            (
-                "a:\n  b: [1, {c: 2}]",
-                "config.yaml:3: a: KubeletConfiguration has no field \"a\" here: it has no effect",
-            ),
+            ("maxPod:", "config.yaml:3: maxPod: unknown field, left out: did you mean maxPods?"),
+            ("a:\n  b: [1, {c: 2}]", "config.yaml:3: a: unknown field, left out"),
+            ("usernamespaces: {idsPerPod: 65536}", "left out: did you mean userNamespaces?"),
+            ("userNamespaces: {idsPerpod: 65536}", "left out: did you mean userNamespaces.idsPerPod?"),
+            ("clusterDns: [10.0.0.10]", "clusterDns: unknown field, left out: did you mean clusterDNS?"),
+            ("registryPullQps: 5", "left out: did you mean registryPullQPS?"),
             (
                 "evictionHard:\n  memory.avail: 1Mi",
-                "config.yaml:4: evictionHard.memory.avail: KubeletConfiguration has no field \"memory.avail\" here: did you mean memory.available?",
+                "config.yaml:4: evictionHard.memory.avail: unknown field, left out: did you mean evictionHard.memory.available?",
             ),
             (
                 "clusterDNS: 10.0.0.10",
@@ -251,16 +240,36 @@ mod tests {
                 "systemReserved: 1Gi",
                 "config.yaml:3: systemReserved: use cpu, memory, ephemeral-storage or pid; the",
             ),
-            (
-                "maxPods: {a: 1}",
-                "config.yaml:3: maxPods.a: KubeletConfiguration has no field \"a\" here: it has",
-            ),
+            ("maxPods: {a: 1}", "config.yaml:3: maxPods.a: unknown field, left out"),
         ];
         for (line, part) in table {
             let (config, warnings) = read(&format!("{kubelet}{line}\n"));
             assert!(warnings.len() == 1 && warnings[0].contains(part), "{warnings:?}");
             assert_eq!(config, Config::default(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_machines_field_is_suggested_too() {
+        let machine = |line: &str| {
+            let head = "apiVersion: podinit.dev/v1alpha1
+kind: MachineConfiguration
+";
+            read(&format!(
+                "{head}{line}
+"
+            ))
+            .1
+        };
+        assert_eq!(
+            machine("hostnam: x"),
+            ["config.yaml:3: hostnam: unknown field, left out: did you mean hostname?"]
+        );
+        assert_eq!(
+            machine("network: {adress: 10.0.0.1/8}"),
+            ["config.yaml:3: network.adress: unknown field, left out: did you mean network.address?"]
+        );
+        assert_eq!(machine("staticPodPath: /m"), ["config.yaml:3: staticPodPath: unknown field, left out"]);
     }
 
     #[test]
@@ -320,7 +329,7 @@ mod tests {
             ("qosReserved: {memory: 100%}", Some("qosReserved.memory: has no effect: no class keeps")),
             ("memoryThrottlingFactor: 0.9", Some("memoryThrottlingFactor: has no effect: memory is")),
             ("memoryReservationPolicy: TieredReservation", Some("memoryReservationPolicy: has no effect")),
-            ("staticPodUrl: x", Some("has no field \"staticPodUrl\" here: did you mean staticPodURL?")),
+            ("staticPodUrl: x", Some("staticPodUrl: unknown field, left out: did you mean staticPodURL?")),
         ] {
             let (_, warnings) = read(&format!("{head}{line}\n"));
             match told {

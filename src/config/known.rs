@@ -224,11 +224,12 @@ pub fn unknown(kind: Kind, parent: &str, name: &str) -> String {
     let heeded: Vec<&str> = ours.filter_map(beside).collect();
     let all: Vec<&str> = heeded.iter().copied().chain(idle.filter_map(beside)).collect();
     let cure = match nearest(name, &all) {
-        Some(near) => format!("did you mean {near}?"),
-        None if parent.is_empty() || heeded.is_empty() => "it has no effect".into(),
-        None => format!("use {}", heeded.join(", ")),
+        Some(near) if parent.is_empty() => format!(": did you mean {near}?"),
+        Some(near) => format!(": did you mean {parent}.{near}?"),
+        None if parent.is_empty() || heeded.is_empty() => String::new(),
+        None => format!(": use {}", heeded.join(", ")),
     };
-    format!("{} has no field {name:?} here: {cure}", kind.word())
+    format!("unknown field, left out{cure}")
 }
 
 /// What a known field wants to be that has another shape.
@@ -296,26 +297,16 @@ mod tests {
             assert_eq!(known(Kind::Kubelet, path), path == "evictionHard.memory", "{path}");
         }
         let table = [
-            (
-                Kind::Kubelet,
-                "",
-                "staticPodPth",
-                "KubeletConfiguration has no field \"staticPodPth\" here: did you mean staticPodPath?",
-            ),
+            (Kind::Kubelet, "", "staticPodPth", "unknown field, left out: did you mean staticPodPath?"),
             (Kind::Kubelet, "", "crashLoopBackoff", "did you mean crashLoopBackOff?"),
             (Kind::Kubelet, "", "authentification", "did you mean authentication?"),
-            (Kind::Kubelet, "", "colour", "it has no effect"),
-            (Kind::Kubelet, "kubeReserved", "memroy", "did you mean memory?"),
+            (Kind::Kubelet, "", "colour", "unknown field, left out"),
+            (Kind::Kubelet, "kubeReserved", "memroy", "did you mean kubeReserved.memory?"),
             (Kind::Kubelet, "kubeReserved", "disk", "use cpu, memory, ephemeral-storage, pid"),
-            (Kind::Kubelet, "evictionHard", "nodefs.availble", "did you mean nodefs.available?"),
-            (Kind::Kubelet, "evictionHard", "pid.availble", "did you mean pid.available?"),
-            (
-                Kind::Machine,
-                "",
-                "hostName",
-                "MachineConfiguration has no field \"hostName\" here: did you mean hostname?",
-            ),
-            (Kind::Machine, "network", "adress", "did you mean address?"),
+            (Kind::Kubelet, "evictionHard", "nodefs.availble", "did you mean evictionHard.nodefs.available?"),
+            (Kind::Kubelet, "evictionHard", "pid.availble", "did you mean evictionHard.pid.available?"),
+            (Kind::Machine, "", "hostName", "unknown field, left out: did you mean hostname?"),
+            (Kind::Machine, "network", "adress", "did you mean network.address?"),
         ];
         for (kind, parent, name, part) in table {
             let told = unknown(kind, parent, name);

@@ -6,9 +6,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::batch::Work;
 use super::document::{Content, Document, Kept, Taken, key};
 use super::uid::{Fnv, From};
 use super::{dir, read, text};
+use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::fetch::Answer;
 use crate::pod::spec::{Config, Listing, Pod, Problem};
 
@@ -25,6 +27,8 @@ pub struct Http {
     hash: Option<Fnv>,
     taken: Vec<Taken>,
     configs: Vec<Kept>,
+    jobs: Vec<Work<Job>>,
+    crons: Vec<Work<Cron>>,
     /// Of that answer.
     problems: Vec<Problem>,
     /// Why there is no answer, since there was one the last time.
@@ -42,6 +46,8 @@ impl Http {
             hash: None,
             taken: Vec::new(),
             configs: Vec::new(),
+            jobs: Vec::new(),
+            crons: Vec::new(),
             problems: Vec::new(),
             trouble: None,
             troubles: BTreeSet::new(),
@@ -71,15 +77,14 @@ impl Http {
             Answer::Trouble(why) => self.failed(why),
             // As if it were never asked again: the same answer as before it is news.
             Answer::Body(bytes) if bytes.is_empty() => {
-                let before = (self.taken.len(), self.configs.len(), self.answered);
-                let cleared = !self.problems.is_empty();
-                (self.hash, self.answered) = (None, true);
-                self.taken.clear();
-                self.configs.clear();
+                let first = !std::mem::replace(&mut self.answered, true);
+                let wanted = !self.problems.is_empty() || !self.wants_nothing();
+                self.hash = None;
+                self.forget();
                 self.problems.clear();
                 let told = self
                     .failed("answered with nothing: no pods are wanted; answer with an empty PodList".into());
-                told || cleared || before != (0, 0, true)
+                told || first || wanted
             }
             Answer::Body(bytes) => {
                 let recovered = self.trouble.take().is_some();
@@ -94,6 +99,17 @@ impl Http {
                 true
             }
         }
+    }
+
+    fn wants_nothing(&self) -> bool {
+        self.taken.is_empty() && self.configs.is_empty() && self.jobs.is_empty() && self.crons.is_empty()
+    }
+
+    fn forget(&mut self) {
+        self.taken.clear();
+        self.configs.clear();
+        self.jobs.clear();
+        self.crons.clear();
     }
 
     fn failed(&mut self, why: String) -> bool {
@@ -113,11 +129,12 @@ impl Http {
         }
         let refused = |one: &Document| matches!(one.content, Content::Refused);
         if self.problems.iter().any(|problem| problem.refused) || read.documents.iter().any(refused) {
-            let kept = if self.taken.is_empty() { "" } else { ", and its last good answer stays" };
+            let kept = if self.wants_nothing() { "" } else { ", and its last good answer stays" };
             self.problems.push(self.problem(format!("its answer is refused as a whole{kept}")));
             return;
         }
         let (pods, configs) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.configs));
+        self.forget();
         for document in read.documents {
             match document.content {
                 Content::Refused => {}
@@ -126,6 +143,8 @@ impl Http {
                     let same = pods.iter().find(|old| old.pod == new.pod);
                     Taken { pod: same.map_or(new.pod, |old| old.pod.clone()), ..new }
                 })),
+                Content::Job(job) => self.jobs.push(job),
+                Content::Cron(cron) => self.crons.push(cron),
                 Content::Config(new) => {
                     let same = configs.iter().find(|old| old.config == new.config);
                     self.configs
@@ -139,7 +158,7 @@ impl Http {
     pub fn join(&self, listing: &mut Listing) {
         let mut problems = self.problems.clone();
         if let Some(why) = &self.trouble {
-            let kept = if self.taken.is_empty() { "" } else { ": its last good answer stays" };
+            let kept = if self.wants_nothing() { "" } else { ": its last good answer stays" };
             problems.push(self.problem(format!("{why}{kept}")));
         }
         let mut names: HashSet<String> = listing.pods.iter().map(|pod| pod.full_name()).collect();
@@ -168,6 +187,22 @@ impl Http {
                 listing.configs.push(config.clone());
             } else {
                 problems.push(twice(*line, "metadata.name", key(config)));
+            }
+        }
+        let mut names: HashSet<String> = listing.jobs.iter().map(|job| job.full_name()).collect();
+        for Work { is: job, line, .. } in &self.jobs {
+            if names.insert(job.full_name()) {
+                listing.jobs.push(job.clone());
+            } else {
+                problems.push(twice(*line, "metadata.name", format!("Job {}", job.full_name())));
+            }
+        }
+        let mut names: HashSet<String> = listing.crons.iter().map(|cron| cron.full_name()).collect();
+        for Work { is: cron, line, .. } in &self.crons {
+            if names.insert(cron.full_name()) {
+                listing.crons.push(cron.clone());
+            } else {
+                problems.push(twice(*line, "metadata.name", format!("CronJob {}", cron.full_name())));
             }
         }
         listing.problems.extend(problems);

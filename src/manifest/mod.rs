@@ -3,6 +3,7 @@
 //! A document is taken whole or refused whole, with every reason at once; the other documents of its file stand.
 //! Where a refused document is one that ran before, `Dir` lets its last good pod run on.
 
+mod batch;
 mod check;
 mod config;
 mod defaults;
@@ -13,7 +14,6 @@ mod http;
 mod identity;
 mod json;
 mod kind;
-mod quantity;
 mod report;
 mod scalar;
 mod shape;
@@ -29,9 +29,10 @@ use std::sync::Arc;
 
 pub use dir::Dir;
 pub use http::Http;
-pub use quantity::Quantity;
 
+use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};
+use batch::Work;
 use document::{Content, Document, Kept, Source, Subject, Taken};
 use uid::From;
 
@@ -41,6 +42,8 @@ pub struct Parsed {
     pub pods: Vec<Pod>,
     /// ConfigMaps and Secrets.
     pub configs: Vec<Config>,
+    pub jobs: Vec<Job>,
+    pub crons: Vec<Cron>,
     pub problems: Vec<Problem>,
 }
 
@@ -49,17 +52,21 @@ pub struct Parsed {
 pub fn parse(text: &[u8], file: &str, path: &str, node: &str) -> Parsed {
     let read = read(text, file, From::File(path), node);
     let mut problems = read.problems;
-    let (mut pods, mut configs) = (Vec::new(), Vec::new());
+    let (mut pods, mut configs, mut jobs, mut crons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for document in read.documents {
         match document.content {
             Content::Pods(taken) => pods.extend(taken),
             Content::Config(kept) => configs.push(kept),
+            Content::Job(work) => jobs.push(work),
+            Content::Cron(work) => crons.push(work),
             Content::Refused => {}
         }
     }
     let pods = unique(pods, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
     let configs = unique_configs(configs, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
-    Parsed { pods, configs, problems }
+    let jobs = unique_jobs(jobs, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
+    let crons = unique_crons(crons, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
+    Parsed { pods, configs, jobs, crons, problems }
 }
 
 /// What a file says, before names are compared.
@@ -172,6 +179,16 @@ fn unique_configs(all: Vec<Kept>, problems: &mut Vec<Problem>) -> Vec<Arc<Config
         }
     }
     kept
+}
+
+/// The same of Jobs.
+fn unique_jobs(all: Vec<Work<Job>>, problems: &mut Vec<Problem>) -> Vec<Arc<Job>> {
+    batch::unique(all, |job| (format!("Job {}", job.full_name()), job.origin.clone()), problems)
+}
+
+/// And of CronJobs.
+fn unique_crons(all: Vec<Work<Cron>>, problems: &mut Vec<Problem>) -> Vec<Arc<Cron>> {
+    batch::unique(all, |cron| (format!("CronJob {}", cron.full_name()), cron.job.origin.clone()), problems)
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1 as k8s;
 
 use super::names;
 use super::resources::page_size;
-use crate::manifest::quantity::Quantity;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, quote};
+use crate::pod::quantity::Quantity;
 use crate::pod::spec::{Measure, ResourceField};
 
 /// Where the value goes: not every field is for both.
@@ -135,6 +135,25 @@ fn kind(text: &str) -> Result<(bool, Measure), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_is_a_limit_or_a_request_of_what_there_is() {
+        for (text, expected) in [
+            ("limits.cpu", Some((true, Measure::Cpu))),
+            ("requests.memory", Some((false, Measure::Memory))),
+            ("limits.ephemeral-storage", Some((true, Measure::Storage))),
+            ("requests.hugepages-2Mi", Some((false, Measure::HugePages(2 << 20)))),
+            ("limits.hugepages-2048Ki", Some((true, Measure::HugePages(2 << 20)))),
+            ("limits.hugepages-1Gi", Some((true, Measure::HugePages(1 << 30)))),
+            ("", None),
+            ("limits.gpu", None),
+            ("limits.hugepages-", None),
+            ("hugepages-2Mi", None),
+            ("cpu", None),
+        ] {
+            assert_eq!(kind(text).ok(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_field_path_is_judged_as_kubernetes_judges() {

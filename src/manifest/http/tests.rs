@@ -232,3 +232,36 @@ fn what_it_wanted_in_a_former_life_stays_until_it_answers() {
     http.hear(body(&pod("a", "")));
     assert!(Arc::ptr_eq(&http.taken[0].pod, &former.taken[0].pod) && http.configs.is_empty());
 }
+
+#[test]
+fn jobs_and_cron_jobs_are_wanted_too_and_a_files_count_first() {
+    let template = "{spec: {restartPolicy: Never, containers: [{name: c, image: box}]}}";
+    let job = |name: &str| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec: {{template: {template}}}\n"
+        )
+    };
+    let cron = format!(
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {{name: c}}\nspec: {{schedule: '@daily', jobTemplate: {{spec: \
+         {{template: {template}}}}}}}\n"
+    );
+    let mut http = http();
+    http.hear(body(&[job("a"), job("b"), cron.clone()].join("---\n")));
+    let parsed = parse((job("a") + "---\n" + &cron).as_bytes(), "f.yaml", "/m/f.yaml", "different-value");
+    let listed = |jobs: Vec<Job>, crons: Vec<Cron>| {
+        let (jobs, crons) =
+            (jobs.into_iter().map(Arc::new).collect(), crons.into_iter().map(Arc::new).collect());
+        let mut listing = Listing { jobs, crons, ..Listing::default() };
+        http.join(&mut listing);
+        let names = listing.jobs.iter().map(|job| job.full_name());
+        let names: Vec<_> = names.chain(listing.crons.iter().map(|cron| cron.full_name())).collect();
+        (names, listing.problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>())
+    };
+    let all = ["default/a", "default/b", "default/c"].map(str::to_owned).to_vec();
+    assert_eq!(listed(Vec::new(), Vec::new()), (all.clone(), Vec::new()));
+    let (names, problems) = listed(parsed.jobs, parsed.crons);
+    assert_eq!(names, all);
+    assert!(
+        problems[0].starts_with("Job default/a is taken") && problems[1].starts_with("CronJob default/c")
+    );
+}
