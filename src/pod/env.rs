@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::envfile;
 use super::resources::Amounts;
-use super::spec::{Config, ConfigRef, Container, EnvValue, Pod};
+use super::spec::{Config, Container, EnvValue, Pod};
 
 pub use command::{Command, command};
 pub use expand::expand;
@@ -44,7 +44,9 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
     let &Sources { addresses, allocatable, .. } = sources;
     let mut env = Vec::new();
     for from in &container.env_from {
-        for (key, value) in config(pod, &from.config, sources)?.iter().flat_map(|config| &config.data) {
+        for (key, value) in
+            from.config.find(&pod.namespace, sources.configs)?.iter().flat_map(|config| &config.data)
+        {
             let name = format!("{}{key}", from.prefix);
             // The kubelet skips them too (its event InvalidEnvironmentVariableNames): a key may be a file's name only.
             if variable(&name) {
@@ -56,7 +58,7 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
         let value = match &var.value {
             EnvValue::Literal(text) => expand(text, |name| find(&env, name)),
             EnvValue::Config { config: wanted, key } => {
-                match config(pod, wanted, sources)?.map(|config| config.data.get(key)) {
+                match wanted.find(&pod.namespace, sources.configs)?.map(|config| config.data.get(key)) {
                     Some(Some(value)) => text(value),
                     None => continue,
                     Some(None) if wanted.optional => continue,
@@ -89,20 +91,6 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
     Ok(env)
 }
 
-/// The ConfigMap or Secret of the pod's namespace; None: it is not there, and need not be.
-fn config<'a>(pod: &Pod, wanted: &ConfigRef, sources: &Sources<'a>) -> Result<Option<&'a Config>, String> {
-    let found = sources.configs.iter().find(|config| {
-        config.secret == wanted.secret && config.namespace == pod.namespace && config.name == wanted.name
-    });
-    match found {
-        Some(config) => Ok(Some(config)),
-        None if wanted.optional => Ok(None),
-        None => {
-            Err(format!("{} {:?} not found", if wanted.secret { "secret" } else { "configmap" }, wanted.name))
-        }
-    }
-}
-
 /// The value of a fileKeyRef; None: there is no such file, or no such key in it.
 fn of_file(sources: &Sources, (volume, path): (&str, &str), key: &str) -> Result<Option<String>, String> {
     let Some(content) = (sources.file)(volume, path)? else { return Ok(None) };
@@ -112,7 +100,7 @@ fn of_file(sources: &Sources, (volume, path): (&str, &str), key: &str) -> Result
 }
 
 /// Whether it can be a variable's name (Kubernetes' relaxed rule).
-fn variable(name: &str) -> bool {
+pub fn variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
 }
 

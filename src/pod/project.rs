@@ -112,16 +112,7 @@ impl Ground<'_> {
         items: &'s [Item],
         mode: u32,
     ) -> Result<Vec<(&'s str, File)>, String> {
-        let found = self.configs.iter().find(|config| {
-            config.secret == wanted.secret
-                && config.namespace == self.pod.namespace
-                && config.name == wanted.name
-        });
-        let Some(config) = found else {
-            let kind = if wanted.secret { "secret" } else { "configmap" };
-            let why = || format!("{kind} \"{}\" not found", wanted.name);
-            return if wanted.optional { Ok(Vec::new()) } else { Err(why()) };
-        };
+        let Some(config) = wanted.find(&self.pod.namespace, self.configs)? else { return Ok(Vec::new()) };
         if items.is_empty() {
             return Ok(config.data.iter().map(|(key, data)| file(key, data.clone(), mode)).collect());
         }

@@ -291,6 +291,27 @@ pub struct ConfigRef {
     pub optional: bool,
 }
 
+impl ConfigRef {
+    /// What it names in this namespace; None: it is not there, and need not be. An error is in the kubelet's words.
+    pub fn find<'a>(
+        &self,
+        namespace: &str,
+        configs: &'a [Arc<Config>],
+    ) -> Result<Option<&'a Config>, String> {
+        let is = |config: &&Arc<Config>| {
+            config.secret == self.secret && config.namespace == namespace && config.name == self.name
+        };
+        match configs.iter().find(is) {
+            Some(config) => Ok(Some(config)),
+            None if self.optional => Ok(None),
+            None => {
+                let kind = if self.secret { "secret" } else { "configmap" };
+                Err(format!("{kind} {:?} not found", self.name))
+            }
+        }
+    }
+}
+
 /// One source of envFrom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvFrom {

@@ -7,7 +7,7 @@ use oci_spec::image::ImageConfiguration;
 use super::command::PATH;
 use super::*;
 use crate::pod::resources::tests::{container, pod};
-use crate::pod::spec::{EnvFrom, EnvVar, Measure, ResourceField, Resources};
+use crate::pod::spec::{ConfigRef, EnvFrom, EnvVar, Measure, ResourceField, Resources};
 
 fn literal(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.into(), value: EnvValue::Literal(value.into()) }
