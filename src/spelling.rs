@@ -1,4 +1,12 @@
-//! What an unknown name was probably meant to be.
+//! Names and texts in messages: quoted, and what an unknown name was probably meant to be.
+
+/// Text in quotes, control characters escaped, long text cut.
+pub fn quote(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        None => format!("{text:?}"),
+        Some((cut, _)) => format!("{:?}...", text.get(..cut).unwrap_or_default()),
+    }
+}
 
 /// The known name that the unknown one was probably meant to be.
 pub fn nearest<'f>(name: &str, known: &[&'f str]) -> Option<&'f str> {
