@@ -108,7 +108,7 @@ fn meant(kind: (&str, &str), path: &str) -> Option<String> {
     let list = SET.get(usize::from(kind == MACHINE))?;
     let idle = IDLE.iter().filter(|_| kind == KUBELET).map(|(name, _)| *name);
     let known: Vec<&str> = list.iter().map(|name| name.trim_end_matches(['.', '['])).chain(idle).collect();
-    let top = |path: &str| path.find(['.', '[']).map_or(path.len(), |end| end);
+    let top = |path: &str| path.find(['.', '[']).unwrap_or(path.len());
     let tops: Vec<&str> = known.iter().filter_map(|name| name.get(..top(name))).collect();
     let first = path.get(..top(path))?;
     match tops.contains(&first) {

@@ -254,7 +254,9 @@ impl Agent {
         self.senses.watch();
         let listing = self.dir.list();
         // What a refused manifest wants is not known.
-        if !listing.problems.iter().any(|problem| problem.refused) {
+        // What a refused manifest wants is not known.
+        let certain = !listing.problems.iter().any(|problem| problem.refused);
+        if certain {
             self.hands.forget(&self.world, &listing.pods);
         }
         self.hands.configs.clone_from(&listing.configs);
@@ -267,8 +269,6 @@ impl Agent {
         let all: Vec<_> = listing.pods.iter().chain(owned).cloned().collect();
         let projections = project::digests(&all, &listing.configs);
         let (pods, jobs, crons) = (listing.pods, listing.jobs, listing.crons);
-        // What a refused manifest wants is not known.
-        let certain = !listing.problems.iter().any(|problem| problem.refused);
         let former = self.planner.desired().clone();
         self.planner.want(Desired { pods, jobs, crons, certain, projections, node, ..former });
         if listing.problems != self.world.problems {
@@ -286,11 +286,8 @@ impl Agent {
         {
             info!("{line}");
         }
-        self.unwritten |= match &fact {
-            Fact::Job(_) => true,
-            Fact::Admitted { pod } => pod.owner.is_some(),
-            _ => false,
-        };
+        let of_job = matches!(&fact, Fact::Admitted { pod } if pod.owner.is_some());
+        self.unwritten |= of_job || matches!(&fact, Fact::Job(_));
         self.world.learn(fact.clone(), now);
         self.planner.learned(&fact, &self.world);
         self.hands.learned(&fact, &self.world);
