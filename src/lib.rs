@@ -55,5 +55,5 @@ pub mod console;
 pub mod octal;
 /// What a resting process gives back.
 pub mod pages;
-/// The word that a mistyped one was probably meant to be.
+/// Names and texts in messages: quoted, and what an unknown name was probably meant to be.
 pub mod spelling;

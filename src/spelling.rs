@@ -1,4 +1,12 @@
-//! The word that a mistyped one was probably meant to be.
+//! Names and texts in messages: quoted, and what an unknown name was probably meant to be.
+
+/// Text in quotes, control characters escaped, long text cut.
+pub fn quote(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        None => format!("{text:?}"),
+        Some((cut, _)) => format!("{:?}...", text.get(..cut).unwrap_or_default()),
+    }
+}
 
 /// The known name that is nearest to this one, where one is near: a third of its letters may be wrong.
 pub fn nearest<'f>(name: &str, known: &[&'f str]) -> Option<&'f str> {

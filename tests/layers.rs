@@ -43,7 +43,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("logs", &["clock", "config"]),
     ("console", &["clock", "config"]),
     ("senses", &["clock"]),
-    ("pod", &["clock"]),
+    ("pod", &["clock", "spelling"]),
     ("spawn", &["container"]),
     ("fatal", &[]),
     ("pages", &[]),

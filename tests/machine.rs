@@ -68,10 +68,6 @@ fn a_board_reads_its_configuration() {
     assert_eq!(config.data, Data::Label("store".into()));
     let args = config.net_args().unwrap();
     assert_eq!(args, ["--ip=192.168.7.2/24,192.168.7.1", "--hostname=podinit", "--run-dir=/run/podinit"]);
-    assert_eq!(
-        warnings,
-        [
-            "/etc/podinit/config.yaml:9: network.adress: unknown field, left out: did you mean network.address?"
-        ]
-    );
+    let meant = "network.adress: unknown field, left out: did you mean network.address?";
+    assert_eq!(warnings, [format!("/etc/podinit/config.yaml:9: {meant}")]);
 }

@@ -62,6 +62,13 @@ pub fn assume(process: &Process, seccomp: Option<&LinuxSeccomp>) -> Result<Seal,
     Ok(Seal(filter))
 }
 
+/// Becomes the root of the user namespace that this process is in. System calls only.
+pub fn root() -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(gid, gid, gid)?;
+    setresuid(uid, uid, uid)
+}
+
 /// For a helper: keeps these capabilities (a mask) and no others, now and after any exec.
 pub fn keep(wanted: u64) -> Result<(), Errno> {
     bound(wanted)?;

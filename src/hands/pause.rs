@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 
 use super::{Hands, paths};
-use crate::container::{cgroup, pause, sandbox};
+use crate::container::{cgroup, pause};
 use crate::pod::Pod;
 use crate::spawn::{spawn, spawn_in};
 
@@ -33,7 +33,7 @@ impl Hands {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         let fds = [0, 1, 2].map(|number| (null.as_raw_fd(), number));
         let pid = match pod.spaces.own_users {
-            true => born_among(&paths.sandbox, fds, &group)?,
+            true => born_among(&self.users(pod), fds, &group)?,
             false => {
                 let namespaces = (libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64;
                 spawn_in(&["__pause"], &fds, Some(&group), namespaces)?
@@ -46,14 +46,13 @@ impl Hands {
     }
 }
 
-/// Bears a pause process whose pid namespace belongs to the pod's user namespace: only that one's root can, so a helper
+/// Bears a pause process whose pid namespace belongs to the pod's user namespace (`users`): only that one's root can, so a helper
 /// enters it, bears it, tells its number by a pipe, and ends. It runs beside us and not in the pod's cgroup, whose limits
 /// may be such that a moment there is long: we wait for the number.
-fn born_among(sandbox: &Path, fds: [(RawFd, RawFd); 3], group: &Path) -> io::Result<i32> {
+fn born_among(users: &Path, fds: [(RawFd, RawFd); 3], group: &Path) -> io::Result<i32> {
     let (hear, tell) = pipe2(OFlag::O_CLOEXEC)?;
-    let users = sandbox.join("ns").join(sandbox::USER).display().to_string();
     let fds: Vec<_> = fds.into_iter().chain([(tell.as_raw_fd(), 3)]).collect();
-    spawn(&["__pause", &users], &fds, None)?;
+    spawn(&["__pause", &users.display().to_string()], &fds, None)?;
     drop(tell);
     let mut polls = [PollFd::new(hear.as_fd(), PollFlags::POLLIN)];
     let heard = loop {

@@ -506,7 +506,7 @@ mod tests {
         assert!(!ours && message.contains("store"), "{message}");
     }
 
-    /// cases H9. Row 8 (a Burstable container with LimitedSwap gets its share) and the others that are not NoSwap are
+    /// Swap. One row (a Burstable container with LimitedSwap gets its share) and the others that are not NoSwap are
     /// answered differently on purpose: memorySwap has no effect here, because the kubelet itself gives a static pod
     /// none (it takes all of them for critical: getContainerSwapBehavior).
     #[test]

@@ -15,6 +15,7 @@ use nix::unistd::{Gid, Uid, chdir, close, pause, pivot_root, setgroups, setresgi
 use oci_spec::runtime::Capabilities;
 
 use crate::container::child::clone3;
+use crate::container::identity;
 use crate::container::seccomp::{Filter, default};
 
 /// Whom nobody else runs as: the number that a pause image has.
@@ -61,9 +62,7 @@ fn enter(users: &str) -> io::Result<i32> {
     // Only the machine's root may lower it.
     let _ = fs::write(SCORE.0, SCORE.1);
     setns(fs::File::open(users)?, CloneFlags::CLONE_NEWUSER)?;
-    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)?;
+    identity::root()?;
     clone3((libc::CLONE_NEWPID | libc::CLONE_NEWNS) as u64, 0)
 }
 

@@ -296,11 +296,8 @@ impl Agent {
         {
             info!("{line}");
         }
-        self.unwritten |= match &fact {
-            Fact::Job(_) => true,
-            Fact::Admitted { pod } => pod.owner.is_some(),
-            _ => false,
-        };
+        let of_job = matches!(&fact, Fact::Admitted { pod } if pod.owner.is_some());
+        self.unwritten |= of_job || matches!(&fact, Fact::Job(_));
         self.world.learn(fact.clone(), now);
         self.planner.learned(&fact, &self.world);
         self.hands.learned(&fact, &self.world);

@@ -6,7 +6,6 @@ mod cron;
 mod failure;
 mod job;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::tree::{Node, Path, Value};
 use super::uid::Fnv;
 use super::workload;
 use crate::pod::batch::spec::{Cron, Job};
-use crate::pod::spec::{Pod, Problem};
+use crate::pod::spec::Pod;
 
 /// The most pods at once, and the most indexes: beyond any board, and quick to go through.
 const MOST: u64 = 1000;
@@ -27,14 +26,6 @@ pub struct Draft {
     pub pod: Node,
     job: Job,
     cron: Option<Cron>,
-}
-
-/// A Job or CronJob and where its name stands.
-#[derive(Clone, Debug)]
-pub struct Work<T> {
-    pub is: Arc<T>,
-    pub file: String,
-    pub line: u32,
 }
 
 /// A whole one.
@@ -205,29 +196,6 @@ fn choose<T: Copy>(
         report.refuse(&path.key(key), format!("{} is none of {}", node.brief(), known.join(", ")));
     }
     found.map(|(_, value)| *value)
-}
-
-/// Of those with one name the last wins, as of pods.
-pub fn unique<T>(
-    all: Vec<Work<T>>,
-    of: impl Fn(&T) -> (String, String),
-    problems: &mut Vec<Problem>,
-) -> Vec<Arc<T>> {
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut kept: Vec<Arc<T>> = Vec::new();
-    for work in all {
-        let (name, origin) = of(&work.is);
-        let Some(earlier) = places.get(&name).and_then(|at| kept.get_mut(*at)) else {
-            places.insert(name, kept.len());
-            kept.push(work.is);
-            continue;
-        };
-        let message = format!("{name} is also in {}: this later one, of {origin}, counts", of(earlier).1);
-        let (file, line, field) = (work.file, work.line, "metadata.name".into());
-        problems.push(Problem { file, line, field, message, refused: false });
-        *earlier = work.is;
-    }
-    kept
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::batch::Work;
-use super::document::{Content, Kept, Subject, Taken, key};
+use super::document::{Content, Named, Subject, Taken, key};
 use super::uid::{Fnv, From};
 use super::{Read, read, unique, unique_configs, unique_crons, unique_jobs};
 use crate::pod::batch::spec::{Cron, Job};
@@ -38,10 +37,10 @@ struct Entry {
     /// Of the text that `taken` and `problems` come from.
     hash: Option<Fnv>,
     taken: Vec<Taken>,
-    configs: Vec<Kept>,
+    configs: Vec<Named<Config>>,
     /// A refused one is not listed; then the listing is not certain, and what is known of it goes on.
-    jobs: Vec<Work<Job>>,
-    crons: Vec<Work<Cron>>,
+    jobs: Vec<Named<Job>>,
+    crons: Vec<Named<Cron>>,
     problems: Vec<Problem>,
     /// What its refused documents are about, as far as known.
     refused: Vec<Subject>,
@@ -178,8 +177,8 @@ impl Entry {
         let configs = std::mem::take(&mut self.configs);
         let (jobs, crons) = (std::mem::take(&mut self.jobs), std::mem::take(&mut self.crons));
         let before: HashMap<String, &Taken> = pods.iter().map(|old| (old.pod.full_name(), old)).collect();
-        let known_configs: HashMap<String, &Kept> =
-            configs.iter().map(|old| (key(&old.config), old)).collect();
+        let known_configs: HashMap<String, &Named<Config>> =
+            configs.iter().map(|old| (key(&old.is), old)).collect();
         self.problems = read.problems;
         let refused = std::mem::take(&mut self.refused);
         // A refused document that bears no known name may be any of the former ones.
@@ -198,25 +197,14 @@ impl Entry {
                     }
                 }
                 (Content::Config(new), _) => {
-                    let name = key(&new.config);
-                    let same = known_configs.get(&name).filter(|old| old.config == new.config);
-                    let config = same.map_or(new.config, |old| old.config.clone());
-                    self.configs.push(Kept { config, ..new });
+                    let name = key(&new.is);
+                    let same = known_configs.get(&name).filter(|old| old.is == new.is);
+                    let is = same.map_or(new.is, |old| old.is.clone());
+                    self.configs.push(Named { is, ..new });
                     replaced.insert(name);
                 }
-                // The same ones stay the same allocations.
-                (Content::Job(mut new), _) => {
-                    if let Some(same) = jobs.iter().find(|old| old.is == new.is) {
-                        new.is = same.is.clone();
-                    }
-                    self.jobs.push(new);
-                }
-                (Content::Cron(mut new), _) => {
-                    if let Some(same) = crons.iter().find(|old| old.is == new.is) {
-                        new.is = same.is.clone();
-                    }
-                    self.crons.push(new);
-                }
+                (Content::Job(new), _) => self.jobs.push(same(&jobs, new)),
+                (Content::Cron(new), _) => self.crons.push(same(&crons, new)),
                 (Content::Refused, subject) => {
                     let known = refused.contains(&subject)
                         || before.keys().any(|name| subject.covers(name))
@@ -245,7 +233,7 @@ impl Entry {
             }
         }
         for old in configs {
-            let name = key(&old.config);
+            let name = key(&old.is);
             if replaced.contains(&name) {
                 continue;
             }
@@ -268,8 +256,16 @@ pub(super) fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
     Taken { pod: pod.clone(), file: file.into(), line: 0 }
 }
 
-pub(super) fn kept(config: &Arc<Config>, file: &str) -> Kept {
-    Kept { config: config.clone(), file: file.into(), line: 0 }
+pub(super) fn kept(config: &Arc<Config>, file: &str) -> Named<Config> {
+    Named { is: config.clone(), file: file.into(), line: 0 }
+}
+
+/// What was there before stays the same allocation, so that comparing is cheap.
+pub(super) fn same<T: PartialEq>(before: &[Named<T>], mut new: Named<T>) -> Named<T> {
+    if let Some(same) = before.iter().find(|old| old.is == new.is) {
+        new.is = same.is.clone();
+    }
+    new
 }
 
 /// The file's name in an origin: `web.yaml#2` is of `web.yaml`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as k8s;
 
-use super::batch::{self, Whole, Work};
+use super::batch::{self, Whole};
 use super::kind::{self, Kind};
 use super::report::{Place, Report};
 use super::tree::{Node, Path, Value};
@@ -42,10 +42,10 @@ pub struct Taken {
     pub line: u32,
 }
 
-/// A ConfigMap or Secret and where its name stands.
+/// A ConfigMap, Secret, Job or CronJob, and where its name stands.
 #[derive(Clone, Debug)]
-pub struct Kept {
-    pub config: Arc<Config>,
+pub struct Named<T> {
+    pub is: Arc<T>,
     pub file: String,
     pub line: u32,
 }
@@ -61,9 +61,9 @@ pub enum Content {
     Refused,
     /// None: zero replicas are wanted.
     Pods(Vec<Taken>),
-    Config(Kept),
-    Job(Work<Job>),
-    Cron(Work<Cron>),
+    Config(Named<Config>),
+    Job(Named<Job>),
+    Cron(Named<Cron>),
 }
 
 /// What a document is about, so that what it said before can be found.
@@ -140,8 +140,8 @@ fn part(
         Some(kind @ (Kind::ConfigMap | Kind::Secret)) => {
             let config = config::read(&mut report, kind == Kind::Secret, source.origin);
             let content = config.map_or(Content::Refused, |config| {
-                Content::Config(Kept {
-                    config: Arc::new(config),
+                Content::Config(Named {
+                    is: Arc::new(config),
                     file: source.file.into(),
                     line: root.line_of(&Path::of("metadata.name")),
                 })
@@ -202,8 +202,8 @@ fn work(
     let (file, line) = (source.file.into(), root.line_of(&Path::of("metadata.name")));
     match pod.map(|pod| draft.whole(root, pod)) {
         None => Content::Refused,
-        Some(Whole::Job(is)) => Content::Job(Work { is, file, line }),
-        Some(Whole::Cron(is)) => Content::Cron(Work { is, file, line }),
+        Some(Whole::Job(is)) => Content::Job(Named { is, file, line }),
+        Some(Whole::Cron(is)) => Content::Cron(Named { is, file, line }),
     }
 }
 

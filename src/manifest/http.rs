@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::batch::Work;
-use super::document::{Content, Document, Kept, Taken, key};
+use super::dir::{self, same};
+use super::document::{Content, Document, Named, Taken, key};
 use super::uid::{Fnv, From};
-use super::{dir, read, text};
+use super::{read, text};
 use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::fetch::Answer;
 use crate::pod::spec::{Config, Listing, Pod, Problem};
@@ -26,9 +26,9 @@ pub struct Http {
     /// Of the answer that was last looked at.
     hash: Option<Fnv>,
     taken: Vec<Taken>,
-    configs: Vec<Kept>,
-    jobs: Vec<Work<Job>>,
-    crons: Vec<Work<Cron>>,
+    configs: Vec<Named<Config>>,
+    jobs: Vec<Named<Job>>,
+    crons: Vec<Named<Cron>>,
     /// Of that answer.
     problems: Vec<Problem>,
     /// Why there is no answer, since there was one the last time.
@@ -134,6 +134,7 @@ impl Http {
             return;
         }
         let (pods, configs) = (std::mem::take(&mut self.taken), std::mem::take(&mut self.configs));
+        let (jobs, crons) = (std::mem::take(&mut self.jobs), std::mem::take(&mut self.crons));
         self.forget();
         for document in read.documents {
             match document.content {
@@ -143,13 +144,9 @@ impl Http {
                     let same = pods.iter().find(|old| old.pod == new.pod);
                     Taken { pod: same.map_or(new.pod, |old| old.pod.clone()), ..new }
                 })),
-                Content::Job(job) => self.jobs.push(job),
-                Content::Cron(cron) => self.crons.push(cron),
-                Content::Config(new) => {
-                    let same = configs.iter().find(|old| old.config == new.config);
-                    self.configs
-                        .push(Kept { config: same.map_or(new.config, |old| old.config.clone()), ..new });
-                }
+                Content::Job(new) => self.jobs.push(same(&jobs, new)),
+                Content::Cron(new) => self.crons.push(same(&crons, new)),
+                Content::Config(new) => self.configs.push(same(&configs, new)),
             }
         }
     }
@@ -181,35 +178,31 @@ impl Http {
                 listing.pods.push(pod.clone());
             }
         }
-        let mut keys: HashSet<String> = listing.configs.iter().map(|config| key(config)).collect();
-        for Kept { config, line, .. } in &self.configs {
-            if keys.insert(key(config)) {
-                listing.configs.push(config.clone());
-            } else {
-                problems.push(twice(*line, "metadata.name", key(config)));
-            }
-        }
-        let mut names: HashSet<String> = listing.jobs.iter().map(|job| job.full_name()).collect();
-        for Work { is: job, line, .. } in &self.jobs {
-            if names.insert(job.full_name()) {
-                listing.jobs.push(job.clone());
-            } else {
-                problems.push(twice(*line, "metadata.name", format!("Job {}", job.full_name())));
-            }
-        }
-        let mut names: HashSet<String> = listing.crons.iter().map(|cron| cron.full_name()).collect();
-        for Work { is: cron, line, .. } in &self.crons {
-            if names.insert(cron.full_name()) {
-                listing.crons.push(cron.clone());
-            } else {
-                problems.push(twice(*line, "metadata.name", format!("CronJob {}", cron.full_name())));
-            }
-        }
+        let mut say = |line, what| problems.push(twice(line, "metadata.name", what));
+        add(&mut listing.configs, &self.configs, key, &mut say);
+        add(&mut listing.jobs, &self.jobs, |job| format!("Job {}", job.full_name()), &mut say);
+        add(&mut listing.crons, &self.crons, |cron| format!("CronJob {}", cron.full_name()), &mut say);
         listing.problems.extend(problems);
     }
 
     fn problem(&self, message: String) -> Problem {
         Problem { file: self.url.clone(), line: 0, field: String::new(), message, refused: true }
+    }
+}
+
+/// Adds what has no namesake yet.
+fn add<T>(
+    list: &mut Vec<Arc<T>>,
+    new: &[Named<T>],
+    name: impl Fn(&T) -> String,
+    taken: &mut impl FnMut(u32, String),
+) {
+    let mut names: HashSet<String> = list.iter().map(|one| name(one)).collect();
+    for Named { is, line, .. } in new {
+        match names.insert(name(is)) {
+            true => list.push(is.clone()),
+            false => taken(*line, name(is)),
+        }
     }
 }
 

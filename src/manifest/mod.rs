@@ -24,7 +24,7 @@ mod workload;
 mod yaml;
 
 use std::cell::Cell;
-use std::collections::{HashMap, hash_map};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use dir::Dir;
@@ -32,8 +32,7 @@ pub use http::Http;
 
 use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};
-use batch::Work;
-use document::{Content, Document, Kept, Source, Subject, Taken};
+use document::{Content, Document, Named, Source, Subject, Taken};
 use uid::From;
 
 /// What one file's text says.
@@ -151,44 +150,41 @@ fn unique(all: Vec<Taken>, problems: &mut Vec<Problem>) -> Vec<Arc<Pod>> {
 }
 
 /// Of ConfigMaps or Secrets with one name the last wins.
-fn unique_configs(all: Vec<Kept>, problems: &mut Vec<Problem>) -> Vec<Arc<Config>> {
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut kept: Vec<Arc<Config>> = Vec::new();
-    for one in all {
-        let key = document::key(&one.config);
-        match places.entry(key) {
-            hash_map::Entry::Vacant(place) => {
-                place.insert(kept.len());
-                kept.push(one.config);
-            }
-            hash_map::Entry::Occupied(place) => {
-                let Some(earlier) = kept.get_mut(*place.get()) else { continue };
-                let (key, origin) = (place.key(), &earlier.origin);
-                problems.push(Problem {
-                    file: one.file,
-                    line: one.line,
-                    field: "metadata.name".into(),
-                    message: format!(
-                        "{key} is also in {origin}: this later one, of {}, counts",
-                        one.config.origin
-                    ),
-                    refused: false,
-                });
-                *earlier = one.config;
-            }
-        }
-    }
-    kept
+fn unique_configs(all: Vec<Named<Config>>, problems: &mut Vec<Problem>) -> Vec<Arc<Config>> {
+    unique_named(all, |config| (document::key(config), config.origin.clone()), problems)
 }
 
 /// The same of Jobs.
-fn unique_jobs(all: Vec<Work<Job>>, problems: &mut Vec<Problem>) -> Vec<Arc<Job>> {
-    batch::unique(all, |job| (format!("Job {}", job.full_name()), job.origin.clone()), problems)
+fn unique_jobs(all: Vec<Named<Job>>, problems: &mut Vec<Problem>) -> Vec<Arc<Job>> {
+    unique_named(all, |job| (format!("Job {}", job.full_name()), job.origin.clone()), problems)
 }
 
 /// And of CronJobs.
-fn unique_crons(all: Vec<Work<Cron>>, problems: &mut Vec<Problem>) -> Vec<Arc<Cron>> {
-    batch::unique(all, |cron| (format!("CronJob {}", cron.full_name()), cron.job.origin.clone()), problems)
+fn unique_crons(all: Vec<Named<Cron>>, problems: &mut Vec<Problem>) -> Vec<Arc<Cron>> {
+    unique_named(all, |cron| (format!("CronJob {}", cron.full_name()), cron.job.origin.clone()), problems)
+}
+
+/// Of those with one name the last wins, as of pods. `of`: kind and name, and the manifest it came from.
+fn unique_named<T>(
+    all: Vec<Named<T>>,
+    of: impl Fn(&T) -> (String, String),
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<T>> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Arc<T>> = Vec::new();
+    for named in all {
+        let (name, origin) = of(&named.is);
+        let Some(earlier) = places.get(&name).and_then(|at| kept.get_mut(*at)) else {
+            places.insert(name, kept.len());
+            kept.push(named.is);
+            continue;
+        };
+        let message = format!("{name} is also in {}: this later one, of {origin}, counts", of(earlier).1);
+        let (file, line, field) = (named.file, named.line, "metadata.name".into());
+        problems.push(Problem { file, line, field, message, refused: false });
+        *earlier = named.is;
+    }
+    kept
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Number;
 
+pub use crate::spelling::quote;
+
 /// One value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -101,14 +103,6 @@ impl Node {
             (Value::List(_), None) => "a list".into(),
             (Value::Map(_), None) => "a map".into(),
         }
-    }
-}
-
-/// Text in quotes, control characters escaped, long text cut.
-pub fn quote(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        None => format!("{text:?}"),
-        Some((cut, _)) => format!("{:?}...", text.get(..cut).unwrap_or_default()),
     }
 }
 

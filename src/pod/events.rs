@@ -64,7 +64,7 @@ pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
 /// Adds the events of a fact that the world has just learned.
 pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
     if let Fact::Job(fact) = fact {
-        for told in batch::tell::events(world, fact) {
+        if let Some(told) = batch::tell::event(world, fact) {
             let about = About { pod: told.about, uid: told.uid, container: String::new() };
             let news = News { warning: told.warning, reason: told.reason.into(), message: told.message };
             add(world, about, news, now);

@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// cases: fieldRef paths 3 to 9, resourceFieldRef.
+    /// What files take of the pod: fieldRef paths and resourceFieldRef.
     #[test]
     fn downward_values() {
         let resource = |limit: bool, measure: Measure, divisor: u64| {

@@ -4,6 +4,8 @@
 
 use std::cmp::Ordering;
 
+use crate::spelling::quote;
+
 /// In billionths of one; capped at 2^63-1 ones, as Kubernetes caps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity(i128);
@@ -15,10 +17,9 @@ impl Quantity {
     /// Err says what would do.
     pub fn parse(text: &str) -> Result<Quantity, String> {
         read(text).ok_or_else(|| {
-            let shown: String = text.chars().take(60).collect();
-            let cut = if shown.len() < text.len() { "..." } else { "" };
             format!(
-                "{shown:?}{cut} is not a quantity: write a number with an optional suffix, such as 500m, 2, 64Mi or 1G"
+                "{} is not a quantity: write a number with an optional suffix, such as 500m, 2, 64Mi or 1G",
+                quote(text)
             )
         })
     }

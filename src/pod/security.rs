@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// cases H4 (rows 5 and 6 are refused with the manifest).
+    /// AppArmor; two of Kubernetes' rows are refused with the manifest.
     #[test]
     fn apparmor_is_had_or_the_pod_is_refused() {
         let loaded = ["test".to_owned(), RUNTIME_DEFAULT.to_owned()];

@@ -113,7 +113,7 @@ mod tests {
     use crate::pod::sample;
     use crate::pod::spec::{Pod, RestartPolicy};
 
-    /// cases: H8. The kubelet asks a tool that prints the same numbers of the same file; here the file itself is read.
+    /// User namespace ranges. The kubelet asks a tool that prints the same numbers of the same file; here the file itself is read.
     #[test]
     fn the_machines_files_give_a_range() {
         let table = [

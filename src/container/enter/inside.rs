@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid, chdir, execve, setresgid, setresuid, setsid};
+use nix::unistd::{chdir, execve, setsid};
 
 use super::super::apparmor;
 use super::super::child::{clean_signals, close_on_exec};
@@ -118,9 +118,7 @@ fn namespaces(pidfd: &OwnedFd, users: bool) -> Result<(), Errno> {
         return setns(pidfd.as_fd(), rest);
     }
     setns(pidfd.as_fd(), rest | CloneFlags::CLONE_NEWUSER)?;
-    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-    setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)
+    identity::root()
 }
 
 /// Dies with the helper. Set after the change of user, which clears it; the helper's end before that is seen by the

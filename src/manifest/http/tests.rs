@@ -223,7 +223,7 @@ fn what_it_wanted_in_a_former_life_stays_until_it_answers() {
     let mut other = Http::new("http://h/others".into(), "different-value".into());
     other.hear(body(&pod("b", "")));
     let known: Vec<_> = former.taken.iter().chain(&other.taken).map(|taken| taken.pod.clone()).collect();
-    let configs: Vec<_> = former.configs.iter().map(|kept| kept.config.clone()).collect();
+    let configs: Vec<_> = former.configs.iter().map(|kept| kept.is.clone()).collect();
     let mut http = http();
     http.remember(known.into_iter(), configs.into_iter());
     assert_eq!((pods(&http), http.configs.len(), http.answered()), (pods(&former), 1, false));

@@ -101,8 +101,8 @@ impl JobFact {
     }
 }
 
-/// The events of a fact that the world has just learned.
-pub fn events(world: &World, fact: &JobFact) -> Vec<Told> {
+/// The event of a fact that the world has just learned.
+pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
     let batch = &world.batch;
     let of_job = |uid: &str, warning: bool, reason: &str, message: String| {
         let facts = batch.jobs.get(uid)?;
@@ -112,7 +112,7 @@ pub fn events(world: &World, fact: &JobFact) -> Vec<Told> {
     let of_cron = |cron: &str, warning: bool, reason: &str, message: String| {
         Some(Told { about: cron.into(), uid: String::new(), warning, reason: reason.into(), message })
     };
-    let told = match fact {
+    match fact {
         JobFact::Begun { job, .. } => job.of.as_ref().and_then(|(cron, _)| {
             of_cron(cron, false, "SuccessfulCreate", format!("Created job {}", job.name))
         }),
@@ -151,8 +151,7 @@ pub fn events(world: &World, fact: &JobFact) -> Vec<Told> {
         | JobFact::Followed { .. }
         | JobFact::CronMissed { .. }
         | JobFact::CronForgotten { .. } => None,
-    };
-    told.into_iter().collect()
+    }
 }
 
 fn moment(second: i64) -> String {

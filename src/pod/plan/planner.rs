@@ -204,9 +204,10 @@ impl Planner {
             return Some(Action::Note(note));
         }
         // What stays stays the same allocation.
-        let keep = |pod: Arc<Pod>| {
-            let same = |known: &&Arc<Pod>| Arc::ptr_eq(known, &pod) || known.uid == pod.uid && **known == pod;
-            self.owned.iter().find(same).cloned().unwrap_or(pod)
+        let known: BTreeMap<&str, &Arc<Pod>> = self.owned.iter().map(|pod| (pod.uid.as_str(), pod)).collect();
+        let keep = |pod: Arc<Pod>| match known.get(pod.uid.as_str()) {
+            Some(known) if Arc::ptr_eq(known, &pod) || **known == pod => (*known).clone(),
+            Some(_) | None => pod,
         };
         let owned: Vec<_> = wants.pods.into_iter().map(keep).collect();
         let same = owned.len() == self.owned.len()
