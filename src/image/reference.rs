@@ -56,7 +56,7 @@ impl Reference {
             return refuse("the registry is not a host name");
         }
         let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
-        if registry == DEFAULT_REGISTRY && is_hex(name, 64) {
+        if is_hex(text, 64) {
             return refuse("64 hexadecimal digits are an image id, not a name");
         }
         if path.chars().any(|c| c.is_ascii_uppercase()) {
@@ -173,6 +173,19 @@ mod tests {
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("UPPER/repo", "UPPER/repo:latest"),
             ("x/a--b__c.d", "docker.io/x/a--b__c.d:latest"),
+            ("library/nginx", "docker.io/library/nginx:latest"),
+            ("url:5000/repo@sha256:HEX", "url:5000/repo@sha256:HEX"),
+            ("root:tag@sha256:HEX", "docker.io/library/root:tag@sha256:HEX"),
+            ("localhost", "docker.io/library/localhost:latest"),
+            ("localhost/a", "localhost/a:latest"),
+            ("localhost:5000/a", "localhost:5000/a:latest"),
+            ("a.b/c/d/e:1.0-x_y.Z", "a.b/c/d/e:1.0-x_y.Z"),
+            ("index.docker.io/user/repo", "docker.io/user/repo:latest"),
+            ("a:_x", "docker.io/library/a:_x"),
+            // Only the digits alone are an image's id.
+            ("HEX:tag", "docker.io/library/HEX:tag"),
+            ("docker.io/HEX", "docker.io/library/HEX:latest"),
+            ("user/HEX", "docker.io/user/HEX:latest"),
         ];
         for (text, full) in table {
             let reference = Reference::parse(&text.replace("HEX", HEX));
@@ -208,6 +221,22 @@ mod tests {
             ("a.com/", "repository"),
             ("a___b", "repository"),
             ("é", "repository"),
+            ("a:.x", "tag"),
+            ("a:-x", "tag"),
+            ("a:b:c", "repository"),
+            (" a", "repository"),
+            ("a ", "repository"),
+            ("a.", "repository"),
+            ("_a", "repository"),
+            ("a._b", "repository"),
+            ("user/Repo", "lower case"),
+            ("docker.io/ROOT:tag", "lower case"),
+            ("a@b@c", "digest"),
+            ("a@sha256:", "digest"),
+            ("@sha256:12", "digest"),
+            (":tag", "repository"),
+            ("a.com:/b", "registry"),
+            ("HTTPS://a/b", "registry"),
         ];
         for (text, word) in table {
             let error = Reference::parse(text).expect_err(text);

@@ -140,17 +140,15 @@ fn containers_ready(
 
 /// No one sets the condition of a readiness gate on a machine without an API server, so that none is ever met.
 fn ready(containers: &Verdict, pod: &PodFacts) -> Verdict {
-    let gates = pod.spec.object.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref());
-    match gates.and_then(|gates| gates.first()) {
-        Some(gate) if containers.holds => Verdict::no(
-            "ReadinessGatesNotReady",
-            format!(
-                "corresponding condition of pod readiness gate \"{}\" does not exist.",
-                gate.condition_type
-            ),
-        ),
-        Some(_) | None => containers.clone(),
+    let spec = pod.spec.object.spec.as_ref();
+    let gates = spec.and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
+    if !containers.holds || gates.is_empty() {
+        return containers.clone();
     }
+    let unmet = gates.iter().map(|gate| {
+        format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)
+    });
+    Verdict::no("ReadinessGatesNotReady", unmet.collect::<Vec<_>>().join(", "))
 }
 
 /// `[a b]`, or nothing where there are none.

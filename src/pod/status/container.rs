@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::Now;
+use super::{Now, begun};
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Exit, HookKind, Image, PodFacts, Run, Sandbox};
 use crate::pod::resources::{Grant, container_id};
@@ -21,6 +21,10 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// The reason of everything that a restart of all containers ends.
 const RESTARTING_ALL: &str = "RestartingAllContainers";
+
+/// What the kubelet says of an init container that its runtime has forgotten.
+const PASSED: &str =
+    "Unable to get init container status from container runtime and pod has been initialized";
 
 /// Kubernetes' exit code of a container whose first process could not be started.
 const NOT_STARTED: i32 = 128;
@@ -108,7 +112,8 @@ impl View<'_> {
     fn states(&self) -> (k8s::ContainerState, Option<k8s::ContainerStateTerminated>) {
         let before = || self.facts.last.as_ref().and_then(|run| self.ended(run));
         let Some(run) = &self.facts.run else {
-            return (self.idle(), before());
+            let passed = self.pod.spec.role(self.container) == Role::Init && begun(self.pod);
+            return (if passed { self.passed() } else { self.idle() }, before());
         };
         if let Some(ended) = self.ended(run) {
             let fresh = end(run).is_some_and(|at| self.now.tick - at < FRESH);
@@ -139,6 +144,16 @@ impl View<'_> {
             None => waiting(self.creating(), String::new()),
         };
         (state, before())
+    }
+
+    /// An init container of which nothing is known, where a regular one was started already: it must have succeeded.
+    fn passed(&self) -> k8s::ContainerState {
+        let ended = k8s::ContainerStateTerminated {
+            message: Some(PASSED.to_owned()),
+            reason: Some("Completed".to_owned()),
+            ..Default::default()
+        };
+        k8s::ContainerState { terminated: Some(ended), ..Default::default() }
     }
 
     /// Why a container without a run has none yet.

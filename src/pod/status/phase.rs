@@ -160,6 +160,28 @@ mod tests {
             (104, OnFailure, &[], &[], &[Ended(0), Ended(0)], false, "Succeeded"),
             (105, Never, &[], &[], &[Ended(0), Ended(1)], false, "Failed"),
             (106, OnFailure, &[Ended(1)], &[], &[NONE], false, "Pending"),
+            (107, OnFailure, &[], &[], &[Ended(1), Ended(0)], false, "Running"),
+            (108, OnFailure, &[], &[], &[STARTED, NONE], false, "Pending"),
+            (109, Never, &[], &[], &[Ended(0), LAST1], false, "Failed"),
+            (110, Never, &[], &[], &[STARTED, LAST1], false, "Running"),
+            // Init containers before all else; one that waits to run again is no hindrance, one that never ran is.
+            (111, Never, &[Ended(0), Ended(1)], &[], &[NONE], false, "Failed"),
+            (112, Never, &[Ended(1)], &[STARTED], &[NONE], false, "Failed"),
+            (113, Always, &[Ended(0), NONE], &[], &[STARTED], true, "Pending"),
+            (114, OnFailure, &[LAST1, NONE], &[], &[NONE], false, "Pending"),
+            (115, Never, &[Ended(0)], &[], &[Ended(0)], true, "Succeeded"),
+            (116, Never, &[Ended(0)], &[], &[Ended(3)], true, "Failed"),
+            (117, Always, &[Ended(0)], &[], &[Ended(3)], true, "Running"),
+            // Sidecars: they hold a pod that has not begun, keep one Running while they run, and decide nothing more.
+            (118, Always, &[], &[RUNS], &[STARTED], true, "Running"),
+            (119, Always, &[], &[RUNS], &[NONE], false, "Pending"),
+            (120, Always, &[], &[LAST1], &[STARTED], true, "Running"),
+            (121, OnFailure, &[], &[STARTED], &[Ended(0)], true, "Running"),
+            (122, OnFailure, &[], &[Ended(137)], &[Ended(0)], true, "Succeeded"),
+            (123, OnFailure, &[], &[Ended(137)], &[Ended(1)], true, "Running"),
+            (124, Never, &[], &[Ended(0)], &[Ended(1), Ended(0)], true, "Failed"),
+            (125, Never, &[], &[STARTED], &[Ended(1)], true, "Running"),
+            (126, Never, &[Ended(0)], &[NONE], &[NONE], false, "Pending"),
         ];
         for (number, policy, init, sidecars, mains, initialized, expected) in table {
             let of = |role, states: &[State]| -> Vec<One> {

@@ -337,16 +337,77 @@ fn a_failed_pod_says_so() {
 fn a_readiness_gate_is_never_met() {
     let mut facts = pod(RestartPolicy::Always, &[], &["a"]);
     let mut spec = (*facts.spec).clone();
-    let gate = k8s::PodReadinessGate { condition_type: "gate1".into() };
-    spec.object.spec.as_mut().unwrap().readiness_gates = Some(vec![gate]);
+    let gates = ["gate1", "gate2"].map(|name| k8s::PodReadinessGate { condition_type: name.into() });
+    spec.object.spec.as_mut().unwrap().readiness_gates = Some(gates.to_vec());
     facts.spec = Arc::new(spec);
+    let unready = [
+        "Ready=False/ContainersNotReady(containers with unready status: [a])",
+        "ContainersReady=False/ContainersNotReady(containers with unready status: [a])",
+    ];
+    assert_eq!(doubts(&told(&facts, 14)), unready, "a gate is not asked before the containers are ready");
     facts.containers.insert("a".into(), with(ran(0, 15, None)));
-    assert_eq!(
-        doubts(&told(&facts, 16)),
-        [
-            "Ready=False/ReadinessGatesNotReady(corresponding condition of pod readiness gate \"gate1\" does not exist.)"
-        ]
-    );
+    let unmet =
+        |gate: &str| format!("corresponding condition of pod readiness gate \"{gate}\" does not exist.");
+    let unmet = format!("Ready=False/ReadinessGatesNotReady({}, {})", unmet("gate1"), unmet("gate2"));
+    assert_eq!(doubts(&told(&facts, 16)), [unmet]);
+}
+
+/// Kubernetes' generate_test: who is named as unready, sidecars first, plain init containers never.
+#[test]
+fn ready_names_all_that_are_not() {
+    // What runs (`+`), has ended (`-`) or never ran; the list.
+    let table = [
+        ("", Some("[s 1234 5678]")),
+        ("s+", Some("[1234 5678]")),
+        ("s+ 1234+", Some("[5678]")),
+        ("s+ 1234+ 5678-", Some("[5678]")),
+        ("s- 1234+ 5678+", Some("[s]")),
+        ("1234+ 5678+", Some("[s]")),
+        ("s+ 1234+ 5678+", None),
+    ];
+    for (known, list) in table {
+        let mut facts = pod(RestartPolicy::Always, &["i", "s"], &["1234", "5678"]);
+        let mut spec = (*facts.spec).clone();
+        spec.init[1].sidecar = true;
+        facts.spec = Arc::new(spec);
+        facts.containers.insert("i".into(), with(ran(0, 12, Some((13, 0)))));
+        for one in known.split_whitespace() {
+            let (name, end) = one.split_at(one.len() - 1);
+            let ended = (end == "-").then_some((16, 1));
+            facts.containers.insert(name.into(), with(ran(0, 15, ended)));
+        }
+        let all = doubts(&told(&facts, 16));
+        let of = |kind: &str| all.iter().find_map(|doubt| doubt.strip_prefix(&format!("{kind}=")));
+        let expected =
+            list.map(|list| format!("False/ContainersNotReady(containers with unready status: {list})"));
+        assert_eq!([of("Ready"), of("ContainersReady")], [expected.as_deref(); 2], "{known}");
+    }
+}
+
+/// Kubernetes' TestConvertToAPIContainerStatuses, as far as a container can be unknown here.
+#[test]
+fn what_is_not_known_of_a_container_is_told_as_the_kubelet_tells_it() {
+    let mut facts = pod(RestartPolicy::Always, &["i", "s"], &["a"]);
+    let mut spec = (*facts.spec).clone();
+    spec.init[1].sidecar = true;
+    facts.spec = Arc::new(spec);
+    let states = |facts: &PodFacts| {
+        let status = told(facts, 20);
+        let all: Vec<_> =
+            status.init_container_statuses.iter().chain(&status.container_statuses).flatten().collect();
+        let states: Vec<_> = all.iter().map(|one| brief(one.state.as_ref())).collect();
+        (states.join(", "), status.phase.unwrap(), all[0].ready)
+    };
+    let waits = "waiting PodInitializing, waiting PodInitializing, waiting PodInitializing";
+    assert_eq!(states(&facts), (waits.into(), "Pending".into(), false));
+    facts.containers.insert("a".into(), with(ran(0, 15, None)));
+    let passed = "terminated Completed 0, waiting PodInitializing, running";
+    assert_eq!(states(&facts), (passed.into(), "Running".into(), true));
+    // A container that was seen keeps what was last seen of it, and its count.
+    facts.containers.insert("i".into(), with(ran(5, 12, Some((13, 0)))));
+    facts.dismissed = Some((Tick::seconds(16), Dismissal::Removed));
+    let status = &told(&facts, 20).init_container_statuses.unwrap()[0];
+    assert_eq!((brief(status.state.as_ref()), status.restart_count), ("terminated Completed 0".into(), 5));
 }
 
 #[test]
