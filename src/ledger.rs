@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::clock::Tick;
 use crate::pod::{Fact, World};
 
-/// Facts are folded into a new snapshot when their file has grown to this many bytes.
+/// Facts are folded into a new snapshot when their file has grown to this many bytes, and is as large as the snapshot: so
+/// a fact costs the same in a large world as in a small one.
 const FOLD: u64 = 1 << 20;
 
 /// Secrets are among the facts.
@@ -21,6 +22,8 @@ pub struct Ledger {
     folder: PathBuf,
     facts: File,
     size: u64,
+    /// How large the last snapshot was.
+    whole: u64,
     /// A fact could not be written: what is on disk would tell of another world, so it was taken away.
     behind: bool,
 }
@@ -72,14 +75,14 @@ impl Ledger {
         let written = self.facts.write_all(&line);
         self.size += line.len() as u64;
         // Where there is no room for a line there may be some once the lines are folded.
-        if written.is_err() || self.size > FOLD { self.fold(world) } else { Ok(()) }
+        if written.is_err() || self.size > FOLD.max(self.whole) { self.fold(world) } else { Ok(()) }
     }
 
     fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let facts = OpenOptions::new().append(true).create(true).mode(OWN).open(folder.join(FACTS))?;
         let size = facts.metadata()?.len();
-        Ok(Ledger { folder: folder.to_owned(), facts, size, behind: false })
+        Ok(Ledger { folder: folder.to_owned(), facts, size, whole: 0, behind: false })
     }
 
     /// Snapshot first, by rename, then an empty fact file: a death between the two replays facts that the snapshot
@@ -98,14 +101,15 @@ impl Ledger {
         // What a cut one left may have another mode.
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(OWN).open(&new)?;
-        file.write_all(&serde_json::to_vec(world)?)?;
+        let bytes = serde_json::to_vec(world)?;
+        file.write_all(&bytes)?;
         if self.behind {
             // It was taken away with all that it held.
             self.facts = Self::open(&self.folder)?.facts;
         }
         fs::rename(&new, self.folder.join(WORLD))?;
         self.facts.set_len(0)?;
-        self.size = 0;
+        (self.size, self.whole) = (0, bytes.len() as u64);
         Ok(())
     }
 }

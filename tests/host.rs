@@ -56,7 +56,7 @@ fn a_pod_is_run_asked_and_ended_without_a_trace() {
     let pods = here.say(&["get", "pods"]);
     assert!(pods.lines().any(|line| line.starts_with("web-host ") && line.contains("2/2")), "{pods}");
     assert!(here.say(&["describe", "pod", "web"]).contains("Started container two"));
-    until("its output", || (here.say(&["logs", "web", "-c", "one"]) == "to one\n").then_some(()));
+    until("its output", || (here.tells(&["logs", "web", "-c", "one"]) == "to one\n").then_some(()));
 
     assert!(here.say(&["exec", "web", "-c", "two", "--", "id"]).starts_with("uid=0"));
     let exec =
@@ -113,7 +113,7 @@ fn exits_are_told_and_failures_restarted() {
     let again = here.pod_that("again", |pod| pod["status"]["phase"] == "Succeeded");
     assert_eq!(status(&again)["state"]["terminated"]["reason"], "Completed");
     assert_eq!(status(&again)["restartCount"], 1);
-    assert_eq!(here.say(&["logs", "-p", "again"]), "first\n");
+    until("its first output", || (here.tells(&["logs", "-p", "again"]) == "first\n").then_some(()));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn an_edit_replaces_and_a_bad_edit_keeps_the_last_good() {
         let pod = here.pod("web").filter(|pod| uid(pod) != uid(&old))?;
         status(&pod)["state"]["running"].is_object().then_some(pod)
     });
-    until("its output", || (here.say(&["logs", "web"]) == "new\n").then_some(()));
+    until("its output", || (here.tells(&["logs", "web"]) == "new\n").then_some(()));
 
     here.write("web.yaml", &text.replace("image:", "imgae:"));
     let problems = until("a refusal", || {
@@ -150,7 +150,7 @@ fn followed_logs_end_quietly_with_their_removed_pod() {
     here.write("web.yaml", &manifest("web", "", &[("c", script)]));
     here.start();
     here.running("web");
-    until("its output", || (here.say(&["logs", "web"]) == "first\n").then_some(()));
+    until("its output", || (here.tells(&["logs", "web"]) == "first\n").then_some(()));
     let socket = format!("--socket={}", here.home.join("run/podinit.sock").display());
     let mut logs = Command::new(PODINIT)
         .args([&socket, "logs", "-f", "web"])
@@ -177,7 +177,7 @@ fn after_five_deaths_it_starts_over_and_keeps_volumes() {
     here.start();
     let before = here.running("web");
     until("its first life", || {
-        (here.say(&["exec", "web", "--", "cat", "/v/lives"]) == "life\n").then_some(())
+        (here.tells(&["exec", "web", "--", "cat", "/v/lives"]) == "life\n").then_some(())
     });
     for death in 1..=5 {
         // Not asked for: such a death would be forgiven.
@@ -192,8 +192,7 @@ fn after_five_deaths_it_starts_over_and_keeps_volumes() {
     let after = here.running("web");
     assert_eq!(uid(&after), uid(&before));
     until("its second life", || {
-        let lives = here.podinit(&["exec", "web", "--", "cat", "/v/lives"]).stdout;
-        (lives == b"life\nlife\n").then_some(())
+        (here.tells(&["exec", "web", "--", "cat", "/v/lives"]) == "life\nlife\n").then_some(())
     });
     here.signal(Signal::SIGTERM);
     assert_eq!(here.ended().code(), Some(0), "{}", here.log());
@@ -210,10 +209,10 @@ fn logs_read_back_equal() {
     let expected = format!("{lines}{}\nno newline", "x".repeat(40000));
     here.pod_that("talk", |pod| pod["status"]["phase"] == "Succeeded");
     let length = expected.len();
-    until("all output", || (here.say(&["logs", "talk"]).len() >= length).then_some(()));
+    until("all output", || (here.tells(&["logs", "talk"]).len() >= length).then_some(()));
     let said = here.say(&["logs", "talk"]);
     assert!(said.trim_end_matches('\n') == expected, "{} bytes instead of {length}", said.len());
-    assert_eq!(here.say(&["logs", "--tail=2", "talk"]).lines().last(), Some("no newline"));
+    assert_eq!(here.tells(&["logs", "--tail=2", "talk"]).lines().last(), Some("no newline"));
     let links: Vec<_> = fs::read_dir(here.home.join("run/containers")).unwrap().flatten().collect();
     assert!(links.len() == 1 && links[0].path().exists(), "{links:?}");
 }
@@ -254,7 +253,7 @@ fn a_panic_and_a_crash_leave_containers_and_logs_alone() {
         until("an answer", || here.podinit(&["get", "pods"]).status.success().then_some(()));
     }
     here.say(&["fault", "killLogger"]);
-    let lines = || here.say(&["logs", "count"]).lines().count();
+    let lines = || here.tells(&["logs", "count"]).lines().count();
     let mark = lines();
     until("more output", || (lines() > mark + 20).then_some(()));
     let after = here.running("count");
@@ -331,7 +330,7 @@ fn a_second_signal_cuts_the_grace_short() {
     here.write("deaf.yaml", &deaf);
     here.start();
     here.running("deaf");
-    until("its trap", || (here.say(&["logs", "deaf"]) == "deaf\n").then_some(()));
+    until("its trap", || (here.tells(&["logs", "deaf"]) == "deaf\n").then_some(()));
     here.signal(Signal::SIGINT);
     until("the end's beginning", || here.log().contains("sent stop signal").then_some(()));
     assert!(here.log().contains("a second signal (Ctrl-C) cuts it short"), "{}", here.log());
@@ -425,7 +424,9 @@ fn nginx_of_debian_serves_over_http() {
     assert!(page.starts_with("HTTP/1.1 200 OK") && page.ends_with("\r\n\r\npodinit serves\n"), "{page}");
     assert!(page.contains("Server: nginx/"), "{page}");
     assert!(get("/no").is_some_and(|answer| answer.starts_with("HTTP/1.1 404")));
-    until("its access log", || here.say(&["logs", "nginx"]).contains("\"GET / HTTP/1.0\" 200").then_some(()));
+    until("its access log", || {
+        here.tells(&["logs", "nginx"]).contains("\"GET / HTTP/1.0\" 200").then_some(())
+    });
     // What the upper layers took away or hid.
     let seen = here.say(&["exec", "nginx", "--", "ls", "/opt", "/opt/old"]);
     assert!(seen.contains("odd") && seen.contains("new") && !seen.contains("gone"), "{seen}");

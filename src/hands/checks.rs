@@ -111,7 +111,8 @@ impl Hands {
             });
         }
         // A hook that a former life began: its pipe went with that.
-        hooks(world)
+        let pods = self.roll.of_pid(pid).filter_map(|uid| world.pods.get(uid));
+        pods.flat_map(hooks)
             .find(|hooked| hooked.run.hooks.get(&hooked.kind).and_then(|hook| hook.helper) == Some(pid))
             .map(|hooked| vec![hooked.ended(failed(&Try::of(ended.code, "its output is lost".into())))])
     }
@@ -139,14 +140,12 @@ impl Hooked<'_> {
     }
 }
 
-/// All of them.
-pub fn hooks(world: &World) -> impl Iterator<Item = Hooked<'_>> {
-    world.pods.values().flat_map(|pod| {
-        pod.runs().filter(|(_, run)| !run.hooks.is_empty()).flat_map(move |(name, run)| {
-            let open = run.hooks.iter().filter(|(_, hook)| hook.ended.is_none());
-            open.filter_map(move |(kind, _)| {
-                Some(Hooked { pod, container: pod.spec.container(name)?, run, kind: *kind })
-            })
+/// All of a pod's.
+pub fn hooks(pod: &PodFacts) -> impl Iterator<Item = Hooked<'_>> {
+    pod.runs().filter(|(_, run)| !run.hooks.is_empty()).flat_map(move |(name, run)| {
+        let open = run.hooks.iter().filter(|(_, hook)| hook.ended.is_none());
+        open.filter_map(move |(kind, _)| {
+            Some(Hooked { pod, container: pod.spec.container(name)?, run, kind: *kind })
         })
     })
 }

@@ -136,7 +136,7 @@ impl Hands {
     /// Does what is due beside the plan: helpers, probes, the ends of hooks. Returns what was learned, and when to look
     /// again.
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
-        self.tend_tree(world);
+        self.tend_tree();
         self.watch_probes(world, now);
         let done = [self.start_helpers(world, now), self.try_probes(world, now), self.end_hooks(world, now)];
         let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).min();

@@ -69,7 +69,8 @@ impl Hands {
     /// look again.
     pub(super) fn end_hooks(&self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         let (mut facts, mut wake_at) = (Vec::new(), None);
-        for hooked in hooks(world) {
+        let pods = self.roll.hooked().filter_map(|uid| world.pods.get(uid));
+        for hooked in pods.flat_map(hooks) {
             match self.end_hook(&hooked, now) {
                 Next::Ended(failed) => facts.push(hooked.ended(failed)),
                 Next::At(due) => wake_at = Some(wake_at.map_or(due, |at: Tick| at.min(due))),

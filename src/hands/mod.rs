@@ -29,6 +29,7 @@ use crate::container::cgroup;
 use crate::image::store::Store;
 use crate::pod::facts::{ContainerFacts, PodFacts, Run};
 use crate::pod::resources::Node;
+use crate::pod::roll::Roll;
 use crate::pod::{Action, Container, Fact, World, spec, sysctl};
 use crate::volume;
 
@@ -51,6 +52,8 @@ pub struct Hands {
     checks: BTreeMap<i32, checks::Check>,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
+    /// Who is where among the pods.
+    roll: Roll,
     /// Cgroups that are to go as soon as the last process in them has: what is killed takes its time to die.
     dying: BTreeSet<PathBuf>,
     /// What the machine has for pods, as last looked at.
@@ -82,6 +85,7 @@ impl Hands {
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
             configs: Vec::new(),
+            roll: Roll::default(),
             dying: BTreeSet::new(),
             node: Node::default(),
             tree: BTreeMap::new(),
@@ -103,10 +107,28 @@ impl Hands {
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
             configs: Vec::new(),
+            roll: Roll::default(),
             dying: BTreeSet::new(),
             node: Node::default(),
             tree: BTreeMap::new(),
         }
+    }
+
+    /// The world learned this fact: its pod is looked at again.
+    pub fn learned(&mut self, fact: &Fact, world: &World) {
+        self.roll.learned(fact, world);
+        self.probes.changed.extend(fact.uid().map(str::to_owned));
+    }
+
+    /// The world is another one.
+    pub fn look_at_all(&mut self, world: &World) {
+        self.roll = Roll::of(world);
+        self.probes.changed.extend(world.pods.keys().cloned());
+    }
+
+    /// Whether a start helper is at work.
+    pub fn starting(&self) -> bool {
+        self.roll.starting()
     }
 
     /// Does one thing. Trouble is a fact too.

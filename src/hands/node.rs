@@ -12,7 +12,7 @@ use super::{Hands, paths};
 use crate::config::{Config, Floor};
 use crate::container::apparmor;
 use crate::pod::resources::{Allocatable, Cfs, Machine, Node, Reserve, Threshold, tree};
-use crate::pod::{World, sysctl};
+use crate::pod::sysctl;
 
 /// The sizes of huge pages that this kernel has, a folder each: `hugepages-2048kB`.
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
@@ -48,9 +48,8 @@ impl Hands {
 
     /// Writes what has changed of the cgroups above the pods: the burstable ones weigh what they request together. A
     /// file that cannot be written is told once, and tried again when its value changes.
-    pub(super) fn tend_tree(&mut self, world: &World) {
-        let there = world.pods.values().filter(|pod| !pod.done()).map(|pod| pod.spec.as_ref());
-        let wanted = tree(&self.node, there);
+    pub(super) fn tend_tree(&mut self) {
+        let wanted = tree(&self.node, self.roll.burstable());
         if wanted == self.tree {
             return;
         }

@@ -1,7 +1,7 @@
 //! The probes of all running containers: commands are tried from here, all others by the probe helper, which is told
 //! what to watch. What is known only here (counters, due times) may be lost: verdicts are the world's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use super::checks::{Check, Key, Purpose};
 use super::{Hands, paths};
 use crate::clock::Tick;
 use crate::config::Config;
+use crate::pod::agenda::Agenda;
 use crate::pod::facts::{PodFacts, Run, Sandbox};
 use crate::pod::probe::{Begin, KINDS, Order, Report, Told, Try, Watch, Worker, share, wanted};
 use crate::pod::spec::{EnvValue, Handler, Probe};
@@ -32,6 +33,10 @@ pub struct Probes {
     watched: BTreeMap<Key, Watched>,
     /// By the numbers that the helper knows them by.
     names: BTreeMap<u64, Key>,
+    /// The pods of which what is watched may have to change, by uid.
+    pub(super) changed: BTreeSet<String>,
+    /// When each of those that are watched is to be seen to.
+    agenda: Agenda<Key>,
     /// The last number that was given. None is given twice.
     last: u64,
     /// Runs from before this moment have been probed before: their first try of many is not made at once.
@@ -58,6 +63,8 @@ impl Probes {
             socket: None,
             watched: BTreeMap::new(),
             names: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            agenda: Agenda::default(),
             last: 0,
             since: Tick::now(),
             again: false,
@@ -93,6 +100,7 @@ impl Probes {
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let pid = spawn(&["__probe"], &[(theirs.as_raw_fd(), 3)], None)?;
         self.socket = Some(ours);
+        self.names.values().for_each(|key| self.agenda.set(key, Some(now)));
         Ok(pid)
     }
 
@@ -123,58 +131,70 @@ impl Probes {
 }
 
 impl Hands {
-    /// What is watched becomes what the world wants tried.
+    /// What is watched becomes what the world wants tried. Of pods that did not change it is what it was.
     pub(super) fn watch_probes(&mut self, world: &World, now: Tick) {
-        let mut fresh = BTreeMap::new();
-        for (key, _, _, probe, run) in all(world) {
-            let watched = match self.probes.watched.remove(&key) {
-                Some(known) => known,
-                None => self.probes.begin(&key, probe, run, now),
-            };
-            fresh.insert(key, watched);
-        }
-        for watched in std::mem::replace(&mut self.probes.watched, fresh).into_values() {
-            match watched {
-                Watched::Helper { id, told } => {
-                    self.probes.names.remove(&id);
-                    // One that does not read is of no use: the next one is told everything but this.
-                    if told && !self.probes.tell(&Order::Forget { id }) {
-                        self.probes.lost();
-                    }
+        for uid in std::mem::take(&mut self.probes.changed) {
+            let wanted: Vec<_> = world.pods.get(&uid).into_iter().flat_map(all).collect();
+            for key in self.probes.of_pod(&uid) {
+                if !wanted.iter().any(|(wanted, ..)| *wanted == key) {
+                    self.unwatch(&key);
                 }
-                Watched::Here { flight: Some(flight), .. } => {
-                    if let Some(check) = self.checks.get(&flight.helper) {
-                        check.session.kill();
-                    }
-                }
-                Watched::Here { flight: None, .. } => {}
             }
+            for (key, _, probe, run) in wanted {
+                if !self.probes.watched.contains_key(&key) {
+                    let watched = self.probes.begin(&key, probe, run, now);
+                    self.probes.agenda.set(&key, Some(now));
+                    self.probes.watched.insert(key, watched);
+                }
+            }
+        }
+    }
+
+    fn unwatch(&mut self, key: &Key) {
+        self.probes.agenda.set(key, None);
+        match self.probes.watched.remove(key) {
+            Some(Watched::Helper { id, told }) => {
+                self.probes.names.remove(&id);
+                // One that does not read is of no use: the next one is told everything but this.
+                if told && !self.probes.tell(&Order::Forget { id }) {
+                    self.probes.lost();
+                }
+            }
+            Some(Watched::Here { flight: Some(flight), .. }) => {
+                if let Some(check) = self.checks.get(&flight.helper) {
+                    check.session.kill();
+                }
+            }
+            Some(Watched::Here { flight: None, .. }) | None => {}
         }
     }
 
     /// Tells the helper what it does not know yet, and begins the tries that are due here. Returns what was learned,
     /// and when to look again.
     pub(super) fn try_probes(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
-        let (mut facts, mut wake_at) = (Vec::new(), None);
-        let mut wake = |due: Tick| wake_at = Some(wake_at.map_or(due, |at: Tick| at.min(due)));
-        if !self.probes.needed() && self.probes.watched.is_empty() {
-            return (facts, None);
-        }
-        for (key, pod, container, probe, run) in all(world) {
-            match self.probes.watched.get_mut(&key) {
+        let mut facts = Vec::new();
+        for key in self.probes.agenda.due(now) {
+            let Some(pod) = world.pods.get(&key.uid) else { continue };
+            let Some((_, container, probe, run)) = all(pod).find(|(wanted, ..)| *wanted == key) else {
+                continue;
+            };
+            let again = match self.probes.watched.get_mut(&key) {
                 Some(Watched::Helper { id, told: false }) => {
                     let id = *id;
                     if self.probes.socket.is_none() {
+                        // Whoever starts the next helper sees to it.
                         continue;
                     }
                     let (address, space) = address(&self.config, pod);
                     let begin = self.probes.from(&key, run);
-                    let probe = probe.clone();
-                    let watch = Watch { id, kind: key.kind, probe, begin, address, space };
+                    let watch = Watch { id, kind: key.kind, probe: probe.clone(), begin, address, space };
                     let done = self.probes.tell(&Order::Watch(Box::new(watch)));
                     match self.probes.watched.get_mut(&key) {
-                        Some(Watched::Helper { told, .. }) if done => *told = true,
-                        _ => wake(now + FULL),
+                        Some(Watched::Helper { told, .. }) if done => {
+                            *told = true;
+                            None
+                        }
+                        _ => Some(now + FULL),
                     }
                 }
                 Some(Watched::Here { flight: Some(flight), .. }) => {
@@ -182,13 +202,12 @@ impl Hands {
                         if let Some(check) = self.checks.get(&flight.helper) {
                             check.session.kill();
                         }
-                    } else {
-                        wake(flight.late);
+                        flight.late = now + LATE;
                     }
+                    Some(flight.late)
                 }
                 Some(Watched::Here { worker, flight }) => match worker.due() {
-                    Some(due) if due > now => wake(due),
-                    Some(_) => {
+                    Some(due) if due <= now => {
                         let words = command(container, words(probe));
                         let purpose = Purpose::Probe(key.clone());
                         let limit = Some(probe.timeout);
@@ -198,23 +217,22 @@ impl Hands {
                                 let (helper, late) = (check.session.helper, now + probe.timeout + LATE);
                                 *flight = Some(Flight { helper, late });
                                 self.checks.insert(helper, check);
-                                wake(late);
+                                Some(late)
                             }
                             Err(why) => {
-                                facts.extend(tell(
-                                    &key,
-                                    worker.tried(Try::Error(format!("exec: {why}")), now),
-                                ));
-                                worker.due().into_iter().for_each(&mut wake);
+                                let error = Try::Error(format!("exec: {why}"));
+                                facts.extend(tell(&key, worker.tried(error, now)));
+                                worker.due()
                             }
                         }
                     }
-                    None => {}
+                    due => due,
                 },
-                Some(Watched::Helper { told: true, .. }) | None => {}
-            }
+                Some(Watched::Helper { told: true, .. }) | None => None,
+            };
+            self.probes.agenda.set(&key, again);
         }
-        (facts, wake_at)
+        (facts, self.probes.agenda.first())
     }
 
     /// A try that was made here has ended.
@@ -222,7 +240,9 @@ impl Hands {
         match self.probes.watched.get_mut(key) {
             Some(Watched::Here { worker, flight }) if flight.as_ref().is_some_and(|f| f.helper == helper) => {
                 *flight = None;
-                tell(key, worker.tried(result, Tick::now()))
+                let told = worker.tried(result, Tick::now());
+                self.probes.agenda.set(key, worker.due());
+                tell(key, told)
             }
             // Nobody wants to know any more.
             Some(_) | None => Vec::new(),
@@ -256,6 +276,14 @@ impl Hands {
 }
 
 impl Probes {
+    /// What is watched of a pod.
+    fn of_pod(&self, uid: &str) -> Vec<Key> {
+        let (container, run, kind) = (String::new(), 0, KINDS[0]);
+        let least = Key { uid: uid.to_owned(), container, run, kind };
+        let of = self.watched.range(least..).map(|(key, _)| key);
+        of.take_while(|key| key.uid == uid).cloned().collect()
+    }
+
     fn begin(&mut self, key: &Key, probe: &Probe, run: &Run, now: Tick) -> Watched {
         match &probe.handler {
             Handler::Exec(_) => {
@@ -278,15 +306,13 @@ impl Probes {
     }
 }
 
-/// All probes that are to be tried.
-fn all(world: &World) -> impl Iterator<Item = (Key, &PodFacts, &Container, &Probe, &Run)> {
-    world.pods.values().flat_map(|pod| {
-        pod.spec.all().flat_map(move |container| {
-            KINDS.into_iter().filter_map(move |kind| {
-                let (probe, run) = wanted(pod, container, kind)?;
-                let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
-                Some((Key { uid, container: name, run: run.number, kind }, pod, container, probe, run))
-            })
+/// All probes of a pod that are to be tried.
+fn all(pod: &PodFacts) -> impl Iterator<Item = (Key, &Container, &Probe, &Run)> {
+    pod.spec.all().flat_map(move |container| {
+        KINDS.into_iter().filter_map(move |kind| {
+            let (probe, run) = wanted(pod, container, kind)?;
+            let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
+            Some((Key { uid, container: name, run: run.number, kind }, container, probe, run))
         })
     })
 }

@@ -64,7 +64,11 @@ impl Hands {
         let live = || runs(world).filter(|(_, _, run)| run.live());
         let helpers = live().filter_map(|(_, _, run)| run.helper);
         let firsts = live().filter_map(|(_, _, run)| run.started.map(|(_, pid)| pid));
-        let hooks = hooks(world).filter_map(|hooked| hooked.run.hooks.get(&hooked.kind)?.helper);
+        let hooks = world
+            .pods
+            .values()
+            .flat_map(hooks)
+            .filter_map(|hooked| hooked.run.hooks.get(&hooked.kind)?.helper);
         let hooks = hooks.filter(|helper| *helper > 0);
         let gone = ours.chain(helpers).chain(firsts).chain(hooks).filter(|pid| !is_child(*pid));
         gone.map(|pid| (pid, UNSEEN)).collect()
@@ -78,8 +82,10 @@ impl Hands {
         if let Some(facts) = self.checked(pid, ended, world) {
             return facts;
         }
-        let mut starting = false;
-        for (pod, name, run) in runs(world) {
+        let pods = self.roll.of_pid(pid).filter_map(|uid| world.pods.get(uid));
+        let known: Vec<_> =
+            pods.flat_map(|pod| pod.runs().map(move |(name, run)| (pod, name, run))).collect();
+        for (pod, name, run) in known {
             let Some(container) = pod.spec.container(name) else { continue };
             if run.helper == Some(pid) {
                 return self.reported(pod, container, run, ended);
@@ -87,9 +93,8 @@ impl Hands {
             if run.exited.is_none() && run.started.is_some_and(|(_, first)| first == pid) {
                 return vec![self.exited(pod, container, run.number, ended)];
             }
-            starting |= run.helper.is_some();
         }
-        if starting {
+        if self.roll.starting() {
             // Perhaps a container that was quicker than its helper's report.
             while self.orphans.len() >= ORPHANS {
                 self.orphans.pop_first();
@@ -177,10 +182,7 @@ fn look(kind: libc::idtype_t, pid: i32) -> Result<Option<(i32, Ended)>, Errno> {
 
 /// Every newest run in the world.
 fn runs(world: &World) -> impl Iterator<Item = (&PodFacts, &str, &Run)> {
-    world.pods.values().flat_map(|pod| {
-        let runs = pod.containers.iter().filter_map(|(name, facts)| Some((name, facts.run.as_ref()?)));
-        runs.map(move |(name, run)| (pod, name.as_str(), run))
-    })
+    world.pods.values().flat_map(|pod| pod.runs().map(move |(name, run)| (pod, name, run)))
 }
 
 #[cfg(test)]
@@ -281,6 +283,7 @@ mod tests {
         let group = paths::cgroup(&config, &paths.helper_cgroup);
         std::fs::create_dir_all(&paths.bundle).expect("a bundle");
         handover::report(&paths.bundle, &Ok(first)).expect("a report");
+        hands.look_at_all(&world);
         let mut told = || hands.ended(helper, Ended { code: 0, signal: None }, &world);
         std::fs::create_dir_all(&group).expect("a cgroup");
         assert!(matches!(&told()[..], [Fact::Started { .. }]));
@@ -311,6 +314,7 @@ mod tests {
             hands.orphans.clear();
             hands.orphans.extend(orphan.map(|code| (first, Ended { code, signal: None })));
             handover::report(&paths.bundle, &Ok(first)).expect("a report");
+            hands.look_at_all(&world);
             let facts = hands.ended(helper, Ended { code: 0, signal: None }, &world);
             assert!(matches!(&facts[0], Fact::Started { pid, .. } if *pid == first), "{facts:?}");
             facts.get(1).map(|fact| match fact {

@@ -18,7 +18,7 @@ use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
-use crate::pod::{Desired, Fact, World, kept, plan, project};
+use crate::pod::{Desired, Fact, Planner, Step, World, kept, project};
 use crate::senses::{News, Senses};
 
 use super::doom::Doom;
@@ -45,7 +45,7 @@ pub struct Agent {
     pub(super) ending: Option<(Power, Tick)>,
     /// Start helpers that a test wants killed.
     pub(super) doom: Doom,
-    desired: Desired,
+    planner: Planner,
     ledger: Option<Ledger>,
     dir: Dir,
     senses: Senses,
@@ -77,6 +77,8 @@ impl Agent {
             ending_grace_critical: config.ending_grace_critical,
             ..Desired::default()
         };
+        hands.look_at_all(&world);
+        let planner = Planner::new(desired, &world);
         Ok(Agent {
             config,
             world,
@@ -86,7 +88,7 @@ impl Agent {
             sessions: BTreeMap::new(),
             ending: None,
             doom: Doom::default(),
-            desired,
+            planner,
             ledger,
             dir,
             senses,
@@ -125,8 +127,7 @@ impl Agent {
     /// Nothing is due. Unless a start is under way, what could wait is done; and after a while without a fact, what only
     /// work needs is given back: done at each rest it made a start 8 % longer, so not between two of them.
     fn rest(&mut self) {
-        let mut containers = self.world.pods.values().flat_map(|pod| pod.containers.values());
-        if containers.any(|facts| facts.run.as_ref().is_some_and(|run| run.helper.is_some())) {
+        if self.hands.starting() {
             return;
         }
         if let Some(machine) = &mut self.machine {
@@ -173,24 +174,27 @@ impl Agent {
         let (mut wake_at, mut upkeep) = (None, None);
         for step in 0.. {
             let now = Tick::now();
-            let plan = plan(&self.desired, &self.world, now);
-            wake_at = plan.wake_at;
+            let next = self.planner.next(&self.world, now);
             if step >= BUSY {
-                error!("podinit: {BUSY} steps in one turn, next: {:?}", plan.actions.first());
+                error!("podinit: {BUSY} steps in one turn, next: {next:?}");
                 wake_at = Some(now + Duration::from_secs(1));
                 break;
             }
-            let Some(action) = plan.actions.first() else {
-                let (facts, next) = self.hands.upkeep(&self.world, now);
-                upkeep = next;
-                if facts.is_empty() {
-                    break;
+            let action = match next {
+                Step::Act(action) => action,
+                Step::Rest(until) => {
+                    wake_at = until;
+                    let (facts, next) = self.hands.upkeep(&self.world, now);
+                    upkeep = next;
+                    if facts.is_empty() {
+                        break;
+                    }
+                    // They may change what is due.
+                    facts.into_iter().for_each(|fact| self.learn(fact));
+                    continue;
                 }
-                // They may change what is due.
-                facts.into_iter().for_each(|fact| self.learn(fact));
-                continue;
             };
-            for fact in self.hands.carry_out(action, &self.world) {
+            for fact in self.hands.carry_out(&action, &self.world) {
                 self.doom.choose(&fact);
                 self.learn(fact);
             }
@@ -216,13 +220,14 @@ impl Agent {
         if !listing.problems.iter().any(|problem| problem.refused) {
             self.hands.forget(&self.world, &listing.pods);
         }
-        self.desired.node = self.hands.look_at_node();
-        self.desired.projections = project::digests(&listing.pods, &listing.configs);
         self.hands.configs.clone_from(&listing.configs);
         for fact in kept::news(&self.world, &listing.configs) {
             self.learn(fact);
         }
-        self.desired.pods = listing.pods;
+        let node = self.hands.look_at_node();
+        let projections = project::digests(&listing.pods, &listing.configs);
+        let pods = listing.pods;
+        self.planner.want(Desired { pods, projections, node, ..self.planner.desired().clone() });
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -239,6 +244,8 @@ impl Agent {
             info!("{line}");
         }
         self.world.learn(fact.clone(), now);
+        self.planner.learned(&fact, &self.world);
+        self.hands.learned(&fact, &self.world);
         (self.learned, self.lean) = (now, false);
         if let Some(Err(why)) = self.ledger.as_mut().map(|ledger| ledger.note(&fact, now, &self.world)) {
             error!("ledger: {why}: until there is room a re-execution would start from nothing");
@@ -281,14 +288,15 @@ impl Agent {
         }
         let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
         self.ending = Some((power, since));
-        self.desired.ending = true;
+        self.planner.want(Desired { ending: true, ..self.planner.desired().clone() });
     }
 
     /// SIGTERM or SIGINT off a board: the first ends in order, a second one hurries.
     fn signalled(&mut self) {
-        if self.ending.is_some() && self.desired.ending_grace != Some(Duration::ZERO) {
+        let desired = self.planner.desired();
+        if self.ending.is_some() && desired.ending_grace != Some(Duration::ZERO) {
             info!("podinit: ending at once: what still runs is killed");
-            self.desired.ending_grace = Some(Duration::ZERO);
+            self.planner.want(Desired { ending_grace: Some(Duration::ZERO), ..desired.clone() });
         }
         self.end(Power::Poweroff);
     }

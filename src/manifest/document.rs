@@ -25,7 +25,7 @@ pub struct Source<'s> {
     /// The file's full path, which is hashed into the uid.
     pub path: &'s str,
     pub node: &'s str,
-    /// How many values the pods of the file's workloads may still have together.
+    /// How much (`Node::weight`) the pods of the file's workloads may still be together.
     pub room: &'s Cell<usize>,
 }
 
@@ -195,7 +195,7 @@ fn items<'n>(report: &mut Report<'n>) -> Option<&'n [Node]> {
 /// A small file may want more pods than can be read in time.
 fn fits(report: &mut Report<'_>, template: &workload::Template, source: &Source<'_>) -> bool {
     let replicas = template.replicas.and_then(|count| usize::try_from(count).ok()).unwrap_or(1);
-    let left = source.room.get().checked_sub(replicas.saturating_mul(template.pod.count()));
+    let left = source.room.get().checked_sub(replicas.saturating_mul(template.pod.weight()));
     match left {
         Some(left) => source.room.set(left),
         None => report.refuse(

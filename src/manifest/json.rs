@@ -8,8 +8,8 @@ use super::tree::{Entry, Node, Value, quote};
 use super::yaml::{Budget, DEPTH, Fault, duplicate, fault};
 
 /// Reads the objects of `text` (one, or several one after the other), whose first line is `line` of its file.
-pub fn read(text: &str, line: u32) -> Result<Vec<Node>, Fault> {
-    let mut reader = Reader { text, at: 0, line, budget: Budget { nodes: 0, bytes: 0 } };
+pub fn read(text: &str, line: u32, budget: &mut Budget) -> Result<Vec<Node>, Fault> {
+    let mut reader = Reader { text, at: 0, line, budget: budget.document() };
     let mut nodes = Vec::new();
     loop {
         reader.blanks();
@@ -20,15 +20,15 @@ pub fn read(text: &str, line: u32) -> Result<Vec<Node>, Fault> {
     }
 }
 
-struct Reader<'t> {
+struct Reader<'t, 'b> {
     text: &'t str,
     /// A byte offset, always at a character's start.
     at: usize,
     line: u32,
-    budget: Budget,
+    budget: &'b mut Budget,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn json_reads_with_its_own_rules_and_lines() {
         let text = "{\n\t\"a\": \"\\ud83d\\ude00\\t\\/\",\n\t\"b\": [1, 2.5, 1e3, -0, true, null],\n\t\"yes\": {}\n}\n{\"c\": []}";
-        let nodes = read(text, 1).unwrap();
+        let nodes = read(text, 1, &mut Budget::default()).unwrap();
         assert_eq!(nodes.len(), 2);
         assert_eq!(nodes[0].get("a").and_then(Node::text), Some("😀\t/"));
         assert_eq!(nodes[0].line_of(&Path::of("b").item(2)), 3);
@@ -209,7 +209,7 @@ mod tests {
             (&deep, 1, "nested deeper"),
         ];
         for (text, line, message) in table {
-            let fault = read(text, 1).expect_err(text);
+            let fault = read(text, 1, &mut Budget::default()).expect_err(text);
             assert!(fault.message.contains(message), "{text}: {fault:?}");
             assert_eq!(fault.line, line, "{text}: {fault:?}");
         }

@@ -1,7 +1,7 @@
 //! A file's bytes to its documents: each is read by itself, so that a bad one spoils no other.
 
 use super::tree::Node;
-use super::yaml::Fault;
+use super::yaml::{Budget, Fault};
 use super::{json, yaml};
 
 /// The largest file that is read, in bytes: what an API server's etcd takes for one object (1.5 MiB). The kubelet reads
@@ -44,25 +44,30 @@ pub fn documents(bytes: &[u8]) -> Result<Vec<Piece>, Fault> {
         let message = format!("more than {MOST} documents: write several files");
         return Err(Fault { line: *line, message });
     }
-    Ok(parts.into_iter().flat_map(|(line, part)| piece(part, line)).collect())
+    let mut budget = Budget::default();
+    Ok(parts.into_iter().flat_map(|(line, part)| piece(part, line, &mut budget)).collect())
 }
 
-fn piece(text: &str, line: u32) -> Vec<Piece> {
+fn piece(text: &str, line: u32, budget: &mut Budget) -> Vec<Piece> {
     let whole = |node| Piece { hint: None, read: Ok(node) };
     if text.trim_start().starts_with('{') {
-        return match json::read(text, line) {
+        return match json::read(text, line, budget) {
             Ok(nodes) => nodes.into_iter().map(whole).collect(),
-            Err(fault) => match yaml::read(text, line) {
+            Err(fault) => match yaml::document(text, line, budget) {
                 // A flow mapping of YAML also begins with a brace.
                 Ok(Some(node)) => vec![whole(node)],
                 _ => vec![Piece { hint: None, read: Err(fault) }],
             },
         };
     }
-    match yaml::read(text, line) {
+    match yaml::document(text, line, budget) {
         Ok(None) => Vec::new(),
         Ok(Some(node)) => vec![whole(node)],
         Err(mut fault) => {
+            // What is missed at the end of the text is missed on its last line.
+            let last =
+                text.trim_end_matches(['\n', '\r']).bytes().filter(|byte| *byte == b'\n').count() as u32;
+            fault.line = fault.line.min(line.saturating_add(last));
             if indented_by_tab(text, fault.line.saturating_sub(line)) {
                 fault.message += "; the line is indented by a tab: use spaces";
             }
@@ -147,7 +152,7 @@ mod tests {
             ("---\na: 1\n", &[Ok(2)]),
             ("a: 1\n---\nb: 2\n---\n", &[Ok(1), Ok(3)]),
             ("---\n---\n# x\n---\na: 1\n...\n", &[Ok(5)]),
-            ("a: [\n---\nb: 2\n", &[Err(2), Ok(3)]),
+            ("a: [\n---\nb: 2\n", &[Err(1), Ok(3)]),
             ("a: 1\n---\nb: 'x\n---\nc: 3", &[Ok(1), Err(3), Ok(5)]),
             ("--- {a: 1}\n--- # c\nb: 2\n", &[Ok(1), Ok(3)]),
             ("%YAML 1.1\n# c\n---\na: 1\n...\n%YAML 1.1\n---\nb: 2", &[Ok(4), Ok(8)]),

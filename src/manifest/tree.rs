@@ -77,12 +77,16 @@ impl Node {
         line
     }
 
-    /// How many values it holds, itself among them. Recursion is bounded by the readers' depth.
-    pub fn count(&self) -> usize {
+    /// How much it is: one for each value, itself among them, and one for every 32 bytes of a text. Recursion is bounded
+    /// by the readers' depth.
+    pub fn weight(&self) -> usize {
         match &self.value {
-            Value::List(items) => 1 + items.iter().map(Node::count).sum::<usize>(),
-            Value::Map(entries) => 1 + entries.iter().map(|entry| entry.node.count()).sum::<usize>(),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => 1,
+            Value::List(items) => 1 + items.iter().map(Node::weight).sum::<usize>(),
+            Value::Map(entries) => {
+                1 + entries.iter().map(|entry| entry.key.len() / 32 + entry.node.weight()).sum::<usize>()
+            }
+            Value::Text(text) => 1 + text.len() / 32,
+            Value::Null | Value::Bool(_) | Value::Number(_) => 1,
         }
     }
 

@@ -13,6 +13,9 @@ pub const NODES: usize = 50_000;
 pub const DEPTH: usize = 100;
 /// How many bytes of text they may hold, aliases expanded.
 const TEXT: usize = 4 << 20;
+/// The same of all documents of a file: a thousand bombs, each short of its own bounds, are gigabytes.
+const FILE_NODES: usize = 200_000;
+const FILE_TEXT: usize = 8 << 20;
 
 /// Why a document cannot be read, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +25,12 @@ pub struct Fault {
 }
 
 /// Reads the one document of `text`, whose first line is `line` of its file. None: it is empty.
-pub fn read(text: &str, line: u32) -> Result<Option<Node>, Fault> {
+pub fn document(text: &str, line: u32, budget: &mut Budget) -> Result<Option<Node>, Fault> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         base: line.saturating_sub(1),
         anchors: HashMap::new(),
-        budget: Budget { nodes: 0, bytes: 0 },
+        budget: budget.document(),
         last: line,
     };
     loop {
@@ -43,18 +46,24 @@ pub fn read(text: &str, line: u32) -> Result<Option<Node>, Fault> {
     }
 }
 
-struct Reader<'t> {
+/// The same of a file of one document.
+#[cfg(test)]
+pub fn read(text: &str, line: u32) -> Result<Option<Node>, Fault> {
+    document(text, line, &mut Budget::default())
+}
+
+struct Reader<'t, 'b> {
     parser: Parser<'t, StrInput<'t>>,
     base: u32,
     anchors: HashMap<usize, Node>,
-    budget: Budget,
+    budget: &'b mut Budget,
     /// The line of the newest event.
     last: u32,
 }
 
 type Tagged<'t> = Option<std::borrow::Cow<'t, Tag>>;
 
-impl<'t> Reader<'t> {
+impl<'t> Reader<'t, '_> {
     fn next(&mut self) -> Result<(Event<'t>, u32), Fault> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => {
@@ -249,18 +258,54 @@ fn collection_tag(tag: &Tagged<'_>, wanted: &str, line: u32) -> Result<(), Fault
     }
 }
 
-/// What a document has used of its bounds. Aliases pay for what they stand for.
+/// What a file and its present document have used of their bounds. Aliases pay for what they stand for.
+#[derive(Default)]
 pub struct Budget {
-    pub nodes: usize,
-    pub bytes: usize,
+    document: Used,
+    file: Used,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Used {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Used {
+    fn add(&mut self, nodes: usize, bytes: usize) {
+        self.nodes = self.nodes.saturating_add(nodes);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn beyond(&self, nodes: usize, bytes: usize) -> bool {
+        self.nodes > nodes || self.bytes > bytes
+    }
 }
 
 impl Budget {
+    /// For the next document.
+    pub fn document(&mut self) -> &mut Self {
+        self.document = Used::default();
+        self
+    }
+
     pub fn spend(&mut self, nodes: usize, bytes: usize, line: u32) -> Result<(), Fault> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        self.bytes = self.bytes.saturating_add(bytes);
-        if self.nodes > NODES || self.bytes > TEXT {
+        self.document.add(nodes, bytes);
+        if self.document.beyond(NODES, TEXT) {
             return Err(fault(line, &format!("more than {NODES} values or {TEXT} bytes, aliases expanded")));
+        }
+        // What is refused is not kept, and takes nothing from the others.
+        let before = self.file;
+        self.file.add(nodes, bytes);
+        if self.file.beyond(FILE_NODES, FILE_TEXT) {
+            self.file = before;
+            return Err(fault(
+                line,
+                &format!(
+                    "with this document the file has more than {FILE_NODES} values or {FILE_TEXT} bytes, aliases \
+                     expanded: write several files"
+                ),
+            ));
         }
         Ok(())
     }

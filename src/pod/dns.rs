@@ -2,6 +2,8 @@
 //!
 //! Source: Kubernetes v1.36, pkg/kubelet/network/dns; resolv.conf(5).
 
+use std::collections::{HashMap, HashSet};
+
 use super::spec::{DnsPolicy, Pod};
 
 /// The most that the resolver and Kubernetes take.
@@ -44,10 +46,11 @@ impl Dns {
                     dns.searches =
                         names.map(|name| name.strip_suffix('.').unwrap_or(name).to_owned()).collect();
                 }
-                Some("options") => words.for_each(|option| merge(&mut dns.options, option)),
+                Some("options") => dns.options.extend(words.map(str::to_owned)),
                 Some(_) | None => {}
             }
         }
+        dns.options = merged(dns.options);
         Ok(dns)
     }
 
@@ -99,12 +102,15 @@ pub fn effective(pod: &Pod, node: &Node) -> (Dns, Vec<String>) {
     };
     // What the node says twice stays so, for its pods too, unless a pod adds something.
     if !(names.servers.is_empty() && names.searches.is_empty() && names.options.is_empty()) {
-        dns.servers = unique(dns.servers.into_iter().chain(names.servers.iter().cloned()));
-        dns.searches = unique(dns.searches.into_iter().chain(names.searches.iter().cloned()));
-    }
-    for (name, value) in &names.options {
-        let value = value.as_deref().filter(|value| !value.is_empty());
-        merge(&mut dns.options, &value.map_or_else(|| name.clone(), |value| format!("{name}:{value}")));
+        dns.servers.extend(names.servers.iter().cloned());
+        dns.servers = unique(dns.servers);
+        dns.searches.extend(names.searches.iter().cloned());
+        dns.searches = unique(dns.searches);
+        dns.options.extend(names.options.iter().map(|(name, value)| match value.as_deref() {
+            None | Some("") => name.clone(),
+            Some(value) => format!("{name}:{value}"),
+        }));
+        dns.options = merged(dns.options);
     }
     limited(dns)
 }
@@ -133,24 +139,28 @@ fn limited(mut dns: Dns) -> (Dns, Vec<String>) {
     (dns, left_out)
 }
 
-/// Puts an option in the place of one of the same name, else last.
-fn merge(options: &mut Vec<String>, option: &str) {
-    let name = |option: &str| option.split(':').next().unwrap_or_default().to_owned();
-    match options.iter_mut().find(|known| name(known) == name(option)) {
-        Some(known) => *known = option.to_owned(),
-        None => options.push(option.to_owned()),
-    }
-}
-
-/// Each once, where it came first.
-fn unique(all: impl IntoIterator<Item = String>) -> Vec<String> {
+/// Of options with one name the last, in the place of the first.
+fn merged(all: Vec<String>) -> Vec<String> {
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<String> = Vec::new();
-    for one in all {
-        if !kept.contains(&one) {
-            kept.push(one);
+    for option in all {
+        let name = option.split(':').next().unwrap_or_default();
+        match places.get(name).and_then(|place| kept.get_mut(*place)) {
+            Some(earlier) => *earlier = option,
+            None => {
+                places.insert(name.to_owned(), kept.len());
+                kept.push(option);
+            }
         }
     }
     kept
+}
+
+/// Each once, where it came first.
+fn unique(mut all: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    all.retain(|one| seen.insert(one.clone()));
+    all
 }
 
 #[cfg(test)]
@@ -299,9 +309,7 @@ mod tests {
             ),
         ];
         for (first, more, expected) in table {
-            let mut options = words(first);
-            words(more).iter().for_each(|option| merge(&mut options, option));
-            assert_eq!(options, words(expected));
+            assert_eq!(merged([words(first), words(more)].concat()), words(expected));
         }
     }
 

@@ -89,6 +89,50 @@ pub enum Fact {
     Helper { name: String, pid: Option<i32> },
 }
 
+impl Fact {
+    /// The uid of the pod whose facts it may change.
+    pub fn uid(&self) -> Option<&str> {
+        match self {
+            Fact::Admitted { pod }
+            | Fact::Rejected { pod, .. }
+            | Fact::Allocated { pod }
+            | Fact::ResizePending { pod, .. } => Some(&pod.uid),
+            Fact::Dismissed { uid, .. }
+            | Fact::Allotted { uid, .. }
+            | Fact::Logged { uid, .. }
+            | Fact::Resized { uid, .. }
+            | Fact::ResizeFailed { uid, .. }
+            | Fact::SetUp { uid, .. }
+            | Fact::SetUpFailed { uid, .. }
+            | Fact::ImageFound { uid, .. }
+            | Fact::ImageMissing { uid, .. }
+            | Fact::Starting { uid, .. }
+            | Fact::Started { uid, .. }
+            | Fact::StartFailed { uid, .. }
+            | Fact::Projected { uid, .. }
+            | Fact::ProjectFailed { uid, .. }
+            | Fact::Probed { uid, .. }
+            | Fact::ProbeFailed { uid, .. }
+            | Fact::Hooking { uid, .. }
+            | Fact::Hooked { uid, .. }
+            | Fact::Withdrawn { uid }
+            | Fact::Signalled { uid, .. }
+            | Fact::RestartAll { uid, .. }
+            | Fact::Expired { uid }
+            | Fact::Exited { uid, .. }
+            | Fact::Cleaned { uid, .. }
+            | Fact::TornDown { uid }
+            | Fact::TearDownFailed { uid, .. } => Some(uid),
+            Fact::Listed { .. }
+            | Fact::Kept { .. }
+            | Fact::Dropped { .. }
+            | Fact::Piped { .. }
+            | Fact::Drained { .. }
+            | Fact::Helper { .. } => None,
+        }
+    }
+}
+
 /// Why a pod is no longer wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dismissal {

@@ -1,5 +1,6 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
+pub mod agenda;
 pub mod cause;
 pub mod dns;
 pub mod env;
@@ -16,6 +17,7 @@ pub mod probe;
 pub mod project;
 pub mod resources;
 pub mod restart;
+pub mod roll;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod security;
@@ -25,5 +27,5 @@ pub mod sysctl;
 pub mod users;
 
 pub use facts::{Fact, World};
-pub use plan::{Action, Plan, plan};
+pub use plan::{Action, Plan, Planner, Step, plan};
 pub use spec::{Container, Desired, Pod};

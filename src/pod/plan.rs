@@ -3,6 +3,7 @@
 mod admit;
 mod end;
 mod live;
+mod planner;
 mod project;
 mod resize;
 mod room;
@@ -13,7 +14,9 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::facts::{Dismissal, HookKind, World};
+pub use planner::{Planner, Step};
+
+use super::facts::{Dismissal, HookKind, PodFacts, World};
 use super::resources::Grant;
 use super::spec::{Desired, Pod};
 use crate::clock::Tick;
@@ -69,45 +72,55 @@ pub struct Plan {
 /// What to do now about the difference between what is wanted and what is.
 ///
 /// No action depends on another one of the same plan: all of them may be carried out, or only the first.
-/// Costs one pass over the wanted pods and one over the admitted pods and their containers.
+/// Costs one pass over the wanted pods and one over the admitted pods and their containers. What PID 1 asks is a
+/// `Planner`, which comes to the same and thinks only about what changed.
 pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
     let mut turn = Turn { desired, now, plan: Plan::default() };
     let wanted = admit::wanted(desired);
     let critical = end::critical(&turn, world);
     let mut resizes = BTreeSet::new();
     for (uid, pod) in &world.pods {
-        if pod.dismissed.is_some() {
-            end::pod(&mut turn, pod, wanted.again(uid));
-            continue;
-        }
-        match wanted.edit(uid, pod) {
-            Edit::None => {
-                if pod.pending.is_some() {
-                    turn.act(Action::Withdraw { uid: uid.clone() });
-                }
-                if !resize::pod(&mut turn, pod) {
-                    project::pod(&mut turn, pod);
-                }
-                live::pod(&mut turn, pod);
-            }
-            Edit::Resize => {
-                // What its volumes should hold is known of the wanted pod only.
-                resizes.insert(uid.as_str());
-                resize::pod(&mut turn, pod);
-                live::pod(&mut turn, pod);
-            }
-            Edit::Unwanted(why) => {
-                let waits = why == Dismissal::Ending && pod.spec.critical();
-                let due = if waits { critical } else { now };
-                turn.at(due, || Action::Dismiss { uid: uid.clone(), why });
-                if due > now {
-                    live::pod(&mut turn, pod);
-                }
-            }
+        let edit = wanted.edit(uid, pod);
+        if one(&mut turn, pod, edit, wanted.again(uid), critical) {
+            resizes.insert(uid.as_str());
         }
     }
     admit::admit(&mut turn, world, &resizes);
     turn.plan
+}
+
+/// One admitted pod. `again`: one of its uid is to come after it; `critical`: when an ending machine dismisses its
+/// critical pods. Whether it asks to be resized.
+fn one(turn: &mut Turn, pod: &PodFacts, edit: Edit, again: bool, critical: Tick) -> bool {
+    if pod.dismissed.is_some() {
+        end::pod(turn, pod, again);
+        return false;
+    }
+    match edit {
+        Edit::None => {
+            if pod.pending.is_some() {
+                turn.act(Action::Withdraw { uid: pod.spec.uid.clone() });
+            }
+            if !resize::pod(turn, pod) {
+                project::pod(turn, pod);
+            }
+            live::pod(turn, pod);
+        }
+        Edit::Resize => {
+            // What its volumes should hold is known of the wanted pod only.
+            resize::pod(turn, pod);
+            live::pod(turn, pod);
+        }
+        Edit::Unwanted(why) => {
+            let waits = why == Dismissal::Ending && pod.spec.critical();
+            let due = if waits { critical } else { turn.now };
+            turn.at(due, || Action::Dismiss { uid: pod.spec.uid.clone(), why });
+            if due > turn.now {
+                live::pod(turn, pod);
+            }
+        }
+    }
+    edit == Edit::Resize
 }
 
 /// The plan while it is made.

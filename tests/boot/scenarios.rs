@@ -38,11 +38,14 @@ fn deaf(text: &str) -> String {
 
 #[test]
 fn files_come_change_and_go() {
+    // Deaf, too, and long enough for its file to come back meanwhile.
+    let run = one("run", "Always", "echo hello; exec sleep 1000")
+        .replace("GracePeriodSeconds: 1", "GracePeriodSeconds: 30");
     let mut board = controlled()
-        .manifest("run.yaml", &one("run", "Always", "echo hello; exec sleep 1000"))
+        .manifest("run.yaml", &run)
         .manifest("port.yaml", &listening("one", "first"))
         .manifest("deaf.yaml", &deaf("v0"))
-        .manifest(".run", &one("run", "Always", "echo hello; exec sleep 1000"))
+        .manifest(".run", &run)
         .manifest(".renamed", &listening("one", "second"))
         .manifest(".moved", &listening("two", "second"))
         .manifest(".deaf1", &deaf("v1"))
@@ -94,7 +97,9 @@ fn row_10_a_file_that_comes_back_runs_again(board: &mut Board) {
     };
     let before = uid(board);
     // The container is deaf to its stop signal, so that the file is back before the pod is gone.
-    let mark = there(board, "rm run.yaml; sleep 1; cp .run .t; mv .t run.yaml");
+    let mark = there(board, "rm run.yaml");
+    board.wait_from(mark, "run-podinit: stopping");
+    there(board, "cp .run .t; mv .t run.yaml");
     let (mark, _) = board.wait_from(mark, "run-podinit: gone");
     let (mark, _) = board.wait_from(mark, "run-podinit/main: started");
     assert_eq!(uid(board), before);
@@ -235,10 +240,11 @@ fn row_39_exit_codes_and_policies(board: &mut Board) {
         ("xnever1", "Failed", 1, false),
     ] {
         let all = pods(board, |pods| {
-            phase(pods, pod) == wanted && (status(pods, pod, "main").restart_count > 0) == again
+            let main = status(pods, pod, "main");
+            // Not in the very moment of a run.
+            phase(pods, pod) == wanted && (main.restart_count > 0) == again && !main.ready
         });
         let status = status(&all, pod, "main");
-        assert!(!status.ready, "{pod}");
         let state = if again { status.last_state.as_ref() } else { status.state.as_ref() };
         let ended = state.and_then(|state| state.terminated.as_ref()).expect("it ended");
         let reason = if code == 0 { "Completed" } else { "Error" };
@@ -252,7 +258,8 @@ fn row_18_a_crash_loop_waits_longer_each_time(board: &mut Board) {
         let (after, ended) = when(board, mark, "crash-podinit/main: exited");
         let (next, again) = when(board, after, "crash-podinit/main: started");
         let waited = again - ended;
-        assert!(waited >= wait - 0.01 && waited < wait + 8.0, "{waited} s instead of {wait}");
+        // A busy machine tells late and starts late, and is still far from the next step but one.
+        assert!(waited >= wait - 1.0 && waited < wait + 30.0, "{waited} s instead of {wait}");
         mark = next;
     }
 }

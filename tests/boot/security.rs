@@ -82,9 +82,13 @@ fn containers_are_confined_as_their_pods_say() {
     });
 
     // cases J1, row 37. Each container is a shell, in whose words the sleep is told too, and a sleep.
-    let first = "cat /proc/1/comm; ps | busybox grep -c '[s]leep [12]000'";
-    assert_eq!(inside(&mut board, "apart -c two", first), "sh\n2");
-    let seen = inside(&mut board, "shared -c two", first);
+    let first = |count: u8| {
+        let sleeps = "ps | busybox grep -c '[s]leep [12]000'";
+        // A shell that has just started has no sleep yet.
+        format!("cat /proc/1/comm; until [ $({sleeps}) -ge {count} ]; do sleep 1; done; {sleeps}")
+    };
+    assert_eq!(inside(&mut board, "apart -c two", &first(2)), "sh\n2");
+    let seen = inside(&mut board, "shared -c two", &first(4));
     assert!(seen.ends_with("\n4") && !seen.starts_with("sh\n"), "{seen}");
     // Pause has no files, and who may not trace it may not even look.
     let root = inside(&mut board, "shared -c two", "ls /proc/1/root/ 2>&1");
@@ -125,8 +129,11 @@ fn users(board: &mut Board) {
     let adjusted = inside(board, "own -c one", files);
     assert!(adjusted.starts_with("7:8\n7:8\n7:8\n1\n67108864\n"), "{adjusted}");
     // Pids are shared in a namespace that the pod's root owns, and its first process is nobody.
-    let first =
-        inside(board, "own -c two", "ps | busybox grep -c '[s]leep 1000'; busybox grep Uid: /proc/1/status");
+    let first = inside(
+        board,
+        "own -c two",
+        "until [ $(ps | busybox grep -c '[s]leep 1000') -ge 4 ]; do sleep 1; done; ps | busybox grep -c '[s]leep 1000'; busybox grep Uid: /proc/1/status",
+    );
     assert_eq!(first, "4\nUid:\t65535\t65535\t65535\t65535");
     // Privileged there is all but the machine's: its own cgroup, no device, no sysctl of the kernel's.
     let told = inside(

@@ -20,8 +20,8 @@ pub const PODINIT: &str = env!("CARGO_BIN_EXE_podinit");
 /// The image that `manifest` names: busybox alone.
 pub const IMAGE: &str = "podinit.dev/box:1";
 
-/// The longest that anything here may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The longest that anything here may take on a busy machine. Only a failing test waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -124,6 +124,11 @@ impl Instance {
     /// What a command that must succeed prints.
     pub fn say(&self, args: &[&str]) -> String {
         said(&self.podinit(args))
+    }
+
+    /// What a command prints, which may fail as yet: for `until`.
+    pub fn tells(&self, args: &[&str]) -> String {
+        String::from_utf8_lossy(&self.podinit(args).stdout).into_owned()
     }
 
     /// The pod of this manifest name as the API has it.

@@ -58,7 +58,6 @@ fn sidecars_rules_and_deadlines() {
         &[container("first", &first, rules), container("second", &second, "")],
     );
     here.write("all.yaml", &text);
-    here.write("short.yaml", &manifest("short", "  activeDeadlineSeconds: 1\n", &[("c", FOREVER)]));
     here.start();
 
     let ended = here.pod_that("order", |pod| pod["status"]["phase"] == "Succeeded");
@@ -83,9 +82,18 @@ fn sidecars_rules_and_deadlines() {
     let pods = here.say(&["get", "pods"]);
     assert!(pods.lines().any(|line| line.starts_with("all-host ") && line.contains("2/2")), "{pods}");
 
-    let short = here.pod_that("short", |pod| status(pod)["state"]["terminated"].is_object());
-    assert_eq!(short["status"]["phase"], "Failed");
-    assert_eq!(short["status"]["reason"], "DeadlineExceeded");
+    // Longer and longer, until the deadline is long enough for a start on this machine.
+    let cut = [1, 10, 60].into_iter().any(|seconds| {
+        let spec = format!("  activeDeadlineSeconds: {seconds}\n");
+        let name = format!("short{seconds}");
+        here.write(&format!("{name}.yaml"), &manifest(&name, &spec, &[("c", FOREVER)]));
+        let short = here.pod_that(&name, |pod| {
+            pod["status"]["phase"] == "Failed" && !status(pod)["state"]["running"].is_object()
+        });
+        assert_eq!(short["status"]["reason"], "DeadlineExceeded");
+        status(&short)["state"]["terminated"].is_object()
+    });
+    assert!(cut, "none was started");
 }
 
 /// What a later life of podinit goes on from: the logs' numbers, the last good ConfigMap; and what it leaves behind: no
@@ -94,9 +102,16 @@ fn sidecars_rules_and_deadlines() {
 fn what_outlives_a_file_and_a_death() {
     let mut here = Instance::new();
     let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: one}\n";
-    // Deaf to its stop signal, so that its file is back before it is gone.
-    let deaf = "trap : TERM; echo here; while true; do sleep 0.1; done";
-    let back = manifest("back", "  terminationGracePeriodSeconds: 2\n", &[("c", deaf)]);
+    // Deaf to its stop signal until it may go, so that its file is back before it is gone.
+    let gate = here.home.join("gate");
+    fs::create_dir_all(&gate).expect("make");
+    let deaf = "trap : TERM; echo here; while ! busybox rm /gate/open 2>/dev/null; do sleep 0.1; done";
+    let spec = format!(
+        "  terminationGracePeriodSeconds: 600\n  volumes: [{{name: gate, hostPath: {{path: {}}}}}]\n",
+        gate.display()
+    );
+    let mounts = "    volumeMounts: [{name: gate, mountPath: /gate}]\n";
+    let back = manifest("back", &spec, &[("c", deaf)]) + mounts;
     here.write("config.yaml", config);
     here.write("back.yaml", &back);
     // The end of a pipe that passes a re-execution.
@@ -112,24 +127,32 @@ fn what_outlives_a_file_and_a_death() {
     here.running("back");
     let uid = here.running("back")["metadata"]["uid"].clone();
     fs::remove_file(here.home.join("m/back.yaml")).expect("remove");
-    until("its end", || here.log().contains("default/back-host: stopping").then_some(()));
+    until("its stop", || here.log().contains("default/back-host: stopping").then_some(()));
     here.write("back.yaml", &back);
+    // Who has seen this file, which came later, has seen that one.
+    here.write("witness.yaml", "kind: [");
+    until("its file's return", || here.log().contains("witness.yaml:").then_some(()));
+    fs::remove_file(here.home.join("m/witness.yaml")).expect("remove");
+    fs::write(gate.join("open"), "").expect("write");
     until("its end", || here.log().contains("default/back-host: gone").then_some(()));
     let again = here.running("back");
     assert_eq!((&again["metadata"]["uid"], &status(&again)["restartCount"]), (&uid, &1.into()));
-    assert_eq!(here.say(&["logs", "back"]), "here\n");
+    until("its output", || (here.tells(&["logs", "back"]) == "here\n").then_some(()));
 
     here.write("config.yaml", "kind: [");
-    until("the refusal", || here.log().contains("config.yaml:2: not YAML").then_some(()));
+    until("the refusal", || here.log().contains("config.yaml:1: not YAML").then_some(()));
     here.say(&["fault", "panic"]);
     until("its next life", || here.log().contains("re-executed after death 1").then_some(()));
     let reads = manifest("reads", "", &[("c", "echo $A; sleep 1000")]);
     let env = "    env: [{name: A, valueFrom: {configMapKeyRef: {name: kept, key: a}}}]\n";
     here.write("reads.yaml", &format!("{reads}{env}"));
-    until("the last good value", || (here.podinit(&["logs", "reads"]).stdout == b"one\n").then_some(()));
+    until("the last good value", || (here.tells(&["logs", "reads"]) == "one\n").then_some(()));
     assert_eq!(status(&here.pod("back").expect("it runs on"))["restartCount"], 1);
     assert!(!has(&here), "a pipe that nobody knows stayed open");
     fs::remove_file(here.home.join("m/back.yaml")).expect("remove");
+    let stops = |here: &Instance| here.log().matches("default/back-host: stopping").count();
+    until("its second stop", || (stops(&here) == 2).then_some(()));
+    fs::write(gate.join("open"), "").expect("write");
     until("its end", || here.pod("back").is_none().then_some(()));
     let logs = fs::read_dir(here.home.join("logs")).expect("the logs").flatten();
     let logs: Vec<_> = logs.filter_map(|entry| entry.file_name().into_string().ok()).collect();

@@ -57,7 +57,7 @@ fn variables_and_names_are_as_the_manifest_says() {
     here.start();
     here.pod_that("env", |pod| pod["status"]["phase"] == "Succeeded");
     let said = until("its output", || {
-        Some(here.say(&["logs", "env", "-c", "c"])).filter(|said| said.contains("options"))
+        Some(here.tells(&["logs", "env", "-c", "c"])).filter(|said| said.contains("options"))
     });
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(
@@ -113,13 +113,13 @@ fn one_file_is_a_source_too() {
         .spawn()
         .unwrap();
     until("podinit answers", || here.podinit(&["get", "pods"]).status.success().then_some(()));
-    until("the first", || (here.podinit(&["logs", "single"]).stdout == b"first\n").then_some(()));
+    until("the first", || (here.tells(&["logs", "single"]) == "first\n").then_some(()));
     assert!(here.pod("other").is_none());
     // By a rename, and in place: inotify tells of both.
     here.write("only.yaml", &text("second"));
-    until("the second", || (here.podinit(&["logs", "single"]).stdout == b"second\n").then_some(()));
+    until("the second", || (here.tells(&["logs", "single"]) == "second\n").then_some(()));
     fs::write(&path, text("third")).unwrap();
-    until("the third", || (here.podinit(&["logs", "single"]).stdout == b"third\n").then_some(()));
+    until("the third", || (here.tells(&["logs", "single"]) == "third\n").then_some(()));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(podinit.id() as i32), Signal::SIGTERM).unwrap();
     assert!(podinit.wait().unwrap().success(), "{}", here.log());
     here.assert_nothing_left();

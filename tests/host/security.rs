@@ -11,6 +11,18 @@ fn exec(here: &Instance, pod: &str, container: &str, script: &str) -> String {
     here.say(&["exec", pod, "-c", container, "--", "sh", "-c", script])
 }
 
+/// Waits with a single fork: of a loop of sleeps there may be two at any moment, one of them not yet a sleep.
+pub const WAITING: &str = "trap 'exit 0' TERM; sleep 100000 & while true; do wait; done";
+
+/// Waits until the container sees so many shells that wait, and as many of their sleeps.
+pub fn counted(here: &Instance, pod: &str, container: &str, expected: &str) {
+    let script = "n=0; m=0; for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in \
+                  *'while t'[r]ue*) n=$((n+1));; 'sleep 100'[0]*) m=$((m+1));; esac; done; echo $n $m";
+    until(&format!("{expected:?} in {pod}"), || {
+        (here.tells(&["exec", pod, "-c", container, "--", "sh", "-c", script]) == expected).then_some(())
+    });
+}
+
 #[test]
 fn a_security_context_reaches_the_process_and_its_execs() {
     let mut here = Instance::new();
@@ -30,7 +42,7 @@ fn a_security_context_reaches_the_process_and_its_execs() {
     here.start();
     here.running("strict");
     let first = until("its status", || {
-        Some(here.say(&["logs", "strict"])).filter(|text| text.contains("Speculation"))
+        Some(here.tells(&["logs", "strict"])).filter(|text| text.contains("Speculation"))
     });
     let later = exec(&here, "strict", "c", "cat /proc/self/status; touch /x || echo read-only");
     for text in [&first, &later] {
@@ -99,17 +111,17 @@ fn what_may_not_start_is_told_in_the_kubelets_words() {
 #[test]
 fn pids_are_shared_and_survive_the_death_of_their_first_process() {
     let mut here = Instance::new();
-    let pair = [("one", FOREVER), ("two", FOREVER)];
+    let pair = [("one", WAITING), ("two", WAITING)];
     here.write("shared.yaml", &manifest("shared", "  shareProcessNamespace: true\n", &pair));
     here.write("apart.yaml", &manifest("apart", "", &pair));
     here.start();
     here.running("apart");
     here.running("shared");
-    // The shells that wait in a loop, but for the one that asks.
-    let shells = "n=0; for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in *'while t'[r]ue*) n=$((n+1));; esac; done; echo $n; cat /proc/1/comm";
-    assert_eq!(exec(&here, "apart", "one", shells), "1\nsh\n");
-    let seen = exec(&here, "shared", "one", shells);
-    assert!(seen.starts_with("2\n") && !seen.contains("sh\n"), "{seen}");
+    counted(&here, "apart", "one", "1 1\n");
+    counted(&here, "shared", "one", "2 2\n");
+    let first = |pod: &str| exec(&here, pod, "one", "cat /proc/1/comm");
+    assert_eq!(first("apart"), "sh\n");
+    assert_ne!(first("shared"), "sh\n");
 
     let pod = here.pod("shared").expect("the pod");
     let uid = pod["metadata"]["uid"].as_str().expect("a uid");
@@ -121,10 +133,11 @@ fn pids_are_shared_and_survive_the_death_of_their_first_process() {
         let all = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
         all.len() == 2 && all.iter().all(|each| each["restartCount"] == 1 && each["ready"] == true)
     });
-    assert!(exec(&here, "shared", "two", shells).starts_with("2\n"));
+    counted(&here, "shared", "two", "2 2\n");
     let second: i32 = fs::read_to_string(&held).expect("its pid").parse().expect("a pid");
     assert_ne!(first, second);
     fs::remove_file(here.home.join("m/shared.yaml")).expect("remove");
     until("its end", || here.pod("shared").is_none().then_some(()));
-    assert!(!std::path::Path::new(&format!("/proc/{second}")).exists(), "the first process is left");
+    let left = std::path::PathBuf::from(format!("/proc/{second}"));
+    until("the end of the first process", || (!left.exists()).then_some(()));
 }

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::instance::{IMAGE, Instance, manifest, until};
+use super::security::{WAITING, counted};
 use super::{FOREVER, status, uid};
 
 fn exec(here: &Instance, pod: &str, container: &str, script: &str) -> String {
@@ -73,7 +74,7 @@ fn a_pod_has_ids_of_its_own_and_sees_all_files_as_its_own() {
         "  securityContext: {runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000, supplementalGroups: [4000]}\n";
     let spec = format!("{context}{volumes}");
     let script =
-        "cat /proc/self/status; echo again >/dev/stdout; for d in disk memory; do echo x >/$d/mine; done; ";
+        "cat /proc/self/status; for d in disk memory; do echo x >/$d/mine; done; echo again >/dev/stdout; ";
     here.write("plain.yaml", &pod("plain", &spec, &format!("{script}{FOREVER}"), MOUNTS));
     here.start();
     let running = here.running("own");
@@ -90,7 +91,7 @@ fn a_pod_has_ids_of_its_own_and_sees_all_files_as_its_own() {
 
     // The first process and its execs are root there, with the usual capabilities, and nobody here.
     let logged =
-        until("its status", || Some(here.say(&["logs", "own"])).filter(|text| text.contains("again\n")));
+        until("its status", || Some(here.tells(&["logs", "own"])).filter(|text| text.contains("again\n")));
     for text in [&logged, &exec(&here, "own", "c", "cat /proc/self/status")] {
         for line in ["Uid:\t0\t0\t0\t0", "Gid:\t0\t0\t0\t0", "Seccomp:\t2"] {
             assert!(text.contains(&format!("{line}\n")), "{line:?} in\n{text}");
@@ -149,7 +150,7 @@ fn a_pod_has_ids_of_its_own_and_sees_all_files_as_its_own() {
 
     // runAsUser, fsGroup and supplementalGroups.
     let logged =
-        until("its status", || Some(here.say(&["logs", "plain"])).filter(|text| text.contains("again\n")));
+        until("its status", || Some(here.tells(&["logs", "plain"])).filter(|text| text.contains("again\n")));
     for text in [&logged, &exec(&here, "plain", "c", "cat /proc/self/status")] {
         for line in [
             "Uid:\t1000\t1000\t1000\t1000",
@@ -198,14 +199,15 @@ fn a_pod_has_ids_of_its_own_and_sees_all_files_as_its_own() {
 #[test]
 fn a_shared_pid_namespace_hooks_probes_and_restarts_know_of_the_users() {
     let mut here = Instance::new();
-    let pair = [("one", FOREVER), ("two", FOREVER)];
+    let pair = [("one", WAITING), ("two", WAITING)];
     here.write(
         "shared.yaml",
         &manifest("shared", "  hostUsers: false\n  shareProcessNamespace: true\n", &pair),
     );
     let probes = "    lifecycle: {postStart: {exec: {command: [sh, -c, 'busybox whoami; id -u >/tmp/hook']}}}
-    readinessProbe: {exec: {command: [sh, -c, 'test -O /tmp/hook && test $(cat /tmp/hook) = 0']}, periodSeconds: 1}
-    livenessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+    readinessProbe: {exec: {command: [sh, -c, 'test -O /tmp/hook && test $(cat /tmp/hook) = 0']}, periodSeconds: 1, timeoutSeconds: 60}
+    startupProbe: {tcpSocket: {port: 80}, periodSeconds: 1, failureThreshold: 1000, timeoutSeconds: 60}
+    livenessProbe: {tcpSocket: {port: 80}, periodSeconds: 1, timeoutSeconds: 60}
 ";
     let script = "busybox httpd -p 80; [ -e /tmp/second ] || { touch /tmp/second; }; trap 'exit 0' TERM; while true; do sleep 0.1; done";
     here.write("probed.yaml", &pod("probed", "", script, probes));
@@ -217,8 +219,7 @@ fn a_shared_pid_namespace_hooks_probes_and_restarts_know_of_the_users() {
     here.write("sysctl.yaml", &pod("sysctl", sysctls, FOREVER, ""));
     here.start();
     here.running("shared");
-    let shells = "n=0; for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in *'while t'[r]ue*) n=$((n+1));; esac; done; echo $n";
-    assert_eq!(exec(&here, "shared", "one", shells), "2\n");
+    counted(&here, "shared", "one", "2 2\n");
     let pause =
         exec(&here, "shared", "one", "busybox grep -E '^(Uid|CapPrm|Seccomp|NoNewPrivs):' /proc/1/status");
     assert!(pause.starts_with("Uid:\t65535\t") && pause.contains("CapPrm:\t0000000000000000\n"), "{pause}");
@@ -232,7 +233,8 @@ fn a_shared_pid_namespace_hooks_probes_and_restarts_know_of_the_users() {
         let states = pod["status"]["containerStatuses"].as_array().expect("states");
         states.iter().all(|each| each["restartCount"] == 1 && each["state"]["running"].is_object())
     });
-    assert_eq!((first(&here, "shared", "two"), exec(&here, "shared", "one", shells)), (before, "2\n".into()));
+    assert_eq!(first(&here, "shared", "two"), before);
+    counted(&here, "shared", "one", "2 2\n");
 
     let pod = here.pod_that("probed", |pod| status(pod)["ready"] == true);
     assert_eq!(status(&pod)["restartCount"], 0, "the network probe finds its port");

@@ -9,7 +9,8 @@ use podinit::clock::Tick;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::plan::{Action, plan};
 use podinit::pod::resources::Grant;
-use podinit::pod::{Desired, Pod, World};
+use podinit::pod::roll::Roll;
+use podinit::pod::{Desired, Plan, Planner, Pod, Step, World};
 
 use crate::due;
 use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, Unfit, raise, stream, then};
@@ -35,6 +36,9 @@ pub struct Story {
     pub now: Tick,
     pub reality: Reality,
     wake: Option<Tick>,
+    /// What PID 1 asks instead of planning anew, and looks up instead of looking through all.
+    planner: Planner,
+    roll: Roll,
     log: Vec<(Tick, Fact)>,
     /// Where the ledger was folded last.
     folded: usize,
@@ -57,9 +61,12 @@ impl Story {
             node: room::node(&mut rng),
             ..Desired::default()
         };
+        let planner = Planner::new(desired.clone(), &World::default());
         let mut story = Story {
             rng,
             desired,
+            planner,
+            roll: Roll::default(),
             world: World::default(),
             now: Tick::seconds(5),
             reality: Reality::default(),
@@ -206,6 +213,11 @@ impl Story {
     pub fn settle(&mut self) -> Outcome {
         for _ in 0..300 {
             let plan = plan(&self.desired, &self.world, self.now);
+            self.planner.want(self.desired.clone());
+            comes_to(&plan, &self.planner.next(&self.world, self.now))?;
+            if self.roll != Roll::of(&self.world) {
+                return Err(format!("the_roll_is_what_the_world_says: {:?}", self.roll));
+            }
             if plan.wake_at.is_some_and(|wake| wake <= self.now) {
                 return Err("wake_at_is_ahead: it is not".into());
             }
@@ -248,6 +260,7 @@ impl Story {
             if !early.actions.is_empty() || early.wake_at != self.wake {
                 return Err(format!("nothing_due_before_wake_at: at {tick}, not {:?}: {early:?}", self.wake));
             }
+            comes_to(&early, &self.planner.clone().next(&self.world, Tick(tick)))?;
         }
         Ok(())
     }
@@ -291,7 +304,9 @@ impl Story {
             let _ = fact.line(&self.world);
         }
         self.log.push((self.now, fact.clone()));
-        self.world.learn(fact, self.now);
+        self.world.learn(fact.clone(), self.now);
+        self.planner.learned(&fact, &self.world);
+        self.roll.learned(&fact, &self.world);
     }
 
     // --- Hands ---
@@ -1040,6 +1055,8 @@ impl Story {
             ));
         }
         self.world = replayed;
+        self.planner = Planner::new(self.desired.clone(), &self.world);
+        self.roll = Roll::of(&self.world);
         Ok(())
     }
 
@@ -1086,4 +1103,13 @@ fn ended_well(number: u32, now: Tick) -> RealRun {
         unfit: None,
         outgrown: None,
     }
+}
+
+/// What PID 1 asks comes to what the plan comes to.
+fn comes_to(plan: &Plan, next: &Step) -> Outcome {
+    let wanted = match plan.actions.first() {
+        Some(action) => Step::Act(action.clone()),
+        None => Step::Rest(plan.wake_at),
+    };
+    if *next == wanted { Ok(()) } else { Err(format!("the_planner_plans: {next:?}, not {wanted:?}")) }
 }

@@ -1,4 +1,4 @@
-//! Which wanted pods are taken up, and which admitted ones are no longer wanted.
+//! Which wanted pods and resizes are taken up, and which admitted pods are no longer wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::room::Room;
 use super::{Action, Turn, resize};
 use crate::pod::facts::{Dismissal, PodFacts, Rejection, World};
+use crate::pod::resources::Node;
 use crate::pod::spec::{Desired, Pod};
 
 /// What is wanted, as a lookup.
@@ -13,7 +14,7 @@ pub(super) struct Wanted<'a> {
     ending: bool,
     returns: bool,
     /// By uid.
-    pods: BTreeMap<&'a str, &'a Arc<Pod>>,
+    pods: BTreeMap<&'a str, &'a Pod>,
     /// (namespace, name).
     names: BTreeSet<(&'a str, &'a str)>,
 }
@@ -22,12 +23,13 @@ pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
     Wanted {
         ending: desired.ending,
         returns: desired.returns,
-        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect(),
+        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect(),
         names: desired.pods.iter().map(|pod| name(pod)).collect(),
     }
 }
 
 /// How what is wanted differs from an admitted pod.
+#[derive(Clone, Copy, PartialEq)]
 pub(super) enum Edit {
     None,
     /// In cpu and memory only, under the same uid.
@@ -38,17 +40,8 @@ pub(super) enum Edit {
 
 impl Wanted<'_> {
     pub(super) fn edit(&self, uid: &str, pod: &PodFacts) -> Edit {
-        if self.ending {
-            return Edit::Unwanted(Dismissal::Ending);
-        }
-        match self.pods.get(uid) {
-            // A manifest that gives its uid keeps it when it is edited: only its content tells.
-            Some(wanted) if same(wanted, &pod.spec) => Edit::None,
-            // One that is over has nothing to resize: whoever gives it more wants it to run again.
-            Some(wanted) if resize::only(&pod.spec, wanted) && pod.stopping().is_none() => Edit::Resize,
-            None if !self.names.contains(&name(&pod.spec)) => Edit::Unwanted(Dismissal::Removed),
-            Some(_) | None => Edit::Unwanted(Dismissal::Replaced),
-        }
+        let named = || self.names.contains(&name(&pod.spec));
+        edit(self.ending, self.pods.get(uid).copied(), named, pod)
     }
 
     /// Whether a pod of this uid is to be there after this one, also after the end of a machine that returns.
@@ -57,35 +50,64 @@ impl Wanted<'_> {
     }
 }
 
+/// `wanted`: the wanted pod of its uid; `named`: whether one of its name is wanted.
+pub(super) fn edit(ending: bool, wanted: Option<&Pod>, named: impl FnOnce() -> bool, pod: &PodFacts) -> Edit {
+    match wanted {
+        _ if ending => Edit::Unwanted(Dismissal::Ending),
+        // A manifest that gives its uid keeps it when it is edited: only its content tells.
+        Some(wanted) if same(wanted, &pod.spec) => Edit::None,
+        // One that is over has nothing to resize: whoever gives it more wants it to run again.
+        Some(wanted) if resize::only(&pod.spec, wanted) && pod.stopping().is_none() => Edit::Resize,
+        None if !named() => Edit::Unwanted(Dismissal::Removed),
+        Some(_) | None => Edit::Unwanted(Dismissal::Replaced),
+    }
+}
+
 /// Takes up every wanted pod whose name is free and for which there is room, and every resize (`resizes`: of these
 /// pods), in the order of the manifests; one that waits does not hold up those behind it. What waits needs no wake-up:
 /// another's end is news.
 pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
     let wanted = if turn.desired.ending { &[][..] } else { &turn.desired.pods };
-    let mut names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
-    let mut room = Room::new(&turn.desired.node);
+    let names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
+    let mut room = Room::default();
     for pod in world.pods.values().filter(|pod| !pod.done()) {
         room.take(&pod.spec);
     }
+    let asks = wanted.iter().filter(|pod| match world.pods.contains_key(&pod.uid) {
+        true => resizes.contains(pod.uid.as_str()),
+        false => !names.contains(&name(pod)),
+    });
+    turn.plan.actions.extend(decide(asks, &mut room, &turn.desired.node, world));
+}
+
+/// What becomes of the pods that are not there though their names are free, and of those that ask to be resized. What is
+/// taken up is in the room afterwards.
+pub(super) fn decide<'a>(
+    asks: impl Iterator<Item = &'a Arc<Pod>>,
+    room: &mut Room,
+    node: &Node,
+    world: &World,
+) -> Vec<Action> {
+    let (mut actions, mut names) = (Vec::new(), BTreeSet::new());
     let (mut waiting, mut judged) = (Vec::new(), BTreeSet::new());
-    for pod in wanted {
-        if let Some(is) = world.pods.get(&pod.uid).filter(|_| resizes.contains(pod.uid.as_str())) {
-            if room.grows(&is.spec, pod).is_ok() {
+    for pod in asks {
+        if let Some(is) = world.pods.get(&pod.uid) {
+            if room.grows(node, &is.spec, pod).is_ok() {
                 room.resize(&is.spec, pod);
-                turn.act(Action::Allocate(pod.clone()));
+                actions.push(Action::Allocate(pod.clone()));
             } else {
                 waiting.push(pod);
             }
             continue;
         }
-        if world.pods.contains_key(&pod.uid) || names.contains(&name(pod)) {
+        if names.contains(&name(pod)) {
             continue;
         }
         judged.insert(pod.uid.as_str());
-        if room.judge(pod).is_ok() {
+        if room.judge(node, pod).is_ok() {
             names.insert(name(pod));
             room.take(pod);
-            turn.act(Action::Admit(pod.clone()));
+            actions.push(Action::Admit(pod.clone()));
         } else {
             waiting.push(pod);
         }
@@ -93,7 +115,7 @@ pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
     // Judged again when all that come are in, so that what is told is told once.
     for pod in waiting {
         let is = world.pods.get(&pod.uid);
-        let judged = is.map_or_else(|| room.judge(pod), |is| room.grows(&is.spec, pod));
+        let judged = is.map_or_else(|| room.judge(node, pod), |is| room.grows(node, &is.spec, pod));
         let Err((reason, message)) = judged else { continue };
         let known = is.map_or_else(|| world.rejected.get(&pod.uid), |is| is.pending.as_ref());
         let told = |known: &Rejection| (&known.reason, &known.message) == (&reason, &message);
@@ -101,15 +123,14 @@ pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
             continue;
         }
         let pod = pod.clone();
-        turn.act(match is {
+        actions.push(match is {
             None => Action::Reject { pod, reason, message },
             Some(_) => Action::Postpone { pod, reason, message },
         });
     }
     let gone = world.rejected.keys().filter(|uid| !judged.contains(uid.as_str()));
-    for uid in gone.cloned() {
-        turn.act(Action::Withdraw { uid });
-    }
+    actions.extend(gone.cloned().map(|uid| Action::Withdraw { uid }));
+    actions
 }
 
 /// Whether they say the same. The file that says it may have another name by now.
@@ -118,6 +139,6 @@ fn same(one: &Pod, other: &Pod) -> bool {
     std::ptr::eq(one, other) || *one == Pod { origin: one.origin.clone(), ..other.clone() }
 }
 
-fn name(pod: &Pod) -> (&str, &str) {
+pub(super) fn name(pod: &Pod) -> (&str, &str) {
     (&pod.namespace, &pod.name)
 }

@@ -149,8 +149,9 @@ pub fn pod_files(pod: &Pod, node: &Node, cfs: Cfs, pids: Option<u64>) -> BTreeMa
     files.chain(huge_page_files(|size| huge(pod, size), node.pages())).collect()
 }
 
-/// The files of the tree above the pods, each with its folder below `kubepods`, for the pods that are there.
-pub fn tree<'a>(node: &Node, pods: impl Iterator<Item = &'a Pod>) -> BTreeMap<String, String> {
+/// The files of the tree above the pods, each with its folder below `kubepods`. `burstable`: what the burstable pods that
+/// are there request of the processors together, in thousandths of a core.
+pub fn tree(node: &Node, burstable: u64) -> BTreeMap<String, String> {
     let file = |name: &str, value: u64| (name.to_owned(), value.to_string());
     let most = node.enforced();
     let root = [
@@ -159,13 +160,14 @@ pub fn tree<'a>(node: &Node, pods: impl Iterator<Item = &'a Pod>) -> BTreeMap<St
         node.pids.map(|pids| file("pids.max", pids)),
     ];
     let huge = huge_page_files(|size| most.huge_pages.get(&size).copied().unwrap_or(0), node.pages());
-    let classes =
-        [file("burstable/cpu.weight", class_weight(pods)), file("besteffort/cpu.weight", pod_weight(2))];
+    let classes = [
+        file("burstable/cpu.weight", pod_weight(shares(burstable))),
+        file("besteffort/cpu.weight", pod_weight(2)),
+    ];
     root.into_iter().flatten().chain(huge).chain(classes).collect()
 }
 
-/// cpu.weight of the burstable class: by all that its pods request.
-pub fn class_weight<'a>(pods: impl Iterator<Item = &'a Pod>) -> u64 {
-    let burstable = pods.filter(|pod| qos(pod) == Qos::Burstable);
-    pod_weight(shares(burstable.map(|pod| effective(pod, cpu_request)).fold(0, u64::saturating_add)))
+/// What a pod adds to what the burstable ones request of the processors, in thousandths of a core.
+pub fn burstable(pod: &Pod) -> u64 {
+    if qos(pod) == Qos::Burstable { effective(pod, cpu_request) } else { 0 }
 }

@@ -433,7 +433,7 @@ fn huge_pages_of_every_size() {
     let sizes = ["hugetlb.2MB.max", "hugetlb.1GB.max", "hugetlb.64KB.max", "pids.max", "memory.max"];
     let told = sizes.map(value);
     assert_eq!(told, [Some("6291456"), Some("0"), Some("131072"), Some("7"), None]);
-    let root = tree(&node, std::iter::empty());
+    let root = tree(&node, 0);
     assert_eq!(root["hugetlb.2MB.max"], "8388608");
 }
 
@@ -469,7 +469,7 @@ fn the_tree_is_bound_by_what_is_not_reserved() {
         (Reserve { enforce: false, ..some }, "79", "1000", "500"),
     ];
     for (reserve, weight, memory, pids) in table {
-        let files = tree(&Node::of(&machine, &reserve), std::iter::empty());
+        let files = tree(&Node::of(&machine, &reserve), 0);
         let told = ["cpu.weight", "memory.max", "pids.max"].map(|file| files[file].as_str());
         assert_eq!(told, [weight, memory, pids], "{reserve:?}");
         assert_eq!(
@@ -478,7 +478,7 @@ fn the_tree_is_bound_by_what_is_not_reserved() {
         );
     }
     // What could not be read binds nothing.
-    let files = tree(&Node::of(&Machine { cpus: 1, ..Machine::default() }, &reserve()), std::iter::empty());
+    let files = tree(&Node::of(&Machine { cpus: 1, ..Machine::default() }, &reserve()), 0);
     assert!(!files.contains_key("memory.max") && !files.contains_key("pids.max"));
 }
 
@@ -486,7 +486,10 @@ fn the_tree_is_bound_by_what_is_not_reserved() {
 fn the_burstable_class_weighs_what_its_pods_request() {
     let burst = of(&[give(1000, NONE, NONE, NONE)], &[]);
     let (best, guaranteed) = (of(&[Resources::default()], &[]), of(&[give(500, MIB, 500, MIB)], &[]));
-    let weight = |pods: &[&Pod]| class_weight(pods.iter().copied());
+    let weight = |pods: &[&Pod]| {
+        let all = pods.iter().map(|pod| burstable(pod)).sum();
+        tree(&Node::default(), all)["burstable/cpu.weight"].parse::<u64>().unwrap()
+    };
     assert_eq!(weight(&[]), 1);
     assert_eq!(weight(&[&best, &guaranteed]), 1);
     assert_eq!(weight(&[&burst, &best]), pod_weight(1024));
