@@ -1,8 +1,9 @@
 //! What 200 healthy probes with a period of 1 s cost: half of them HTTP, half TCP, against a server in this process.
-//! Prints the probe helper's processor time as a share of one core, its memory, and what it told. Its own helper.
+//! Prints the probe helper's processor time as a share of one core, and as a ratio to a bare loop that makes the same
+//! connections at the same time and does nothing else; its memory; what it told. Its own helper.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,19 +58,38 @@ fn main() {
     }
     thread::sleep(Duration::from_secs(2));
     let (before, begun) = (ticks(helper), Instant::now());
-    thread::sleep(SPAN);
+    let bare = thread::spawn(move || bare(port)).join().expect("the bare loop");
     let (used, span) = (ticks(helper) - before, begun.elapsed());
-    let seconds = used as f64
-        / nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
-            .ok()
-            .flatten()
-            .map_or(100.0, |ticks| ticks as f64);
+    let second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    let used = used as f64 / second.map_or(100.0, |ticks| ticks as f64);
     let mut reports = 0;
     while recv(ours.as_raw_fd(), &mut [0; 4096], MsgFlags::MSG_DONTWAIT).is_ok_and(|length| length > 0) {
         reports += 1;
     }
-    println!("{PROBES} probes a second: {:.2} % of one core", 100.0 * seconds / span.as_secs_f64());
+    let share = |used: f64| 100.0 * used / span.as_secs_f64();
+    println!("{PROBES} probes a second: {:.2} % of one core", share(used));
+    println!("a bare loop of the same connections: {:.2} %; ratio {:.2}", share(bare), used / bare);
     println!("memory: {} KiB, reports: {reports}", memory(helper));
+}
+
+/// The same connections, one after the other at the same pace. Returns its processor time in seconds.
+fn bare(port: u16) -> f64 {
+    let spent = || {
+        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+        Duration::from(nix::time::clock_gettime(clock).expect("a clock")).as_secs_f64()
+    };
+    let (before, begun) = (spent(), Instant::now());
+    let step = Duration::from_secs(1) / PROBES as u32;
+    for number in 1..=SPAN.as_secs() as u32 * PROBES as u32 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        if number % 2 == 1 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("asked");
+            let _ = stream.read(&mut [0; 1024]).expect("an answer");
+        }
+        drop(stream);
+        thread::sleep((step * number).saturating_sub(begun.elapsed()));
+    }
+    spent() - before
 }
 
 /// A server that has an answer for everybody.

@@ -41,7 +41,7 @@ impl Sub<Tick> for Tick {
 }
 
 /// What turns a tick into wall time. Taken anew for each answer, so that a clock set late corrects every time told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Wall {
     /// Nanoseconds since the Unix epoch at `Tick(0)`.
     epoch: i128,
@@ -63,6 +63,11 @@ impl Wall {
     pub fn time(&self, tick: Tick) -> Timestamp {
         let nanoseconds = self.epoch + i128::from(tick.0);
         Timestamp::from_nanosecond(nanoseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// The tick of a wall time in seconds since the Unix epoch; None where it is before `Tick(0)` or beyond all ticks.
+    pub fn tick(&self, second: i64) -> Option<Tick> {
+        u64::try_from(i128::from(second) * 1_000_000_000 - self.epoch).ok().map(Tick)
     }
 }
 

@@ -3,6 +3,8 @@
 //! `world.json` is a snapshot, `facts.jsonl` every fact since, one `[tick, fact]` a line. They live in `/run`: a
 //! reboot starts from nothing, because nothing of it is left. A fact is written before it is acted upon.
 
+mod memory;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use crate::clock::Tick;
 use crate::pod::{Fact, World};
+
+pub use memory::MemoryFile;
 
 /// Facts are folded into a new snapshot when their file has grown to this many bytes, and is as large as the snapshot: so
 /// a fact costs the same in a large world as in a small one.

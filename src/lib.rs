@@ -53,3 +53,5 @@ pub mod config;
 pub mod console;
 /// What a resting process gives back.
 pub mod pages;
+/// What an unknown name was probably meant to be.
+pub mod spelling;

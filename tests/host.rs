@@ -5,6 +5,8 @@
 
 #[path = "host/instance.rs"]
 mod instance;
+#[path = "host/jobs.rs"]
+mod jobs;
 #[path = "host/lifecycle.rs"]
 mod lifecycle;
 #[path = "host/names.rs"]

@@ -33,7 +33,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ),
     ("cli", &["operator", "logs", "image", "pod", "config", "clock"]),
     ("operator", &["pod", "clock", "config"]),
-    ("manifest", &["pod"]),
+    ("manifest", &["pod", "spelling"]),
     ("container", &["pod", "clock", "config"]),
     ("volume", &["pod", "clock", "config"]),
     ("ledger", &["pod", "clock"]),
@@ -47,7 +47,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("spawn", &["container"]),
     ("fatal", &[]),
     ("pages", &[]),
-    ("config", &[]),
+    ("config", &["spelling"]),
+    ("spelling", &[]),
     ("clock", &[]),
 ];
 

@@ -23,7 +23,7 @@ fn manifests(folder: &str) -> Vec<PathBuf> {
 fn said(path: &Path) -> (String, usize, bool) {
     let file = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
     let text = fs::read(path).expect("cannot read a manifest");
-    let Parsed { pods, configs, problems } =
+    let Parsed { pods, configs, jobs, crons, problems } =
         parse(&text, file, &format!("/etc/kubernetes/manifests/{file}"), "board1");
     let names: Vec<String> = pods.iter().map(|pod| pod.full_name()).collect();
     let mut said = String::new();
@@ -35,11 +35,17 @@ fn said(path: &Path) -> (String, usize, bool) {
             configs.iter().map(|config| format!("{}/{}", config.namespace, config.name)).collect();
         said += &format!("configs: {}\n", names.join(" "));
     }
+    for job in &jobs {
+        said += &format!("job: {} of {}\n", job.full_name(), job.pod.containers[0].image);
+    }
+    for cron in &crons {
+        said += &format!("cron job: {} in {}\n", cron.full_name(), cron.zone.name());
+    }
     for problem in &problems {
         assert!(problem.line > 0, "{problem}: no line");
         said += &format!("{}: {problem}\n", if problem.refused { "refused" } else { "warning" });
     }
-    (said, pods.len(), problems.iter().any(|problem| problem.refused))
+    (said, pods.len() + jobs.len() + crons.len(), problems.iter().any(|problem| problem.refused))
 }
 
 fn compare(path: &Path, said: &str) {

@@ -68,6 +68,7 @@ fn pod(json: serde_json::Value, admitted: u64) -> PodFacts {
         size: Default::default(),
         pending: None,
         resized: None,
+        counted: false,
         spec: Arc::new(pod),
         admitted: Tick::seconds(admitted),
         dismissed: None,

@@ -193,6 +193,7 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             Action::Admit(_)
             | Action::Reject { .. }
             | Action::Withdraw { .. }
+            | Action::Note(_)
             | Action::Project { .. }
             | Action::Dismiss { .. }
             | Action::SetUp { .. }

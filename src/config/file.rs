@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::{Config, Fixed, Network, flags, node, value};
+use crate::spelling::nearest;
 
 const KUBELET: (&str, &str) = ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
 const MACHINE: (&str, &str) = ("podinit.dev/v1alpha1", "MachineConfiguration");
@@ -50,12 +51,70 @@ fn document(config: &mut Config, fields: &[Field], file: &str, warnings: &mut Ve
         let said = match set(config, &field.path, &field.text) {
             None => match idle(kind, &field.path) {
                 Some(why) => format!("has no effect: {why}"),
-                None => "unknown field, left out".into(),
+                None => match meant(kind, &field.path) {
+                    Some(name) => format!("unknown field, left out: did you mean {name}?"),
+                    None => "unknown field, left out".into(),
+                },
             },
             Some(Err(why)) => format!("{why}; the default stays"),
             Some(Ok(())) => continue,
         };
         warnings.push(format!("{file}:{}: {}: {said}", field.line, field.path));
+    }
+}
+
+/// The fields that have an effect, each as `kubelet` or `machine` knows it; `[` begins a list's index, `.` a map's key.
+const SET: [&[&str]; 2] = [
+    &[
+        "staticPodPath",
+        "podLogsDir",
+        "fileCheckFrequency",
+        "containerLogMaxSize",
+        "containerLogMaxFiles",
+        "podPidsLimit",
+        "crashLoopBackOff.maxContainerRestartPeriod",
+        "shutdownGracePeriod",
+        "shutdownGracePeriodCriticalPods",
+        "clusterDomain",
+        "clusterDNS[",
+        "resolvConf",
+        "systemReserved.",
+        "kubeReserved.",
+        "evictionHard.memory.available",
+        "evictionHard.nodefs.available",
+        "maxPods",
+        "podsPerCore",
+        "userNamespaces.idsPerPod",
+        "singleProcessOOMKill",
+        "cpuCFSQuota",
+        "cpuCFSQuotaPeriod",
+        "enforceNodeAllocatable[",
+        "allowedUnsafeSysctls[",
+    ],
+    &[
+        "hostname",
+        "data",
+        "network",
+        "prompt",
+        "network.address",
+        "network.gateway",
+        "network.dns[",
+        "modules[",
+    ],
+];
+
+/// The known field that an unknown one was probably meant to be.
+fn meant(kind: (&str, &str), path: &str) -> Option<String> {
+    let list = SET.get(usize::from(kind == MACHINE))?;
+    let idle = IDLE.iter().filter(|_| kind == KUBELET).map(|(name, _)| *name);
+    let known: Vec<&str> = list.iter().map(|name| name.trim_end_matches(['.', '['])).chain(idle).collect();
+    let top = |path: &str| path.find(['.', '[']).map_or(path.len(), |end| end);
+    let tops: Vec<&str> = known.iter().filter_map(|name| name.get(..top(name))).collect();
+    let first = path.get(..top(path))?;
+    match tops.contains(&first) {
+        // Its own name is known, what is below it is not.
+        true => nearest(path, &known).filter(|name| *name != first).map(str::to_owned),
+        false => nearest(first, &tops).map(str::to_owned),
     }
 }
 
@@ -98,6 +157,7 @@ const IDLE: &[(&str, &str)] = &[
     ("memorySwap", "pods get no swap in any case"),
     ("seccompDefault", "it is always on"),
     ("protectKernelDefaults", "podinit sets the kernel's defaults itself at boot"),
+    ("evictionHard", "of it podinit keeps memory.available and nodefs.available free of pods' requests"),
     ("evictionSoft", "static pods are never evicted"),
     ("evictionSoftGracePeriod", "static pods are never evicted"),
     ("evictionMaxPodGracePeriod", "static pods are never evicted"),
@@ -349,7 +409,15 @@ mod tests {
             ("containerLogMaxSize: 10MB", "config.yaml:3: containerLogMaxSize: \"10MB\" is no size"),
             ("staticPodPath: m", "config.yaml:3: staticPodPath: \"m\" is no absolute path"),
             ("crashLoopBackOff: {maxContainerRestartPeriod: 2h}", "use 1s to 300s; the default stays"),
-            ("staticPodPth: /m", "config.yaml:3: staticPodPth: unknown field"),
+            (
+                "staticPodPth: /m",
+                "config.yaml:3: staticPodPth: unknown field, left out: did you mean staticPodPath?",
+            ),
+            ("evictionHard: {memory.availabel: 1Gi}", "evictionHard.memory.availabel: has no effect"),
+            ("usernamespaces: {idsPerPod: 65536}", "left out: did you mean userNamespaces?"),
+            ("userNamespaces: {idsPerpod: 65536}", "left out: did you mean userNamespaces.idsPerPod?"),
+            ("clusterDns: [10.0.0.10]", "clusterDns[0]: unknown field, left out: did you mean clusterDNS?"),
+            ("registryPullQps: 5", "left out: did you mean registryPullQPS?"),
             ("a: {b: [1, {c: 2}]}", "config.yaml:3: a.b[0]: unknown field"),
         ];
         for (line, part) in table {
@@ -357,6 +425,33 @@ mod tests {
             assert!(warnings[0].contains(part), "{warnings:?}");
             assert_eq!(config, Config::default(), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_suggested_is_known() {
+        for (set, names) in [kubelet as fn(&mut Config, &str, &str) -> _, machine].into_iter().zip(SET) {
+            for name in names {
+                let path = match name.chars().last() {
+                    Some('[') => format!("{name}0]"),
+                    Some('.') => format!("{name}cpu"),
+                    Some(_) | None => (*name).to_owned(),
+                };
+                assert!(set(&mut Config::default(), &path, "1").is_some(), "{path}");
+            }
+        }
+        let machine = |line: &str| {
+            let head = "apiVersion: podinit.dev/v1alpha1\nkind: MachineConfiguration\n";
+            read(&format!("{head}{line}\n")).1
+        };
+        assert_eq!(
+            machine("hostnam: x"),
+            ["config.yaml:3: hostnam: unknown field, left out: did you mean hostname?"]
+        );
+        assert_eq!(
+            machine("network: {adress: 10.0.0.1/8}"),
+            ["config.yaml:3: network.adress: unknown field, left out: did you mean network.address?"]
+        );
+        assert_eq!(machine("staticPodPath: /m"), ["config.yaml:3: staticPodPath: unknown field, left out"]);
     }
 
     #[test]
@@ -394,7 +489,8 @@ mod tests {
             ("qosReserved: {memory: 100%}", Some("qosReserved.memory: has no effect: no class keeps")),
             ("memoryThrottlingFactor: 0.9", Some("memoryThrottlingFactor: has no effect: memory is")),
             ("memoryReservationPolicy: TieredReservation", Some("memoryReservationPolicy: has no effect")),
-            ("staticPodUrl: x", Some("staticPodUrl: unknown field")),
+            ("staticPodUrl: x", Some("staticPodUrl: unknown field, left out: did you mean staticPodURL?")),
+            ("evictionHard: {imagefs.available: 15%}", Some("evictionHard.imagefs.available: has no effect")),
         ] {
             let (_, warnings) = read(&format!("{head}{line}\n"));
             match told {

@@ -140,6 +140,7 @@ impl Hands {
                 let (reason, message) = (reason.clone(), message.clone());
                 vec![Fact::Rejected { pod: pod.clone(), reason, message }]
             }
+            Action::Note(fact) => vec![Fact::Job(fact.clone())],
             Action::Withdraw { uid } => vec![Fact::Withdrawn { uid: uid.clone() }],
             Action::RestartAll { uid, container, run } => {
                 vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]

@@ -37,7 +37,7 @@ impl Hands {
     /// What downward fields tell where a container has no limit.
     pub(super) fn allocatable(&self) -> Allocatable {
         let most = &self.node.allocatable;
-        Allocatable { cpu_milli: most.cpu_milli, memory: most.memory }
+        Allocatable { cpu_milli: most.cpu_milli, memory: most.memory, storage: most.storage }
     }
 
     /// How cpu limits are enforced.

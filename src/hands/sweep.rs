@@ -124,7 +124,8 @@ impl Hands {
         for folder in ["pods", "layers", "state", "logs"].map(|name| run.join(name)) {
             told(&folder, remove_tree(&folder));
         }
-        for file in ["world.json", "world.json.new", "facts.jsonl", "podinit.sock"].map(|name| run.join(name))
+        for file in ["world.json", "world.json.new", "facts.jsonl", "jobs.json", "podinit.sock"]
+            .map(|name| run.join(name))
         {
             told(&file, fs::remove_file(&file));
         }

@@ -1,37 +1,34 @@
-//! `podinit probe`: the network probes of all pods. One loop keeps the time, a thread makes each try; PID 1 hears of
+//! `podinit probe`: the network probes of all pods. One loop keeps the time, threads make the tries; PID 1 hears of
 //! failed tries and of verdicts that change, and of nothing else.
 #![allow(unsafe_code)]
 
+mod pool;
 #[cfg(test)]
 mod tests;
 pub mod tries;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::sys::time::TimeSpec;
 
 use crate::clock::Tick;
 use crate::container::capability::SYS_ADMIN;
 use crate::container::identity;
+use crate::pod::agenda::Agenda;
 use crate::pod::probe::{Order, Report, Try, Watch, Worker};
+pub(super) use pool::enter;
+use pool::{Done, Pool, Task};
 
 /// The longest order: what a socket takes at all.
 const LONGEST: usize = 256 << 10;
-/// How often one try is made where it cannot be made (kubelet: maxProbeRetries).
-const RETRIES: usize = 3;
-/// TLS needs most of it; only what is touched costs memory.
-const STACK: usize = 512 << 10;
 
 /// Runs until PID 1 closes the socket, which is descriptor 3.
 pub fn run() -> i32 {
@@ -52,9 +49,15 @@ pub fn run() -> i32 {
     }
 }
 
-/// A watched probe.
+/// The watched probes, and when each is to be looked at.
+#[derive(Default)]
+struct Jobs {
+    all: BTreeMap<u64, Job>,
+    agenda: Agenda<u64>,
+}
+
 struct Job {
-    watch: Watch,
+    watch: Arc<Watch>,
     worker: Worker,
     /// A thread is at it.
     flying: bool,
@@ -64,114 +67,82 @@ struct Job {
 fn serve(socket: BorrowedFd) -> std::io::Result<()> {
     let (mut rung, bell) = UnixStream::pair()?;
     rung.set_nonblocking(true)?;
+    // A bell that was rung often enough need not be rung.
+    bell.set_nonblocking(true)?;
     let (done, results) = channel();
-    let mut jobs = BTreeMap::new();
+    let pool = Pool::new(done, bell);
+    let mut jobs = Jobs::default();
     let mut buffer = vec![0; LONGEST];
     loop {
-        let next = begin(&mut jobs, &done, &bell, Tick::now());
-        wait(&[socket, rung.as_fd()], next)?;
+        jobs.begin(&pool, socket, Tick::now())?;
+        let [ordered, news] = wait([socket, rung.as_fd()], jobs.agenda.first())?;
         // The bell only wakes; the results are in the channel.
-        while matches!(rung.read(&mut [0; 64]), Ok(1..)) {}
-        heed(&results, &mut jobs, socket)?;
+        while news && matches!(rung.read(&mut [0; 64]), Ok(1..)) {}
+        while let Ok(done) = results.try_recv() {
+            jobs.heed(done, socket)?;
+        }
+        if ordered && !jobs.hear(socket, &mut buffer)? {
+            return Ok(());
+        }
+    }
+}
+
+impl Jobs {
+    /// All orders there are. False: the other end is closed.
+    fn hear(&mut self, socket: BorrowedFd, buffer: &mut [u8]) -> std::io::Result<bool> {
         loop {
-            match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(0) | Err(Errno::ECONNRESET) => return Ok(()),
-                Ok(length) => take(&mut jobs, buffer.get(..length).unwrap_or_default()),
+            match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => return Ok(false),
+                Ok(length) => self.take(buffer.get(..length).unwrap_or_default()),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => return Ok(true),
                 Err(why) => return Err(why.into()),
             }
         }
     }
-}
 
-fn take(jobs: &mut BTreeMap<u64, Job>, order: &[u8]) {
-    match serde_json::from_slice(order) {
-        Ok(Order::Watch(watch)) => {
-            let worker = Worker::new(watch.kind, &watch.probe, watch.begin, Tick::now());
-            jobs.insert(watch.id, Job { watch: *watch, worker, flying: false });
-        }
-        Ok(Order::Forget { id }) => drop(jobs.remove(&id)),
-        Err(why) => eprintln!("probe: an order: {why}"),
-    }
-}
-
-/// Begins every try that is due. Returns when the next one will be.
-fn begin(
-    jobs: &mut BTreeMap<u64, Job>,
-    done: &Sender<(u64, Try)>,
-    bell: &UnixStream,
-    now: Tick,
-) -> Option<Tick> {
-    let mut next = None;
-    for job in jobs.values_mut().filter(|job| !job.flying) {
-        match job.worker.due() {
-            Some(due) if due <= now => {
-                job.flying = true;
-                fly(&job.watch, done, bell);
+    fn take(&mut self, order: &[u8]) {
+        match serde_json::from_slice(order) {
+            Ok(Order::Watch(watch)) => {
+                let worker = Worker::new(watch.kind, &watch.probe, watch.begin, Tick::now());
+                self.agenda.set(&watch.id, worker.due());
+                self.all.insert(watch.id, Job { watch: Arc::from(watch), worker, flying: false });
             }
-            Some(due) => next = Some(next.map_or(due, |other: Tick| other.min(due))),
-            None => {}
+            Ok(Order::Forget { id }) => {
+                self.agenda.set(&id, None);
+                self.all.remove(&id);
+            }
+            Err(why) => eprintln!("probe: an order: {why}"),
         }
     }
-    next
-}
 
-/// One try, on a thread of its own: it may enter the pod's network, and never comes back from there.
-fn fly(watch: &Watch, done: &Sender<(u64, Try)>, bell: &UnixStream) {
-    let (id, sender) = (watch.id, done.clone());
-    let begun = bell.try_clone().and_then(|mut bell| {
-        let (probe, address, space) = (watch.probe.clone(), watch.address.clone(), watch.space.clone());
-        let made = move || {
-            let result =
-                match space.as_deref().filter(|_| tries::inside(&probe.handler)).map_or(Ok(()), enter) {
-                    Ok(()) => persistent(|| tries::attempt(&probe, &address)),
-                    Err(why) => Try::Error(why),
-                };
-            let _ = sender.send((id, result));
-            let _ = bell.write(&[1]);
-        };
-        thread::Builder::new().stack_size(STACK).spawn(made)
-    });
-    if let Err(why) = begun {
-        let _ = done.send((id, Try::Error(format!("no thread: {why}"))));
-        let _ = (&*bell).write(&[1]);
-    }
-}
-
-pub(super) fn enter(space: &Path) -> Result<(), String> {
-    let shown = space.display();
-    let entered = File::open(space).and_then(|space| Ok(setns(space, CloneFlags::CLONE_NEWNET)?));
-    entered.map_err(|why| format!("cannot enter the pod's network {shown}: {why}"))
-}
-
-/// A try that could not be made is made again at once.
-fn persistent(mut attempt: impl FnMut() -> Try) -> Try {
-    let mut result = attempt();
-    for _ in 1..RETRIES {
-        if !matches!(result, Try::Error(_)) {
-            break;
+    /// Begins every try that is due.
+    fn begin(&mut self, pool: &Pool, socket: BorrowedFd, now: Tick) -> std::io::Result<()> {
+        for id in self.agenda.due(now) {
+            // One that is still in the air rings when it is done.
+            let Some(job) = self.all.get_mut(&id).filter(|job| !job.flying) else { continue };
+            job.flying = true;
+            // A success that changes nothing is waited for by nobody before the next try is due.
+            let calm = job.worker.healthy().then(|| job.worker.due()).flatten();
+            let calm = calm.map(|due| due + job.watch.probe.period);
+            self.agenda.set(&id, calm);
+            if let Err(why) = pool.make(Task { watch: job.watch.clone(), calm }) {
+                let result = Try::Error(format!("no thread: {why}"));
+                self.heed(Done { id, result, at: Tick::now() }, socket)?;
+            }
         }
-        result = attempt();
+        Ok(())
     }
-    result
-}
 
-/// What the threads have found, to the workers, and what follows to PID 1.
-fn heed(
-    results: &Receiver<(u64, Try)>,
-    jobs: &mut BTreeMap<u64, Job>,
-    socket: BorrowedFd,
-) -> std::io::Result<()> {
-    while let Ok((id, result)) = results.try_recv() {
+    /// What a thread has found, to the worker, and what follows to PID 1.
+    fn heed(&mut self, done: Done, socket: BorrowedFd) -> std::io::Result<()> {
         // Forgotten meanwhile: nobody wants to know.
-        let Some(job) = jobs.get_mut(&id) else { continue };
+        let Some(job) = self.all.get_mut(&done.id) else { return Ok(()) };
         job.flying = false;
-        for told in job.worker.tried(result, Tick::now()) {
-            tell(socket, &Report { id, told })?;
-        }
+        let told = job.worker.tried(done.result, done.at);
+        self.agenda.set(&done.id, job.worker.due());
+        told.into_iter().try_for_each(|told| tell(socket, &Report { id: done.id, told }))
     }
-    Ok(())
 }
 
 /// Waits where PID 1 is busy; it never waits for us.
@@ -187,11 +158,13 @@ fn tell(socket: BorrowedFd, report: &Report) -> std::io::Result<()> {
     }
 }
 
-fn wait(fds: &[BorrowedFd], until: Option<Tick>) -> std::io::Result<()> {
-    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+/// Which of them have something to say; the moment may come first.
+fn wait(fds: [BorrowedFd; 2], until: Option<Tick>) -> std::io::Result<[bool; 2]> {
+    let mut polled = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
     let timeout = until.map(|tick| TimeSpec::from_duration(tick - Tick::now()));
     match ppoll(&mut polled, timeout, None) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Ok(_) => Ok(polled.map(|fd| fd.any().unwrap_or(true))),
+        Err(Errno::EINTR) => Ok([false; 2]),
         Err(why) => Err(why.into()),
     }
 }

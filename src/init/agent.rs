@@ -8,16 +8,17 @@ use std::time::Duration;
 use log::{error, info, warn};
 use nix::poll::PollFlags;
 
-use crate::clock::Tick;
+use crate::clock::{Tick, Wall};
 use crate::config::Config;
 use crate::fatal;
 use crate::hands::{Ended, Hands, Session};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, MemoryFile};
 use crate::machine::Machine;
 use crate::manifest::Dir;
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
+use crate::pod::batch::facts::{Batch, JobFact, Memory};
 use crate::pod::{Desired, Fact, Planner, Step, World, kept, project};
 use crate::senses::{News, Senses};
 
@@ -47,6 +48,9 @@ pub struct Agent {
     pub(super) doom: Doom,
     planner: Planner,
     ledger: Option<Ledger>,
+    memory: MemoryFile,
+    /// Something happened to a Job since it was last written.
+    unwritten: bool,
     dir: Dir,
     senses: Senses,
     listed: Option<Tick>,
@@ -65,7 +69,13 @@ impl Agent {
         let mut dir = Dir::new(config.manifests.clone(), config.node_name.clone());
         let mut hands = Hands::new(&config, duties)?;
         let (ledger, world) = remembered(&config, &mut hands, &mut dir);
-        dir.remember(world.pods.values().filter(|pod| pod.dismissed.is_none()).map(|pod| pod.spec.clone()));
+        dir.remember(
+            world
+                .pods
+                .values()
+                .filter(|pod| pod.dismissed.is_none() && pod.spec.owner.is_none())
+                .map(|pod| pod.spec.clone()),
+        );
         dir.remember_configs(world.configs.values().cloned());
         let senses = Senses::open(&config.manifests)?;
         let socket = config.run.join("podinit.sock");
@@ -77,9 +87,16 @@ impl Agent {
             ending_grace_critical: config.ending_grace_critical,
             ..Desired::default()
         };
+        // Off a board nothing outlives `podinit run`, unless it is killed.
+        let (memory, remembered) =
+            MemoryFile::open(if machine.is_some() { &config.root } else { &config.run });
+        let remembered = remembered.unwrap_or_else(|why| {
+            error!("jobs: {why}: Jobs that have run are not known, and run again");
+            Memory::default()
+        });
         hands.look_at_all(&world);
         let planner = Planner::new(desired, &world);
-        Ok(Agent {
+        let mut agent = Agent {
             config,
             world,
             hands,
@@ -90,12 +107,19 @@ impl Agent {
             doom: Doom::default(),
             planner,
             ledger,
+            memory,
+            unwritten: false,
             dir,
             senses,
             listed: None,
             learned: Tick::now(),
             lean: false,
-        })
+        };
+        // What a former life of this boot knew is on the ledger.
+        if agent.world.batch == Batch::default() && remembered != Memory::default() {
+            agent.learn(Fact::Job(JobFact::Recalled { memory: remembered }));
+        }
+        Ok(agent)
     }
 
     /// Lives until an end is wanted and everything of the pods is gone. Tells which end.
@@ -174,6 +198,7 @@ impl Agent {
         let (mut wake_at, mut upkeep) = (None, None);
         for step in 0.. {
             let now = Tick::now();
+            self.planner.at(Wall::now());
             let next = self.planner.next(&self.world, now);
             if step >= BUSY {
                 error!("podinit: {BUSY} steps in one turn, next: {next:?}");
@@ -199,8 +224,20 @@ impl Agent {
                 self.learn(fact);
             }
         }
+        self.remember();
         let deadline = self.ending.map(|(_, since)| since + self.config.ending_grace + LAST_CALL);
         [wake_at, upkeep, listing, deadline, self.doom.next()].into_iter().flatten().min()
+    }
+
+    /// Writes down what a later boot is to know of Jobs.
+    fn remember(&mut self) {
+        if !std::mem::take(&mut self.unwritten) {
+            return;
+        }
+        let memory = Memory::of(&self.world.batch, Tick::now(), &Wall::now());
+        if let Err(why) = self.memory.keep(memory) {
+            error!("jobs: {why}: what happened to them is not known after a reboot");
+        }
     }
 
     /// Lists the manifests when it is time, or when they changed. Returns when it is time again.
@@ -225,9 +262,15 @@ impl Agent {
             self.learn(fact);
         }
         let node = self.hands.look_at_node();
-        let projections = project::digests(&listing.pods, &listing.configs);
-        let pods = listing.pods;
-        self.planner.want(Desired { pods, projections, node, ..self.planner.desired().clone() });
+        // The pods of Jobs are of no listing.
+        let owned = self.world.pods.values().filter(|pod| pod.spec.owner.is_some()).map(|pod| &pod.spec);
+        let all: Vec<_> = listing.pods.iter().chain(owned).cloned().collect();
+        let projections = project::digests(&all, &listing.configs);
+        let (pods, jobs, crons) = (listing.pods, listing.jobs, listing.crons);
+        // What a refused manifest wants is not known.
+        let certain = !listing.problems.iter().any(|problem| problem.refused);
+        let former = self.planner.desired().clone();
+        self.planner.want(Desired { pods, jobs, crons, certain, projections, node, ..former });
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -243,6 +286,11 @@ impl Agent {
         {
             info!("{line}");
         }
+        self.unwritten |= match &fact {
+            Fact::Job(_) => true,
+            Fact::Admitted { pod } => pod.owner.is_some(),
+            _ => false,
+        };
         self.world.learn(fact.clone(), now);
         self.planner.learned(&fact, &self.world);
         self.hands.learned(&fact, &self.world);

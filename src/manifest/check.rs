@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
 
-use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::{Path, quote};
+use crate::pod::quantity::Quantity;
 use crate::pod::spec::{Pod, RestartPolicy, Volume};
 pub use metadata::{full_name, named};
 pub use names::config_key;

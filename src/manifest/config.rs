@@ -10,9 +10,9 @@ use serde::de::IntoDeserializer;
 
 use super::check;
 use super::report::Report;
-use super::shape::nearest;
 use super::tree::{Entry, Node, Path, Value, quote};
 use crate::pod::spec::Config;
+use crate::spelling::nearest;
 
 /// The most that the values of one may take together: Kubernetes' MaxSecretSize.
 const LARGEST: usize = 1 << 20;

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource;
 
-use super::quantity::Quantity;
+use crate::pod::quantity::Quantity;
 
 /// Fills in the defaults. Twice is the same as once.
 pub fn apply(pod: &mut Pod) {

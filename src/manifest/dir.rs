@@ -12,9 +12,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::batch::Work;
 use super::document::{Content, Kept, Subject, Taken, key};
 use super::uid::Fnv;
-use super::{Read, read, unique, unique_configs};
+use super::{Read, read, unique, unique_configs, unique_crons, unique_jobs};
+use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Listing, Pod, Problem};
 use files::{Look, Stamp, fetch, look, scan};
 
@@ -37,6 +39,9 @@ struct Entry {
     hash: Option<Fnv>,
     taken: Vec<Taken>,
     configs: Vec<Kept>,
+    /// A refused one is not listed; then the listing is not certain, and what is known of it goes on.
+    jobs: Vec<Work<Job>>,
+    crons: Vec<Work<Cron>>,
     problems: Vec<Problem>,
     /// What its refused documents are about, as far as known.
     refused: Vec<Subject>,
@@ -63,6 +68,7 @@ impl Dir {
     pub fn list(&mut self) -> Listing {
         let mut problems = Vec::new();
         let (mut all, mut configs) = (Vec::new(), Vec::new());
+        let (mut jobs, mut crons) = (Vec::new(), Vec::new());
         match scan(&self.path) {
             Ok(found) => self.refresh(found, &mut problems),
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -83,12 +89,16 @@ impl Dir {
         for entry in self.files.values() {
             all.extend(entry.taken.iter().cloned());
             configs.extend(entry.configs.iter().cloned());
+            jobs.extend(entry.jobs.iter().cloned());
+            crons.extend(entry.crons.iter().cloned());
             problems.extend(entry.problems.iter().cloned());
         }
         let pods = unique(all, &mut problems);
         let configs = unique_configs(configs, &mut problems);
+        let jobs = unique_jobs(jobs, &mut problems);
+        let crons = unique_crons(crons, &mut problems);
         problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        Listing { pods, configs, problems }
+        Listing { pods, configs, jobs, crons, problems }
     }
 
     fn refresh(&mut self, found: Vec<(OsString, PathBuf)>, problems: &mut Vec<Problem>) {
@@ -151,7 +161,8 @@ impl Entry {
         if bytes.is_empty() {
             // Editors and shells truncate before they write.
             self.problems.clear();
-            if !self.taken.is_empty() || !self.configs.is_empty() {
+            let works = !self.jobs.is_empty() || !self.crons.is_empty();
+            if works || !self.taken.is_empty() || !self.configs.is_empty() {
                 let message = "is empty, as if being written: its pods run on; remove the file to stop them";
                 self.problems.push(problem(Path::new(label), message, false));
             }
@@ -165,6 +176,7 @@ impl Entry {
     fn take(&mut self, label: &str, read: Read) {
         let pods = std::mem::take(&mut self.taken);
         let configs = std::mem::take(&mut self.configs);
+        let (jobs, crons) = (std::mem::take(&mut self.jobs), std::mem::take(&mut self.crons));
         let before: HashMap<String, &Taken> = pods.iter().map(|old| (old.pod.full_name(), old)).collect();
         let known_configs: HashMap<String, &Kept> =
             configs.iter().map(|old| (key(&old.config), old)).collect();
@@ -191,6 +203,19 @@ impl Entry {
                     let config = same.map_or(new.config, |old| old.config.clone());
                     self.configs.push(Kept { config, ..new });
                     replaced.insert(name);
+                }
+                // The same ones stay the same allocations.
+                (Content::Job(mut new), _) => {
+                    if let Some(same) = jobs.iter().find(|old| old.is == new.is) {
+                        new.is = same.is.clone();
+                    }
+                    self.jobs.push(new);
+                }
+                (Content::Cron(mut new), _) => {
+                    if let Some(same) = crons.iter().find(|old| old.is == new.is) {
+                        new.is = same.is.clone();
+                    }
+                    self.crons.push(new);
                 }
                 (Content::Refused, subject) => {
                     let known = refused.contains(&subject)

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as k8s;
 
+use super::batch::{self, Whole, Work};
 use super::kind::{self, Kind};
 use super::report::{Place, Report};
 use super::tree::{Node, Path, Value};
 use super::{check, config, defaults, fields, identity, shape, workload};
+use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};
 
 pub use crate::pod::kept::key;
@@ -60,13 +62,16 @@ pub enum Content {
     /// None: zero replicas are wanted.
     Pods(Vec<Taken>),
     Config(Kept),
+    Job(Work<Job>),
+    Cron(Work<Cron>),
 }
 
 /// What a document is about, so that what it said before can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     Unknown,
-    /// It says that it is of a kind that is not read; what a pod of its name would be called, if it has one.
+    /// It says that it is of a kind that is not read, or a Job or CronJob, which the plan keeps as long as any manifest is
+    /// bad; what a pod of its name would be called, if it has one.
     Foreign(String),
     /// `namespace/name` with the node's suffix.
     Pod(String),
@@ -162,16 +167,44 @@ fn part(
                 None => refused(),
                 Some(template) if !fits(&mut report, &template, source) => refused(),
                 Some(template) => {
-                    let place = place.template();
+                    let place = place.template("spec.template");
                     let content = pods(&template, source, &place, &mut inner);
                     vec![Document { subject: subject(root, source.node), content }]
                 }
             }
         }
+        Some(kind @ (Kind::Job | Kind::CronJob)) => match batch::read(&mut report, kind) {
+            None => refused(),
+            Some(draft) => {
+                let place = place.template(batch::template(kind));
+                let content = work(draft, root, source, place, &mut inner);
+                vec![Document { subject: subject(root, source.node), content }]
+            }
+        },
     };
     problems.extend(report.into_problems());
     problems.extend(inner);
     documents
+}
+
+/// A Job or CronJob with the pod of its template.
+fn work(
+    draft: batch::Draft,
+    root: &Node,
+    source: &Source<'_>,
+    place: Place,
+    problems: &mut Vec<Problem>,
+) -> Content {
+    let template = draft.pod.clone();
+    let mut report = Report::new(source.file, &template, problems.len()).at(place);
+    let pod = pod(&mut report, source);
+    problems.extend(report.into_problems());
+    let (file, line) = (source.file.into(), root.line_of(&Path::of("metadata.name")));
+    match pod.map(|pod| draft.whole(root, pod)) {
+        None => Content::Refused,
+        Some(Whole::Job(is)) => Content::Job(Work { is, file, line }),
+        Some(Whole::Cron(is)) => Content::Cron(Work { is, file, line }),
+    }
 }
 
 /// A list's items, which may be none.
@@ -234,7 +267,9 @@ fn pods(
         }
         match taken(pod, &root, source) {
             Content::Pods(pods) => all.extend(pods),
-            other @ (Content::Refused | Content::Config(_)) => return other,
+            other @ (Content::Refused | Content::Config(_) | Content::Job(_) | Content::Cron(_)) => {
+                return other;
+            }
         }
     }
     all.reverse();
@@ -291,6 +326,7 @@ fn subject(root: &Node, node: &str) -> Subject {
                 node: check::full_name("", node),
             })
         }
+        Some(Kind::Job | Kind::CronJob) => Subject::Foreign(pod().unwrap_or_default()),
         Some(kind @ (Kind::ConfigMap | Kind::Secret)) => Subject::Config(
             name.map(|name| format!("{} {namespace}/{name}", kind.word())).unwrap_or_default(),
         ),

@@ -1,8 +1,8 @@
 //! What a document is: each kind that is not read is refused by name, with what would do.
 
 use super::report::Report;
-use super::shape::nearest;
 use super::tree::{Path, Value, quote};
+use crate::spelling::nearest;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -15,6 +15,8 @@ pub enum Kind {
     Deployment,
     ReplicaSet,
     StatefulSet,
+    Job,
+    CronJob,
 }
 
 const KINDS: &[(&str, Kind, &str)] = &[
@@ -27,6 +29,8 @@ const KINDS: &[(&str, Kind, &str)] = &[
     ("Deployment", Kind::Deployment, "apps/v1"),
     ("ReplicaSet", Kind::ReplicaSet, "apps/v1"),
     ("StatefulSet", Kind::StatefulSet, "apps/v1"),
+    ("Job", Kind::Job, "batch/v1"),
+    ("CronJob", Kind::CronJob, "batch/v1"),
 ];
 
 impl Kind {
@@ -84,21 +88,25 @@ pub fn check(report: &mut Report<'_>, within: Option<Kind>) -> Option<Kind> {
 fn cure(kind: &str) -> &'static str {
     match kind {
         "ReplicationController" => "write it as a Deployment of apps/v1",
-        "Job" | "CronJob" => {
-            "write its template as a document of apiVersion v1, kind Pod, restartPolicy OnFailure"
+        "ConfigMapList" | "SecretList" | "DeploymentList" | "DaemonSetList" | "JobList" | "CronJobList" => {
+            "write a List of v1"
         }
-        "ConfigMapList" | "SecretList" | "DeploymentList" | "DaemonSetList" => "write a List of v1",
         "Service" | "Ingress" => "use hostNetwork: true in the pod to be reached from outside",
         "PersistentVolume" | "PersistentVolumeClaim" => "use a hostPath volume in the pod",
-        _ => match nearest(kind, &["Pod", "ConfigMap", "Secret", "Deployment", "DaemonSet", "StatefulSet"]) {
+        _ => match nearest(
+            kind,
+            &["Pod", "ConfigMap", "Secret", "Deployment", "DaemonSet", "StatefulSet", "Job", "CronJob"],
+        ) {
             Some("Pod") => "did you mean Pod?",
             Some("ConfigMap") => "did you mean ConfigMap?",
             Some("Secret") => "did you mean Secret?",
             Some("Deployment") => "did you mean Deployment?",
             Some("DaemonSet") => "did you mean DaemonSet?",
             Some("StatefulSet") => "did you mean StatefulSet?",
+            Some("Job") => "did you mean Job?",
+            Some("CronJob") => "did you mean CronJob?",
             Some(_) | None => {
-                "Pods, ConfigMaps, Secrets, Deployments, DaemonSets and StatefulSets are read here"
+                "Pods, ConfigMaps, Secrets, Deployments, DaemonSets, StatefulSets, Jobs and CronJobs are read here"
             }
         },
     }

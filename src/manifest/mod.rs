@@ -3,6 +3,7 @@
 //! A document is taken whole or refused whole, with every reason at once; the other documents of its file stand.
 //! Where a refused document is one that ran before, `Dir` lets its last good pod run on.
 
+mod batch;
 mod check;
 mod config;
 mod defaults;
@@ -12,7 +13,6 @@ mod fields;
 mod identity;
 mod json;
 mod kind;
-mod quantity;
 mod report;
 mod scalar;
 mod shape;
@@ -27,9 +27,10 @@ use std::collections::{HashMap, hash_map};
 use std::sync::Arc;
 
 pub use dir::Dir;
-pub use quantity::Quantity;
 
+use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};
+use batch::Work;
 use document::{Content, Document, Kept, Source, Subject, Taken};
 
 /// What one file's text says.
@@ -38,6 +39,8 @@ pub struct Parsed {
     pub pods: Vec<Pod>,
     /// ConfigMaps and Secrets.
     pub configs: Vec<Config>,
+    pub jobs: Vec<Job>,
+    pub crons: Vec<Cron>,
     pub problems: Vec<Problem>,
 }
 
@@ -46,17 +49,21 @@ pub struct Parsed {
 pub fn parse(text: &[u8], file: &str, path: &str, node: &str) -> Parsed {
     let read = read(text, file, path, node);
     let mut problems = read.problems;
-    let (mut pods, mut configs) = (Vec::new(), Vec::new());
+    let (mut pods, mut configs, mut jobs, mut crons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for document in read.documents {
         match document.content {
             Content::Pods(taken) => pods.extend(taken),
             Content::Config(kept) => configs.push(kept),
+            Content::Job(work) => jobs.push(work),
+            Content::Cron(work) => crons.push(work),
             Content::Refused => {}
         }
     }
     let pods = unique(pods, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
     let configs = unique_configs(configs, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
-    Parsed { pods, configs, problems }
+    let jobs = unique_jobs(jobs, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
+    let crons = unique_crons(crons, &mut problems).into_iter().map(Arc::unwrap_or_clone).collect();
+    Parsed { pods, configs, jobs, crons, problems }
 }
 
 /// What a file says, before names are compared.
@@ -169,6 +176,16 @@ fn unique_configs(all: Vec<Kept>, problems: &mut Vec<Problem>) -> Vec<Arc<Config
         }
     }
     kept
+}
+
+/// The same of Jobs.
+fn unique_jobs(all: Vec<Work<Job>>, problems: &mut Vec<Problem>) -> Vec<Arc<Job>> {
+    batch::unique(all, |job| (format!("Job {}", job.full_name()), job.origin.clone()), problems)
+}
+
+/// And of CronJobs.
+fn unique_crons(all: Vec<Work<Cron>>, problems: &mut Vec<Problem>) -> Vec<Arc<Cron>> {
+    batch::unique(all, |cron| (format!("CronJob {}", cron.full_name()), cron.job.origin.clone()), problems)
 }
 
 #[cfg(test)]

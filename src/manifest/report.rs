@@ -11,19 +11,19 @@ pub const MOST: usize = 100;
 #[derive(Clone, Debug, Default)]
 pub struct Place {
     before: Path,
-    /// It is a pod that was made of a workload's template.
-    template: bool,
+    /// It is a pod that was made of a workload's template, which stands there.
+    template: Option<&'static str>,
 }
 
 impl Place {
     /// An item of the list that is here.
     pub fn item(&self, index: usize) -> Place {
-        Place { before: self.before.key("items").item(index), template: false }
+        Place { before: self.before.key("items").item(index), template: None }
     }
 
     /// The template of the workload that is here.
-    pub fn template(&self) -> Place {
-        Place { before: self.before.clone(), template: true }
+    pub fn template(&self, at: &'static str) -> Place {
+        Place { before: self.before.clone(), template: Some(at) }
     }
 
     /// The path as its author knows it.
@@ -32,8 +32,8 @@ impl Place {
         let metadata = Path::of("metadata");
         // Its name and namespace are the workload's own.
         let own = ["name", "namespace"].iter().any(|field| path.within(&metadata.key(field)));
-        if self.template && !own && *path != metadata {
-            whole = whole.key("spec.template");
+        if let Some(at) = self.template.filter(|_| !own && *path != metadata) {
+            whole = whole.key(at);
         }
         whole.0.extend(path.0.iter().cloned());
         whole

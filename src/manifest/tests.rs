@@ -303,8 +303,8 @@ fn no_text_makes_it_panic() {
                 _ => drop(text.splice(at..at, spice[random.usize(0..spice.len())].iter().copied())),
             }
         }
-        let Parsed { pods, configs, problems } = parse(&text, "f", "/f", "n");
-        if pods.is_empty() && configs.is_empty() {
+        let Parsed { pods, configs, jobs, crons, problems } = parse(&text, "f", "/f", "n");
+        if pods.is_empty() && configs.is_empty() && jobs.is_empty() && crons.is_empty() {
             let blank =
                 text.split(|byte| *byte == b'\n').all(|line| line.trim_ascii().is_empty() || line[0] == b'#');
             let silent = problems.is_empty() && !blank && !text.starts_with(b"~");
@@ -378,11 +378,9 @@ fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
         ),
         (pod("apiVersion: v1\nkind: pod\n", "a"), "n", "kind: \"pod\" is not supported: did you mean Pod?".into()),
         (
-            pod("apiVersion: batch/v1\nkind: CronJob\n", "a"),
+            pod("apiVersion: batch/v1beta1\nkind: CronJob\n", "a"),
             "n",
-            "kind: \"CronJob\" is not supported: write its template as a document of apiVersion v1, kind Pod, \
-             restartPolicy OnFailure"
-                .into(),
+            "apiVersion: \"batch/v1beta1\" has no CronJob: write batch/v1".into(),
         ),
     ];
     for (text, node, expected) in table {

@@ -2,8 +2,8 @@
 
 use super::kind::Kind;
 use super::report::Report;
-use super::shape::nearest;
 use super::tree::{Entry, Node, Path, Value, quote};
+use crate::spelling::nearest;
 
 /// The most pods that one document may want: beyond any board, and short of keeping PID 1 busy for seconds.
 const MOST: u64 = 1000;
@@ -60,12 +60,10 @@ const SERVERS: &[&str] = &[
     "generateName",
 ];
 
-/// The object's template as a Pod. None: it was refused. What is wrong within the template is the Pod's to find.
-pub fn template(report: &mut Report<'_>, kind: Kind) -> Option<Template> {
+/// What stands around the object's spec.
+pub fn object(report: &mut Report<'_>) {
     let root = report.root();
-    for entry in unknown(root, OBJECT) {
-        stranger(report, entry, OBJECT, &Path::default());
-    }
+    strangers(report, root, OBJECT, &Path::default());
     let metadata = root.get("metadata");
     for entry in metadata.into_iter().flat_map(|metadata| unknown(metadata, NAMES)) {
         if SERVERS.contains(&entry.key.as_str()) {
@@ -80,6 +78,12 @@ pub fn template(report: &mut Report<'_>, kind: Kind) -> Option<Template> {
     if root.get("status").is_some_and(|status| !blank(status)) {
         report.warn(&Path::of("status"), "is what an API server tells and has no effect in a manifest");
     }
+}
+
+/// The object's template as a Pod. None: it was refused. What is wrong within the template is the Pod's to find.
+pub fn template(report: &mut Report<'_>, kind: Kind) -> Option<Template> {
+    object(report);
+    let root = report.root();
     let path = Path::of("spec");
     let Some(spec) = root.get("spec").filter(|spec| matches!(spec.value, Value::Map(_))) else {
         report.refuse(&path, format!("is missing: a {} needs a template", kind.word()));
@@ -90,22 +94,18 @@ pub fn template(report: &mut Report<'_>, kind: Kind) -> Option<Template> {
         report.refuse(&path.key("template"), format!("is missing: a {} needs one", kind.word()));
         return None;
     };
-    for entry in unknown(template, &["metadata", "spec"]) {
-        stranger(report, entry, &["metadata", "spec"], &path.key("template"));
-    }
+    strangers(report, template, &["metadata", "spec"], &path.key("template"));
     always(report, kind, template);
     selector(report, spec, template);
     let replicas = replicas(report, kind, spec);
-    (!report.refused()).then(|| Template { pod: pod(report, root, template), replicas })
+    (!report.refused()).then(|| Template { pod: pod(report, root, template, &path), replicas })
 }
 
 fn fields(report: &mut Report<'_>, kind: Kind, spec: &Node) {
     let known: Vec<&str> =
         FIELDS.iter().map(|(field, _, _)| *field).filter(|field| takes(kind, field)).collect();
     let path = Path::of("spec");
-    for entry in unknown(spec, &known) {
-        stranger(report, entry, &known, &path);
-    }
+    strangers(report, spec, &known, &path);
     for (field, what, idle) in FIELDS.iter().filter(|(field, _, _)| takes(kind, field)) {
         let Some(node) = spec.get(field) else { continue };
         let said = match &node.value {
@@ -186,8 +186,8 @@ fn replicas(report: &mut Report<'_>, kind: Kind, spec: &Node) -> Option<u64> {
     }
 }
 
-/// A Pod as a manifest would have it. Each part keeps the line that it came from.
-fn pod(report: &mut Report<'_>, root: &Node, template: &Node) -> Node {
+/// A Pod as a manifest would have it. Each part keeps the line that it came from. `spec`: where the template is.
+pub fn pod(report: &mut Report<'_>, root: &Node, template: &Node, spec: &Path) -> Node {
     let text = |word: &str| Node { line: root.line, value: Value::Text(word.into()), raw: None };
     let entry = |key: &str, node: Node| Entry { key: key.into(), line: root.line, node };
     let object = root.entry("metadata");
@@ -199,7 +199,7 @@ fn pod(report: &mut Report<'_>, root: &Node, template: &Node) -> Node {
         match entry.key.as_str() {
             "name" | "namespace" | "uid" | "creationTimestamp" => {
                 if !blank(&entry.node) {
-                    let path = Path::of("spec.template.metadata").entry(&entry.key);
+                    let path = spec.key("template.metadata").entry(&entry.key);
                     report.warn(&path, "has no effect in a template");
                 }
             }
@@ -239,6 +239,13 @@ fn entries(node: &Node) -> &[Entry] {
 
 fn unknown<'n>(node: &'n Node, known: &[&str]) -> impl Iterator<Item = &'n Entry> {
     entries(node).iter().filter(move |entry| !known.contains(&entry.key.as_str()))
+}
+
+/// Warns of keys that are none of these.
+pub fn strangers(report: &mut Report<'_>, node: &Node, known: &[&str], path: &Path) {
+    for entry in unknown(node, known) {
+        stranger(report, entry, known, path);
+    }
 }
 
 fn stranger(report: &mut Report<'_>, entry: &Entry, known: &[&str], path: &Path) {

@@ -1,12 +1,15 @@
 //! Environment and command: `$(VAR)` expansion, fieldRef and resourceFieldRef, the image's part.
 
+mod resource;
+
 use std::sync::Arc;
 
 use oci_spec::image::ImageConfiguration;
 
 use super::envfile;
-use super::resources::{Allocatable, quantity};
+use super::resources::Allocatable;
 use super::spec::{Config, ConfigRef, Container, EnvValue, Pod};
+pub(super) use resource::resource_value;
 
 /// What a process without a PATH of its own gets.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -174,7 +177,7 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
             EnvValue::Resource { container: name, resource, divisor } => {
                 let of = if name.is_empty() { Some(container) } else { pod.container(name) };
                 let of = of.ok_or_else(|| format!("env {}: container {name:?} not found", var.name))?;
-                resource_value(of, resource, divisor, allocatable)
+                resource_value(pod, of, resource, divisor, allocatable)
                     .map_err(|why| format!("env {}: {why}", var.name))?
             }
         };
@@ -242,31 +245,6 @@ pub(super) fn field(pod: &Pod, path: &str, addresses: &Addresses) -> Result<Stri
         "status.podIPs" => addresses.pod_ips.join(","),
         _ => return Err(format!("unsupported fieldPath: {path}")),
     })
-}
-
-/// The value of a resourceFieldRef, divided and rounded up: a limit not set is what the node has, a request not set 0.
-pub(super) fn resource_value(
-    container: &Container,
-    resource: &str,
-    divisor: &str,
-    allocatable: &Allocatable,
-) -> Result<String, String> {
-    let given = &container.resources;
-    // In thousandths, as is the divisor.
-    let value = match resource {
-        "limits.cpu" => u128::from(given.cpu_limit.unwrap_or(allocatable.cpu_milli)),
-        "requests.cpu" => u128::from(given.cpu_request.unwrap_or(0)),
-        "limits.memory" => u128::from(given.memory_limit.unwrap_or(allocatable.memory)) * 1000,
-        "requests.memory" => u128::from(given.memory_request.unwrap_or(0)) * 1000,
-        _ => return Err(format!("unsupported container resource: {resource}")),
-    };
-    let divisor = match quantity(divisor) {
-        Some(0) => 1000,
-        Some(divisor) => divisor,
-        None if divisor.is_empty() => 1000,
-        None => return Err(format!("divisor {divisor:?} is not a quantity")),
-    };
-    Ok(value.div_ceil(divisor).to_string())
 }
 
 fn find(env: &[(String, String)], name: &str) -> Option<String> {
@@ -360,7 +338,7 @@ mod tests {
         }
     }
 
-    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30 };
+    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30, storage: 8 << 30 };
 
     fn sources<'a>(addresses: &'a Addresses, configs: &'a [Arc<Config>]) -> Sources<'a> {
         Sources { addresses, allocatable: &NODE, configs, file: &in_volume }
@@ -566,32 +544,6 @@ mod tests {
             let found = of(vec![from_field("X", path)]).map(|env| env[0].1.clone());
             assert_eq!(found.as_deref().map_err(String::as_str), expected, "{path}");
         }
-    }
-
-    #[test]
-    fn resource_values() {
-        let mib = 1 << 20;
-        let cpu = |request, limit| Resources { cpu_request: request, cpu_limit: limit, ..Default::default() };
-        let memory =
-            |request, limit| Resources { memory_request: request, memory_limit: limit, ..Default::default() };
-        let table = [
-            ("limits.cpu", "", cpu(None, Some(9000)), "9"),
-            ("limits.cpu", "1", cpu(None, Some(8001)), "9"),
-            ("requests.cpu", "", cpu(None, None), "0"),
-            ("requests.cpu", "100m", cpu(Some(1200), None), "12"),
-            ("requests.cpu", "1m", cpu(Some(1200), None), "1200"),
-            ("limits.cpu", "0", cpu(None, None), "4"),
-            ("requests.memory", "1Mi", memory(Some(100 * mib), None), "100"),
-            ("requests.memory", "100Mi", memory(Some(101 * mib), None), "2"),
-            ("limits.memory", "", memory(None, Some(100 * mib)), "104857600"),
-            ("limits.memory", "1Ki", memory(None, None), "1048576"),
-        ];
-        for (resource, divisor, given, expected) in table {
-            let found = resource_value(&container("c", given), resource, divisor, &NODE);
-            assert_eq!(found.as_deref(), Ok(expected), "{resource} {divisor}");
-        }
-        assert!(resource_value(&container("c", Resources::default()), "limits.gpu", "", &NODE).is_err());
-        assert!(resource_value(&container("c", Resources::default()), "limits.cpu", "x", &NODE).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::batch;
 use super::cause::{Cause, Why, cause};
 use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Sandbox, StartError, World};
 use super::restart;
@@ -62,6 +63,14 @@ pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
 
 /// Adds the events of a fact that the world has just learned.
 pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
+    if let Fact::Job(fact) = fact {
+        for told in batch::tell::events(world, fact) {
+            let about = About { pod: told.about, uid: told.uid, container: String::new() };
+            let news = News { warning: told.warning, reason: told.reason.into(), message: told.message };
+            add(world, about, news, now);
+        }
+        return;
+    }
     let Some((uid, container)) = subject(fact) else { return };
     let Some(pod) = world.pods.get(uid) else { return };
     let about = About { pod: pod.spec.full_name(), uid: uid.to_owned(), container: container.to_owned() };
@@ -80,6 +89,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::Rejected { .. }
         | Fact::ResizePending { .. }
         | Fact::Withdrawn { .. }
+        | Fact::Job(_)
         | Fact::Helper { .. }
         | Fact::Piped { .. }
         | Fact::Drained { .. } => None,
@@ -159,6 +169,7 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         | Fact::ResizePending { .. }
         | Fact::Logged { .. }
         | Fact::Withdrawn { .. }
+        | Fact::Job(_)
         | Fact::Projected { .. }
         | Fact::Probed { .. }
         | Fact::Hooking { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::batch::facts::{Batch, JobFact};
 use super::resources::Grant;
 use super::restart::{After, after};
 use super::spec::{Config, Container, Pod, Problem};
@@ -87,6 +88,8 @@ pub enum Fact {
     TearDownFailed { uid: String, why: String },
     /// A long-lived helper (logger, net, prompt) was started, or ended and is gone.
     Helper { name: String, pid: Option<i32> },
+    /// Something happened to a Job or a CronJob.
+    Job(JobFact),
 }
 
 impl Fact {
@@ -128,6 +131,7 @@ impl Fact {
             | Fact::Dropped { .. }
             | Fact::Piped { .. }
             | Fact::Drained { .. }
+            | Fact::Job(_)
             | Fact::Helper { .. } => None,
         }
     }
@@ -196,6 +200,9 @@ pub struct World {
     pub rejected: BTreeMap<String, Rejection>,
     /// Output that is not all in its log yet, by the run's id.
     pub streams: BTreeMap<String, Stream>,
+    /// Jobs and CronJobs.
+    #[serde(default)]
+    pub batch: Batch,
     /// The newest last, at most `EVENTS`.
     pub events: VecDeque<Event>,
 }
@@ -275,6 +282,9 @@ pub struct PodFacts {
     /// When the newest resize was accepted.
     #[serde(default)]
     pub resized: Option<Tick>,
+    /// Its Job has taken note of its end.
+    #[serde(default)]
+    pub counted: bool,
 }
 
 /// What is in force in a cgroup.
@@ -508,6 +518,7 @@ impl PodFacts {
             size: Size::default(),
             pending: None,
             resized: None,
+            counted: false,
         }
     }
 
@@ -551,6 +562,14 @@ impl PodFacts {
         let failed = inits.filter_map(stays).find(|(_, failed)| *failed).map(|(ended, _)| ended);
         let mains = || self.spec.containers.iter().try_fold(Tick(0), |last, c| Some(last.max(stays(c)?.0)));
         failed.or_else(mains)
+    }
+
+    /// Whether it came to its end, and that end was a good one.
+    pub fn succeeded(&self) -> bool {
+        let well = |container: &Container| {
+            self.present(&container.name).is_some_and(|run| run.exited.is_some() && run.code() == Some(0))
+        };
+        self.expired.is_none() && self.over().is_some() && self.spec.containers.iter().all(well)
     }
 
     /// Since when it only ends: dismissed, expired or over.

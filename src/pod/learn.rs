@@ -5,6 +5,7 @@
 
 mod resize;
 
+use super::batch;
 use super::events;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,6 +52,9 @@ impl World {
                     self.pods.insert(pod.uid.clone(), PodFacts::new(pod.clone(), now));
                 }
                 self.rejected.remove(&pod.uid);
+                if let Some(owner) = &pod.owner {
+                    batch::learn::admitted(self, owner);
+                }
                 fresh
             }
             Fact::Rejected { pod, reason, message } => rejected(self, pod, reason, message, now),
@@ -168,6 +172,7 @@ impl World {
             Fact::TearDownFailed { uid, why } => self.about(uid, |pod| tear_down_failed(pod, why, now)),
             Fact::Helper { name, pid: Some(pid) } => self.helpers.insert(name.clone(), *pid) != Some(*pid),
             Fact::Helper { name, pid: None } => self.helpers.remove(name).is_some(),
+            Fact::Job(fact) => batch::learn::learn(self, fact, now),
         }
     }
 

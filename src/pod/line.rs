@@ -177,6 +177,7 @@ impl Fact {
                 Some(format!("{}: cannot tear down: {}", pod(uid)?.spec.full_name(), one_line(why)))
             }
             Fact::Piped { .. } | Fact::Drained { .. } => None,
+            Fact::Job(fact) => fact.line(world),
             Fact::Helper { name, pid: Some(pid) } if world.helpers.get(name) != Some(pid) => {
                 Some(format!("{name}: started, pid {pid}"))
             }

@@ -1,6 +1,7 @@
 //! What podinit decides, without hands: specs and facts in, plan and status out. No kernel, no clock, no log.
 
 pub mod agenda;
+pub mod batch;
 pub mod cause;
 pub mod dns;
 pub mod env;
@@ -15,6 +16,7 @@ pub mod mount;
 pub mod plan;
 pub mod probe;
 pub mod project;
+pub mod quantity;
 pub mod resources;
 pub mod restart;
 pub mod roll;

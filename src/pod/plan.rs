@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 pub use planner::{Planner, Step};
 
+use super::batch::decide::decide;
+use super::batch::facts::JobFact;
 use super::facts::{Dismissal, HookKind, PodFacts, World};
 use super::resources::Grant;
 use super::spec::{Desired, Pod};
@@ -60,6 +62,8 @@ pub enum Action {
     Clean { uid: String, container: String, run: u32 },
     /// Remove everything of the pod, its logs only where it is not to come back. Answer: TornDown or TearDownFailed.
     TearDown { uid: String, keep_logs: bool },
+    /// Note something of a Job or a CronJob. Answer: the fact itself.
+    Note(JobFact),
 }
 
 /// What is due now, in order, and when something will be due without further news.
@@ -75,8 +79,12 @@ pub struct Plan {
 /// Costs one pass over the wanted pods and one over the admitted pods and their containers. What PID 1 asks is a
 /// `Planner`, which comes to the same and thinks only about what changed.
 pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
-    let mut turn = Turn { desired, now, plan: Plan::default() };
-    let wanted = admit::wanted(desired);
+    let batch = decide(desired, world, now);
+    let actions = batch.notes.into_iter().map(Action::Note).collect();
+    let mut turn = Turn { desired, now, plan: Plan { actions, wake_at: batch.wake_at } };
+    let listed = desired.pods.iter().filter(|pod| pod.owner.is_none());
+    let all: Vec<_> = listed.chain(&batch.pods).collect();
+    let wanted = admit::wanted(desired, &all);
     let critical = end::critical(&turn, world);
     let mut resizes = BTreeSet::new();
     for (uid, pod) in &world.pods {
@@ -85,7 +93,7 @@ pub fn plan(desired: &Desired, world: &World, now: Tick) -> Plan {
             resizes.insert(uid.as_str());
         }
     }
-    admit::admit(&mut turn, world, &resizes);
+    admit::admit(&mut turn, world, &all, &resizes);
     turn.plan
 }
 

@@ -155,6 +155,11 @@ impl Worker {
         (!decided).then_some(self.due)
     }
 
+    /// Whether a further success would change nothing and be told to nobody.
+    pub fn healthy(&self) -> bool {
+        self.verdict == Some(true)
+    }
+
     /// The due try was made and went like this. A try that took longer than the period is followed at once.
     pub fn tried(&mut self, result: Try, now: Tick) -> Vec<Told> {
         self.due = (self.due + self.period).max(now);

@@ -150,7 +150,7 @@ impl Ground<'_> {
             DownwardValue::Resource { container, resource, divisor } => {
                 let of = self.pod.container(container);
                 let of = of.ok_or_else(|| format!("container {container} not found"))?;
-                env::resource_value(of, resource, divisor, self.node)
+                env::resource_value(self.pod, of, resource, divisor, self.node)
             }
         }
     }
@@ -200,7 +200,7 @@ mod tests {
     use crate::pod::resources::tests::{container, pod as pod_of};
     use crate::pod::spec::{Plugin, Resources, Volume};
 
-    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30 };
+    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30, storage: 8 << 30 };
 
     fn config(secret: bool, name: &str, data: &[(&str, &str)]) -> Arc<Config> {
         let data = data.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect();

@@ -24,6 +24,7 @@ pub use oom::oom_score_adj;
 pub struct Allocatable {
     pub cpu_milli: u64,
     pub memory: u64,
+    pub storage: u64,
 }
 
 /// Kubernetes' quality of service class; only cpu and memory count.
@@ -108,35 +109,6 @@ pub fn cgroup(pod: &Pod) -> String {
 pub fn container_id(uid: &str, name: &str, run: u32) -> String {
     let digest = Sha256::digest(format!("{uid}/{name}/{run}"));
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A quantity of Kubernetes' API (`100m`, `1.5`, `64Mi`) in thousandths, rounded up; None where it is none.
-pub(super) fn quantity(text: &str) -> Option<u128> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at_checked(end)?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    // In billionths: the API knows nothing finer.
-    let scale: u128 = match suffix {
-        "n" => 1,
-        "u" => 1000,
-        "m" => 1_000_000,
-        "" => 10u128.pow(9),
-        "k" => 10u128.pow(12),
-        "M" => 10u128.pow(15),
-        "G" => 10u128.pow(18),
-        "T" => 10u128.pow(21),
-        "Ki" => 10u128.pow(9) << 10,
-        "Mi" => 10u128.pow(9) << 20,
-        "Gi" => 10u128.pow(9) << 30,
-        "Ti" => 10u128.pow(9) << 40,
-        _ => return None,
-    };
-    if fraction.len() > 9 || fraction.contains('.') {
-        return None;
-    }
-    let digits: u128 = format!("{whole}{fraction}").parse().ok()?;
-    let billionths = digits.checked_mul(scale)?.div_ceil(10u128.pow(u32::try_from(fraction.len()).ok()?));
-    Some(billionths.div_ceil(1_000_000))
 }
 
 /// As Kubernetes defaults it: the limit stands for a request not given.

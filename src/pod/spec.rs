@@ -7,12 +7,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1 as k8s;
 use serde::{Deserialize, Serialize};
 
+use super::batch::spec::{Cron, Job, Owner};
 use super::resources::Node;
+use crate::clock::Wall;
 
 /// Everything that is wanted of this machine at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
-    /// In the order of their files; no two share namespace and name.
+    /// In the order of their files; no two share namespace and name. The pods of Jobs are the planner's to add.
     pub pods: Vec<Arc<Pod>>,
     /// Nothing is wanted any more: the machine (or `podinit run`) is ending. `pods` is then ignored.
     pub ending: bool,
@@ -31,6 +33,13 @@ pub struct Desired {
     pub projections: BTreeMap<String, u64>,
     /// What the machine has for them.
     pub node: Node,
+    /// No two share namespace and name, nor do two of `crons`.
+    pub jobs: Vec<Arc<Job>>,
+    pub crons: Vec<Arc<Cron>>,
+    /// Every manifest could be read: what is listed is all that is wanted.
+    pub certain: bool,
+    /// What the wall clock shows at this moment.
+    pub wall: Wall,
 }
 
 /// One pod, checked and defaulted.
@@ -64,6 +73,8 @@ pub struct Pod {
     pub init: Vec<Container>,
     pub containers: Vec<Container>,
     pub volumes: Vec<Volume>,
+    /// The Job that it is of.
+    pub owner: Option<Owner>,
     /// The object as Kubernetes shows it: defaulted, with uid, node suffix and annotations, without a status.
     pub object: k8s::Pod,
 }
@@ -572,6 +583,8 @@ pub struct Listing {
     /// No two share namespace and name; where a file turned bad, its last good pods.
     pub pods: Vec<Arc<Pod>>,
     pub configs: Vec<Arc<Config>>,
+    pub jobs: Vec<Arc<Job>>,
+    pub crons: Vec<Arc<Cron>>,
     pub problems: Vec<Problem>,
 }
 

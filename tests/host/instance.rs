@@ -133,9 +133,13 @@ impl Instance {
 
     /// The pod of this manifest name as the API has it.
     pub fn pod(&self, name: &str) -> Option<Value> {
+        self.pods().into_iter().find(|pod| pod["metadata"]["name"] == format!("{name}-host"))
+    }
+
+    /// All pods as the API has them.
+    pub fn pods(&self) -> Vec<Value> {
         let pods: Value = serde_json::from_str(&self.say(&["get", "pods", "-o", "json"])).expect("a PodList");
-        let items = pods["items"].as_array().expect("items").clone();
-        items.into_iter().find(|pod| pod["metadata"]["name"] == format!("{name}-host"))
+        pods["items"].as_array().expect("items").clone()
     }
 
     /// The pod once this holds for it.

@@ -329,6 +329,7 @@ pub fn subject(action: &Action) -> (&str, &str) {
         | Action::Postpone { pod, .. } => (&pod.uid, ""),
         Action::Resize { uid, of, .. } => (uid, of.as_ref().map_or("", |(container, _)| container)),
         Action::Withdraw { uid } => (uid, ""),
+        Action::Note(_) => ("", ""),
         Action::Dismiss { uid, .. }
         | Action::SetUp { uid }
         | Action::Project { uid }

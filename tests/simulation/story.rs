@@ -399,6 +399,7 @@ impl Story {
             }
             Action::Resize { uid, of, grant } => self.resize(uid, of.as_ref(), *grant),
             Action::Withdraw { uid } => self.learn(Fact::Withdrawn { uid: uid.clone() }),
+            Action::Note(fact) => self.learn(Fact::Job(fact.clone())),
             Action::Hook { uid, container, run, hook } => self.hook(uid, container, *run, *hook),
             Action::RestartAll { uid, container, run } => {
                 self.corners.insert("all restarted");

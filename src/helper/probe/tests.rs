@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
+use super::pool::persistent;
 use super::tries::attempt;
 use super::*;
 use crate::pod::facts::ProbeKind;
@@ -416,6 +417,27 @@ fn only_changes_are_reported_and_what_is_forgotten_is_quiet() {
         matches!(&told[&(2, true)], Told::Verdict { ok: false, why } if why.contains("refused")),
         "{told:?}"
     );
+    drop(socket);
+    helper.join().unwrap().unwrap();
+}
+
+#[test]
+fn tries_that_wait_for_their_server_hold_back_no_other() {
+    let silent = server(|_| None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (socket, helper) = helper();
+    // More than rest between tries.
+    for id in 1..=12 {
+        let Order::Watch(mut watch) = watch(id, port, None) else { unreachable!() };
+        watch.probe.handler =
+            Handler::Http { host: None, port: silent, path: "/".into(), https: false, headers: Vec::new() };
+        order(&socket, &Order::Watch(watch));
+    }
+    for id in 13..=16 {
+        order(&socket, &watch(id, port, None));
+        assert_eq!(report(&socket), Report { id, told: Told::Verdict { ok: true, why: String::new() } });
+    }
     drop(socket);
     helper.join().unwrap().unwrap();
 }

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1 as k8s;
 
 use super::{choose, env, lifecycle, mounts, ports, resources, security};
 use crate::manifest::report::Report;
-use crate::manifest::shape::nearest;
 use crate::manifest::tree::{Path, quote};
 use crate::pod::spec::{Container, PullPolicy, RestartPolicy};
+use crate::spelling::nearest;
 
 pub const PULL: &[(&str, PullPolicy)] = &[
     ("Always", PullPolicy::Always),

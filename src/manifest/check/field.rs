@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1 as k8s;
 
 use super::names;
-use crate::manifest::quantity::Quantity;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, quote};
+use crate::pod::quantity::Quantity;
 
 /// Where the value goes: not every field is for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use super::choose;
 use super::container::Around;
 use super::probe::{self, Given};
 use crate::manifest::report::Report;
-use crate::manifest::shape::nearest;
 use crate::manifest::tree::{Path, quote};
 use crate::pod::spec::{Container, Handler, RestartPolicy, RestartRule};
+use crate::spelling::nearest;
 
 const RULES: usize = 20;
 const CODES: usize = 255;

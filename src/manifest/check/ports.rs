@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{choose, judge, names};
 use crate::manifest::report::Report;
-use crate::manifest::shape::nearest;
 use crate::manifest::tree::{Path, quote};
+use crate::spelling::nearest;
 
 pub fn check(report: &mut Report<'_>, container: &k8s::Container, host_network: bool, path: &Path) {
     let mut seen = HashSet::new();

@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::api::resource;
 
 use super::choose;
-use crate::manifest::quantity::Quantity;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, quote};
+use crate::pod::quantity::Quantity;
 use crate::pod::resources::together;
 use crate::pod::spec::{Pod, Resources, RestartPolicy};
 

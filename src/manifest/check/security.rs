@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1 as k8s;
 use super::container::Around;
 use super::{choose, sysctl};
 use crate::manifest::report::Report;
-use crate::manifest::shape::nearest;
 use crate::manifest::tree::{Path, quote};
 use crate::pod::spec::{PodSecurity, Profile, Security, Spaces};
+use crate::spelling::nearest;
 
 /// Which namespaces the pod shares.
 pub fn spaces(report: &mut Report<'_>, spec: &k8s::PodSpec) -> Spaces {

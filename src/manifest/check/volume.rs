@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1 as k8s;
 
 use super::{choose, container, projected};
-use crate::manifest::quantity::Quantity;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, Value, quote};
+use crate::pod::quantity::Quantity;
 use crate::pod::spec::{HostPathType, Medium, PullPolicy, Volume, VolumeSource};
 
 /// One volume, defaulted before. None: it is of a kind that was refused. `containers`: the pod's.

@@ -94,10 +94,12 @@ pub fn scan(path: &Path) -> io::Result<Vec<(OsString, PathBuf)>> {
 /// A file's bytes, at most one more than allowed. Never waits for a writer, should the name be a pipe by now.
 pub fn fetch(path: &Path) -> io::Result<Vec<u8>> {
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("is no regular file any more"));
     }
-    let mut bytes = Vec::new();
+    // Room for all of it, and for finding its end: two reads do.
+    let mut bytes = Vec::with_capacity(metadata.len().min(LARGEST as u64) as usize + 32);
     file.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

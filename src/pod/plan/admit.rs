@@ -19,12 +19,13 @@ pub(super) struct Wanted<'a> {
     names: BTreeSet<(&'a str, &'a str)>,
 }
 
-pub(super) fn wanted(desired: &Desired) -> Wanted<'_> {
+/// `pods`: those of the manifests, and those that their Jobs want now.
+pub(super) fn wanted<'a>(desired: &Desired, pods: &[&'a Arc<Pod>]) -> Wanted<'a> {
     Wanted {
         ending: desired.ending,
         returns: desired.returns,
-        pods: desired.pods.iter().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect(),
-        names: desired.pods.iter().map(|pod| name(pod)).collect(),
+        pods: pods.iter().copied().map(|pod| (pod.uid.as_str(), pod.as_ref())).collect(),
+        names: pods.iter().copied().map(|pod| name(pod)).collect(),
     }
 }
 
@@ -66,14 +67,14 @@ pub(super) fn edit(ending: bool, wanted: Option<&Pod>, named: impl FnOnce() -> b
 /// Takes up every wanted pod whose name is free and for which there is room, and every resize (`resizes`: of these
 /// pods), in the order of the manifests; one that waits does not hold up those behind it. What waits needs no wake-up:
 /// another's end is news.
-pub(super) fn admit(turn: &mut Turn, world: &World, resizes: &BTreeSet<&str>) {
-    let wanted = if turn.desired.ending { &[][..] } else { &turn.desired.pods };
+pub(super) fn admit(turn: &mut Turn, world: &World, wanted: &[&Arc<Pod>], resizes: &BTreeSet<&str>) {
+    let wanted = if turn.desired.ending { &[][..] } else { wanted };
     let names: BTreeSet<_> = world.pods.values().map(|pod| name(&pod.spec)).collect();
     let mut room = Room::default();
     for pod in world.pods.values().filter(|pod| !pod.done()) {
         room.take(&pod.spec);
     }
-    let asks = wanted.iter().filter(|pod| match world.pods.contains_key(&pod.uid) {
+    let asks = wanted.iter().copied().filter(|pod| match world.pods.contains_key(&pod.uid) {
         true => resizes.contains(pod.uid.as_str()),
         false => !names.contains(&name(pod)),
     });

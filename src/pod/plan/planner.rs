@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::admit::{Edit, decide, edit};
 use super::room::Room;
 use super::{Action, Plan, Turn, end, one, stop};
-use crate::clock::Tick;
+use crate::clock::{Tick, Wall};
 use crate::pod::agenda::Agenda;
+use crate::pod::batch;
 use crate::pod::facts::{Fact, PodFacts, World};
 use crate::pod::spec::{Desired, Pod};
 
@@ -35,6 +36,10 @@ pub struct Planner {
     /// When the others are.
     wakes: Agenda<String>,
     admission: Admission,
+    /// The pods that Jobs want now: the last ones of `desired.pods`.
+    owned: Vec<Arc<Pod>>,
+    /// Nothing is to be noted of Jobs before this moment, as the wall clock stood then; None: they are to be thought about.
+    jobs_rest: Option<(Option<Tick>, Wall)>,
 }
 
 /// Who comes in.
@@ -66,6 +71,8 @@ impl Planner {
             open: BTreeSet::new(),
             wakes: Agenda::default(),
             admission: Admission::default(),
+            owned: Vec::new(),
+            jobs_rest: None,
         };
         for (uid, pod) in &world.pods {
             planner.open.insert(uid.clone());
@@ -80,7 +87,10 @@ impl Planner {
     }
 
     /// From now on this is wanted.
-    pub fn want(&mut self, desired: Desired) {
+    pub fn want(&mut self, mut desired: Desired) {
+        desired.pods.retain(|pod| pod.owner.is_none());
+        desired.pods.extend(self.owned.iter().cloned());
+        self.jobs_rest = None;
         let former = std::mem::replace(&mut self.desired, desired);
         let desired = &self.desired;
         let rules =
@@ -116,10 +126,22 @@ impl Planner {
         self.admission.decided = None;
     }
 
+    /// The wall clock stands so.
+    pub fn at(&mut self, wall: Wall) {
+        self.desired.wall = wall;
+    }
+
     /// The world has learned this fact.
     pub fn learned(&mut self, fact: &Fact, world: &World) {
+        if matches!(fact, Fact::Job(_)) {
+            self.jobs_rest = None;
+        }
         let Some(uid) = fact.uid() else { return };
         let pod = world.pods.get(uid);
+        let former = self.admission.there.get(uid).map(|(spec, _)| spec);
+        if pod.map(|pod| &pod.spec).or(former).is_some_and(|spec| spec.owner.is_some()) {
+            self.jobs_rest = None;
+        }
         let was = self.admission.there.contains_key(uid);
         if pod.is_some() {
             self.open.insert(uid.to_owned());
@@ -139,6 +161,9 @@ impl Planner {
 
     /// The first of what is to be done now, or when to look again.
     pub fn next(&mut self, world: &World, now: Tick) -> Step {
+        if let Some(action) = self.jobs(world, now) {
+            return Step::Act(action);
+        }
         let critical = self.critical(world, now);
         self.open.extend(self.wakes.due(now));
         while let Some(uid) = self.open.first().cloned() {
@@ -157,8 +182,41 @@ impl Planner {
         }
         match self.admission.first(&self.desired, &self.places, world) {
             Some(action) => Step::Act(action),
-            None => Step::Rest(self.wakes.first()),
+            None => {
+                let jobs = self.jobs_rest.and_then(|(until, _)| until);
+                Step::Rest([self.wakes.first(), jobs].into_iter().flatten().min())
+            }
         }
+    }
+
+    /// What is to be noted of Jobs; else the pods that they want are wanted. Thought about anew after a fact of theirs, at
+    /// their own wake-up, and where the wall clock was set.
+    fn jobs(&mut self, world: &World, now: Tick) -> Option<Action> {
+        let second = |wall: Wall| wall.time(Tick(0)).as_second();
+        if let Some((until, wall)) = self.jobs_rest
+            && until.is_none_or(|until| now < until)
+            && (second(wall) - second(self.desired.wall)).abs() <= 1
+        {
+            return None;
+        }
+        let wants = batch::decide::decide(&self.desired, world, now);
+        if let Some(note) = wants.notes.into_iter().next() {
+            return Some(Action::Note(note));
+        }
+        // What stays stays the same allocation.
+        let keep = |pod: Arc<Pod>| {
+            let same = |known: &&Arc<Pod>| Arc::ptr_eq(known, &pod) || known.uid == pod.uid && **known == pod;
+            self.owned.iter().find(same).cloned().unwrap_or(pod)
+        };
+        let owned: Vec<_> = wants.pods.into_iter().map(keep).collect();
+        let same = owned.len() == self.owned.len()
+            && owned.iter().zip(&self.owned).all(|(one, other)| Arc::ptr_eq(one, other));
+        if !same {
+            self.owned = owned;
+            self.want(self.desired.clone());
+        }
+        self.jobs_rest = Some((wants.wake_at, self.desired.wall));
+        None
     }
 
     /// How what is wanted differs from an admitted pod, and whether one of its uid is to come after it.

@@ -109,6 +109,7 @@ fn word(action: &Action) -> String {
         Action::Hook { container, hook, .. } => format!("{hook:?} {container}"),
         Action::Project { uid } => format!("project {uid}"),
         Action::Withdraw { uid } => format!("withdraw {uid}"),
+        Action::Note(fact) => format!("note {fact:?}"),
         Action::Reject { pod, reason, .. } => format!("reject {}: {reason}", pod.uid),
     }
 }

@@ -32,6 +32,7 @@ fn verdicts(worker: &mut Worker, results: &str) -> String {
         .chars()
         .map(|result| {
             let due = worker.due().expect("a due time");
+            let healthy = worker.healthy();
             let told = worker.tried(
                 match result {
                     '+' => Try::Success("fine".into()),
@@ -43,6 +44,7 @@ fn verdicts(worker: &mut Worker, results: &str) -> String {
             let failed = told.contains(&Told::Failed { error: false, why: "bad".into() });
             let errors = told.contains(&Told::Failed { error: true, why: "broken".into() });
             assert_eq!((failed, errors), (result == '-', result == '!'), "{told:?}");
+            assert!(!healthy || result != '+' || told.is_empty(), "{told:?}");
             match told.last() {
                 Some(Told::Verdict { ok: true, .. }) => '+',
                 Some(Told::Verdict { ok: false, .. }) => '-',

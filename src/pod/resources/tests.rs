@@ -260,27 +260,6 @@ fn names() {
     assert_eq!(id, container_id("uid", "web", 0));
 }
 
-#[test]
-fn quantities() {
-    let table = [
-        ("1", Some(1000)),
-        ("100m", Some(100)),
-        ("1.5", Some(1500)),
-        ("0.5Mi", Some(524_288_000)),
-        ("1Mi", Some(1_048_576_000)),
-        ("1k", Some(1_000_000)),
-        ("1n", Some(1)),
-        ("0", Some(0)),
-        ("", None),
-        ("x", None),
-        ("1.2.3", None),
-        ("1Q", None),
-    ];
-    for (text, expected) in table {
-        assert_eq!(quantity(text), expected, "{text}");
-    }
-}
-
 /// The pod with resources of its own.
 fn owning(pod: Pod, own: Resources) -> Pod {
     Pod { resources: Some(own), ..pod }

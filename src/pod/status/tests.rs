@@ -64,6 +64,7 @@ pub(crate) fn pod(restart: RestartPolicy, init: &[&str], containers: &[&str]) ->
         size: Default::default(),
         pending: None,
         resized: None,
+        counted: false,
         spec: Arc::new(spec),
         admitted: Tick::seconds(10),
         dismissed: None,

@@ -15,9 +15,10 @@ impl Quantity {
     /// Err says what would do.
     pub fn parse(text: &str) -> Result<Quantity, String> {
         read(text).ok_or_else(|| {
+            let shown: String = text.chars().take(60).collect();
+            let cut = if shown.len() < text.len() { "..." } else { "" };
             format!(
-                "{} is not a quantity: write a number with an optional suffix, such as 500m, 2, 64Mi or 1G",
-                super::tree::quote(text)
+                "{shown:?}{cut} is not a quantity: write a number with an optional suffix, such as 500m, 2, 64Mi or 1G"
             )
         })
     }

@@ -1,0 +1,85 @@
+//! One CronJob: a Job for the latest of its times that has none, and how long its ended Jobs stay.
+//!
+//! Source: Kubernetes' CronJob controller (syncCronJob, nextScheduleTime, cleanupFinishedJobs).
+
+use std::sync::Arc;
+
+use super::decide::{Turn, Wants};
+use super::facts::{CronFacts, JobFact, JobFacts, Skip};
+use super::schedule::MANY;
+use super::spec::{Concurrency, Cron};
+
+/// `cron`: as it is wanted now.
+pub(super) fn decide(turn: &Turn, wants: &mut Wants, cron: &Arc<Cron>, facts: &CronFacts, believed: bool) {
+    let name = cron.full_name();
+    let batch = &turn.world.batch;
+    let of =
+        |of: &Option<(String, i64)>| of.as_ref().filter(|(owner, _)| *owner == name).map(|(_, time)| *time);
+    let mut jobs: Vec<(i64, &JobFacts)> =
+        batch.jobs.values().filter_map(|job| Some((of(&job.job.of)?, job))).collect();
+    jobs.sort_by_key(|(time, _)| *time);
+    history(wants, cron, &jobs);
+    // What a former boot left unfinished goes on, unless the template is another one by now.
+    for (uid, past) in &batch.memory.jobs {
+        let Some(time) = of(&past.of) else { continue };
+        let job = cron.job(time);
+        wants.note(match job.uid == *uid {
+            true => JobFact::Begun { job, at: past.created },
+            false => JobFact::Forgotten { job: uid.clone() },
+        });
+    }
+    if cron.suspend || !believed {
+        return;
+    }
+    let next = cron.schedule.next(facts.since.max(turn.time), &cron.zone);
+    if let Some(next) = next.and_then(|next| turn.desired.wall.tick(next)) {
+        wants.due(next, turn.now);
+    }
+    let latest = |since: i64| cron.schedule.latest(since, turn.time, &cron.zone);
+    let earliest = cron.late.map_or(facts.since, |late| facts.since.max(turn.time.saturating_sub(late)));
+    let skip = |wants: &mut Wants, at: i64, why: Skip| {
+        let fresh = facts.skipped != Some((at, why));
+        if fresh {
+            wants.note(JobFact::Skipped { cron: name.clone(), at, why });
+        }
+        fresh
+    };
+    let Some((time, missed)) = latest(earliest) else {
+        if earliest > facts.since
+            && let Some((time, _)) = latest(facts.since)
+        {
+            skip(wants, time, Skip::Late);
+        }
+        return;
+    };
+    let active: Vec<&JobFacts> =
+        jobs.iter().map(|(_, job)| *job).filter(|job| job.finished.is_none() && !job.expired).collect();
+    match cron.concurrency {
+        Concurrency::Forbid if !active.is_empty() => {
+            skip(wants, time, Skip::Active);
+            return;
+        }
+        Concurrency::Replace if !active.is_empty() => {
+            for job in active {
+                wants.note(JobFact::Expired { job: job.job.uid.clone() });
+            }
+            return;
+        }
+        Concurrency::Allow | Concurrency::Forbid | Concurrency::Replace => {}
+    }
+    if missed > MANY && skip(wants, time, Skip::TooMany) {
+        return;
+    }
+    wants.note(JobFact::Begun { job: cron.job(time), at: turn.time });
+}
+
+/// The oldest go.
+fn history(wants: &mut Wants, cron: &Cron, jobs: &[(i64, &JobFacts)]) {
+    for (succeeded, keep) in [(true, cron.keep_succeeded), (false, cron.keep_failed)] {
+        let ended: Vec<_> =
+            jobs.iter().filter(|(_, job)| !job.expired && job.succeeded() == Some(succeeded)).collect();
+        for (_, job) in ended.iter().take(ended.len().saturating_sub(keep)) {
+            wants.note(JobFact::Expired { job: job.job.uid.clone() });
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What happened to Jobs and CronJobs, and what of it outlives the machine's power.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::spec::{Cron, Job};
+use crate::clock::{Tick, Wall};
+
+/// One thing that happened to a Job or a CronJob.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JobFact {
+    /// The machine came up: this is what is remembered from before.
+    Recalled {
+        memory: Memory,
+    },
+    /// The machine's clock was seen to stand so: seconds since the Unix epoch, at `Tick(0)` and now.
+    Clock {
+        offset: i64,
+        time: i64,
+    },
+    /// The Job was taken up.
+    Begun {
+        job: Arc<Job>,
+        at: i64,
+    },
+    /// A pod of it is over and was counted.
+    Counted {
+        job: String,
+        pod: String,
+        index: Option<u32>,
+        verdict: Verdict,
+    },
+    /// It was suspended, or goes on.
+    Suspended {
+        job: String,
+        on: bool,
+    },
+    /// It is finished.
+    Finished {
+        job: String,
+        end: End,
+        at: i64,
+    },
+    /// Its time to live is over, or the history of its CronJob is full: its pods are not wanted any more.
+    Expired {
+        job: String,
+    },
+    /// It was missed among the manifests, or is there again.
+    Missed {
+        job: String,
+        on: bool,
+    },
+    /// It is of no manifest any more.
+    Forgotten {
+        job: String,
+    },
+    /// The CronJob is followed, or edited; its times count from here on where they did not before.
+    Followed {
+        cron: Arc<Cron>,
+        at: i64,
+    },
+    /// There is something to say of a time of it.
+    Skipped {
+        cron: String,
+        at: i64,
+        why: Skip,
+    },
+    /// The CronJob was missed among the manifests, or is there again; and at last forgotten.
+    CronMissed {
+        cron: String,
+        on: bool,
+    },
+    CronForgotten {
+        cron: String,
+    },
+}
+
+/// What an ended pod is to its Job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    Succeeded,
+    Failed,
+    /// podFailurePolicy says Ignore.
+    Ignored,
+    /// It says FailIndex.
+    FailedIndex,
+    /// It says FailJob: the message.
+    FailedJob(String),
+}
+
+/// How a Job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    Complete,
+    /// Reason and message.
+    Failed(String, String),
+}
+
+/// Why a CronJob's time passed without a Job, or nearly so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Skip {
+    /// concurrencyPolicy Forbid: it is begun when the Job before has ended, if that is not too late.
+    Active,
+    /// startingDeadlineSeconds are over.
+    Late,
+    /// Not skipped: more times were missed than a clock that is right would explain, and this is the latest.
+    TooMany,
+}
+
+/// How far a Job has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// The number of the next pod.
+    pub next: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    /// Indexes that succeeded, and that failed for good.
+    pub done: BTreeSet<u32>,
+    pub given_up: BTreeSet<u32>,
+    /// How often an index failed.
+    pub failures: BTreeMap<u32, u32>,
+}
+
+/// A Job that was taken up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobFacts {
+    pub job: Arc<Job>,
+    /// The wall time at which it was first taken up.
+    pub created: i64,
+    /// Since when it is active: its activeDeadlineSeconds count from here.
+    pub started: Tick,
+    pub suspended: bool,
+    pub progress: Progress,
+    /// Failures in a row, and the last of them; by index (or for all, under None, `""`).
+    pub streaks: BTreeMap<String, (u32, Tick)>,
+    /// What podFailurePolicy says of it.
+    pub doomed: Option<String>,
+    /// When it was finished: by both clocks.
+    pub finished: Option<(Tick, End, i64)>,
+    pub expired: bool,
+    pub missed: Option<Tick>,
+}
+
+/// A CronJob that is followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CronFacts {
+    pub cron: Arc<Cron>,
+    /// Its last time that has a Job; else since when it is followed.
+    pub since: i64,
+    /// Whether a Job was made at all.
+    pub ran: bool,
+    /// Whether `since` comes from before the machine came up, when its clock was another's.
+    pub recalled: bool,
+    pub skipped: Option<(i64, Skip)>,
+    pub missed: Option<Tick>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Batch {
+    /// By uid.
+    pub jobs: BTreeMap<String, JobFacts>,
+    /// By `namespace/name`.
+    pub crons: BTreeMap<String, CronFacts>,
+    /// What is remembered of those that are not taken up yet.
+    pub memory: Memory,
+    /// Where the clock stood when it was last noted, and whether it is believed.
+    pub clock: Option<(i64, bool)>,
+}
+
+impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.crons.is_empty()
+    }
+}
+
+/// What outlives the machine's power: a small file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// By uid.
+    pub jobs: BTreeMap<String, Past>,
+    /// By `namespace/name`: the last time that has a Job (true), or since when it is followed.
+    pub crons: BTreeMap<String, (i64, bool)>,
+    /// The latest wall time that was written here.
+    pub latest: i64,
+}
+
+/// A Job of a former boot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    pub created: i64,
+    /// Of a CronJob, and for which of its times.
+    pub of: Option<(String, i64)>,
+    pub progress: Progress,
+    pub finished: Option<(End, i64)>,
+}
+
+impl Memory {
+    /// What is to be remembered now; None where there is nothing and never was.
+    pub fn of(batch: &Batch, now: Tick, wall: &Wall) -> Memory {
+        let mut memory = batch.memory.clone();
+        for (uid, facts) in &batch.jobs {
+            let past = Past {
+                created: facts.created,
+                of: facts.job.of.clone(),
+                progress: facts.progress.clone(),
+                finished: facts.finished.as_ref().map(|(_, end, at)| (end.clone(), *at)),
+            };
+            // A CronJob's last time is enough to know of its finished ones.
+            if past.of.is_none() || past.finished.is_none() {
+                memory.jobs.insert(uid.clone(), past);
+            }
+        }
+        memory.crons.extend(batch.crons.iter().map(|(name, facts)| (name.clone(), (facts.since, facts.ran))));
+        if batch.clock.is_some_and(|(_, believed)| believed) {
+            memory.latest = wall.time(now).as_second();
+        }
+        memory
+    }
+}
