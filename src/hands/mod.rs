@@ -5,6 +5,7 @@ mod exec;
 mod helpers;
 mod hooks;
 mod line;
+mod logs;
 mod names;
 mod node;
 mod paths;
