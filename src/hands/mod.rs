@@ -6,6 +6,7 @@ mod fetch;
 mod helpers;
 mod hooks;
 mod line;
+mod logs;
 mod names;
 mod node;
 mod paths;

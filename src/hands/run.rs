@@ -79,7 +79,10 @@ impl Hands {
             self.try_start(pod, container, number, &paths)
         };
         match started {
-            Ok(facts) => facts,
+            Ok(facts) => {
+                self.forget_runs(pod, container, number, streams);
+                facts
+            }
             Err(why) => {
                 self.scrub(&paths);
                 vec![Fact::StartFailed {

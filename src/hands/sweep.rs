@@ -163,7 +163,7 @@ impl Hands {
 }
 
 /// Says what could not be done; that there was nothing to do is fine.
-fn told(path: &Path, done: io::Result<()>) {
+pub(super) fn told(path: &Path, done: io::Result<()>) {
     match done {
         Err(why) if why.kind() != io::ErrorKind::NotFound => {
             warn!("{}: cannot remove: {why}", path.display())

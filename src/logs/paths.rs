@@ -26,15 +26,27 @@ pub fn link(container_logs: &Path, pod: &str, namespace: &str, container: &str, 
 /// Beyond any number of runs: a log of such a number is not ours, and nothing could be counted on from it.
 const RUNS: u32 = i32::MAX as u32;
 
+/// The run of which this is a log, rotated or not.
+fn run_of(name: &str) -> Option<u32> {
+    let (digits, rest) = name.split_once('.')?;
+    let ours = rest == "log" || rest.starts_with("log.");
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    (ours && plain).then(|| digits.parse().ok()).flatten().filter(|number| *number < RUNS)
+}
+
 /// The number of the next run by the names of the logs that are there: one more than the greatest, or 0.
 pub fn next_run<'a>(names: impl IntoIterator<Item = &'a str>) -> u32 {
-    let number = |name: &str| -> Option<u32> {
-        let (digits, rest) = name.split_once('.')?;
-        let ours = rest == "log" || rest.starts_with("log.");
-        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-        (ours && plain).then(|| digits.parse().ok()).flatten().filter(|number| *number < RUNS)
-    };
-    names.into_iter().filter_map(number).max().map_or(0, |run| run.saturating_add(1))
+    names.into_iter().filter_map(run_of).max().map_or(0, |run| run.saturating_add(1))
+}
+
+/// The logs that go when this run begins, each with its run: as with the kubelet (MaxPerPodContainer 1) one ended run's
+/// stay, those of `previous`; where it is not known, those of the newest run that left any. A start that came to no
+/// container is not one.
+pub fn outlived<'a>(names: &[&'a str], run: u32, previous: Option<u32>) -> Vec<(u32, &'a str)> {
+    let logs = || names.iter().filter_map(|name| Some((run_of(name)?, *name)));
+    let newest = || logs().map(|(number, _)| number).filter(|number| *number < run).max();
+    let Some(kept) = previous.or_else(newest) else { return Vec::new() };
+    logs().filter(|(number, _)| *number < run && *number != kept).collect()
 }
 
 #[cfg(test)]
@@ -80,6 +92,45 @@ mod tests {
         ];
         for (names, expected) in table {
             assert_eq!(next_run(names.iter().copied()), expected, "{names:?}");
+        }
+    }
+    /// The kubelet's container GC (kuberuntime_gc_test.go), as far as logs tell of containers that have ended.
+    #[test]
+    fn one_ended_run_keeps_its_logs() {
+        // What is there, the run that begins, the one before it as far as it is known; what goes.
+        type Row<'a> = (&'a [&'a str], u32, Option<u32>, &'a [&'a str]);
+        let table: [Row; 16] = [
+            (&[], 0, None, &[]),
+            (&["0.log"], 0, None, &[]),
+            (&["0.log"], 1, Some(0), &[]),
+            (&["0.log", "1.log"], 2, Some(1), &["0.log"]),
+            (&["2.log", "0.log", "1.log", "3.log"], 3, Some(2), &["0.log", "1.log"]),
+            // The rotated ones of a run go and stay with it; one that was not packed to its end is its too.
+            (
+                &["0.log.20260101-000000.gz", "0.log.20260101-000001.tmp", "1.log", "1.log.20260101-000002"],
+                2,
+                Some(1),
+                &["0.log.20260101-000000.gz", "0.log.20260101-000001.tmp"],
+            ),
+            // Starts that came to no container are not the run before.
+            (&["0.log", "1.log", "2.log", "3.log"], 4, Some(1), &["0.log", "2.log", "3.log"]),
+            (&["1.log"], 4, Some(3), &["1.log"]),
+            // By number, not by letter.
+            (&["9.log", "10.log", "11.log"], 12, Some(11), &["9.log", "10.log"]),
+            // After a boot no run before is known, but its log is there.
+            (&["4.log", "5.log"], 6, None, &["4.log"]),
+            (&["4.log", "5.log", "6.log"], 6, None, &["4.log"]),
+            (&["6.log", "7.log"], 6, None, &[]),
+            // Whatever the facts say, nothing of this run and of later ones.
+            (&["2.log", "3.log", "4.log"], 3, Some(9), &["2.log"]),
+            (&["3.log"], 3, Some(3), &[]),
+            // What is no log of ours stays.
+            (&["a.log", "-1.log", "0", "0.txt", "0log", "x0.log", "3000000000.log"], 9, Some(8), &[]),
+            (&["0.log", "core", "0.logs"], 9, Some(8), &["0.log"]),
+        ];
+        for (names, run, previous, expected) in table {
+            let gone: Vec<_> = outlived(names, run, previous).into_iter().map(|(_, name)| name).collect();
+            assert_eq!(gone, expected, "{names:?} {run} {previous:?}");
         }
     }
 }

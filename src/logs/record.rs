@@ -118,6 +118,7 @@ mod tests {
         parsed.map(|r| (if r.partial { 'P' } else { 'F' }, r.content.len())).collect()
     }
 
+    /// containerd's CRI logger (logger_test.go): where records begin and end, whatever the pieces in which bytes come.
     #[test]
     fn records_of_a_stream() {
         let line = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();
@@ -142,7 +143,13 @@ mod tests {
             ([vec![b'x'; MAX], b"\r".to_vec()].concat(), MAX, vec![('P', MAX), ('P', 1)]),
             ([vec![b'x'; MAX], b"\ry\n".to_vec()].concat(), MAX, vec![('P', MAX), ('F', 2)]),
             (line(6154), 2048, vec![('P', 2048), ('P', 2048), ('P', 2048), ('F', 10)]),
+            (line(6164), 2048, vec![('P', 2048), ('P', 2048), ('P', 2048), ('F', 20)]),
+            (line(2048), 2048, vec![('F', 2048)]),
             (line(8202), 6144, vec![('P', 6144), ('F', 2058)]),
+            (line(8212), 6144, vec![('P', 6144), ('F', 2068)]),
+            (line(MAX - 1), MAX, vec![('F', MAX - 1)]),
+            (vec![b'x'; MAX], MAX, vec![('P', MAX)]),
+            (line(3), 1, vec![('P', 1), ('P', 1), ('F', 1)]),
             (line(40_000), 0, vec![('F', 40_000)]),
         ];
         for (input, max, expected) in table {

@@ -96,6 +96,42 @@ fn sidecars_rules_and_deadlines() {
     assert!(cut, "none was started");
 }
 
+/// Of the ended runs one keeps its log, as the kubelet's container GC leaves it.
+#[test]
+fn a_crash_loop_leaves_the_logs_of_two_runs() {
+    let mut here = Instance::new();
+    let marks = here.home.join("marks");
+    fs::create_dir_all(&marks).expect("make");
+    let crash = |mark: &str| format!("test -e /v/{mark} || {{ echo {mark}; touch /v/{mark}; exit 1; }}; ");
+    let script = format!("{}{}echo third; {FOREVER}", crash("first"), crash("second"));
+    let text = pod(
+        "loop",
+        &marks.display().to_string(),
+        &[],
+        &[container("c", &script, "    restartPolicy: Always\n")],
+    );
+    here.write("loop.yaml", &text);
+    here.start();
+    here.pod_that("loop", |pod| {
+        let told = status(pod);
+        told["restartCount"] == 2 && told["state"]["running"].is_object()
+    });
+    until("its output", || (here.tells(&["logs", "loop"]) == "third\n").then_some(()));
+    assert_eq!(here.say(&["logs", "--previous", "loop"]), "second\n");
+    let names = |folder: std::path::PathBuf| {
+        let entries = fs::read_dir(folder).expect("a directory").flatten();
+        entries.map(|entry| entry.path()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let of_pod = names(here.home.join("logs")).pop_first().expect("the pod's logs").join("c");
+    let logs = names(of_pod.clone());
+    assert_eq!(logs, ["1.log", "2.log"].map(|name| of_pod.join(name)).into());
+    let links = names(here.home.join("run/containers")).into_iter();
+    assert_eq!(
+        links.map(|link| fs::read_link(link).expect("a link")).collect::<std::collections::BTreeSet<_>>(),
+        logs
+    );
+}
+
 /// What a later life of podinit goes on from: the logs' numbers, the last good ConfigMap; and what it leaves behind: no
 /// pipe that nobody knows, as of a start whose fact its death cut off.
 #[test]

@@ -87,12 +87,22 @@ pub fn decide(desired: &Desired, world: &World, now: Tick) -> Wants {
 }
 
 fn clock(turn: &Turn, wants: &mut Wants) {
-    if turn.desired.crons.is_empty() && turn.world.batch.crons.is_empty() {
+    let batch = &turn.world.batch;
+    if turn.desired.crons.is_empty() && batch.crons.is_empty() {
         return;
     }
-    let offset = turn.desired.wall.time(Tick(0)).as_second();
-    let noted = turn.world.batch.clock.map(|(noted, _)| noted);
-    if noted.is_none_or(|noted| (noted - offset).abs() >= DRIFT) {
+    let wall = turn.desired.wall;
+    let offset = wall.time(Tick(0)).as_second();
+    let due = match batch.clock {
+        Some((noted, _)) if (noted - offset).abs() < DRIFT => {
+            // One that nobody sets comes by itself to where it is believed.
+            let doubted = batch.clock.is_some_and(|(_, believed)| !believed);
+            let floor = wall.tick(batch.floor()).unwrap_or(turn.now);
+            doubted && wants.due(floor, turn.now)
+        }
+        Some(_) | None => true,
+    };
+    if due {
         wants.note(JobFact::Clock { offset, time: turn.time });
     }
 }

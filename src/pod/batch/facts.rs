@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::decide::{EARLIEST, JUMP};
 use super::spec::{Cron, Job};
 use crate::clock::{Tick, Wall};
 
@@ -175,6 +176,11 @@ pub struct Batch {
 impl Batch {
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.crons.is_empty()
+    }
+
+    /// From here on a clock that nobody was seen to set is believed.
+    pub fn floor(&self) -> i64 {
+        EARLIEST.max(self.memory.latest.saturating_sub(JUMP))
     }
 }
 

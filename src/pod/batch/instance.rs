@@ -19,7 +19,10 @@ pub fn instance(job: &Job, index: Option<u32>, number: u32, failures: Option<u32
         Some(index) => format!("{}-{index}", job.name),
         None => job.name.clone(),
     };
-    let name: String = format!("{stem}-").chars().take(58).chain(suffix(&job.uid, number)).collect();
+    // A long name is cut before its index, not in it.
+    let end = stem.strip_prefix(job.name.as_str()).unwrap_or_default();
+    let cut: String = job.name.chars().take(57 - end.len()).collect();
+    let name: String = format!("{cut}{end}-").chars().chain(suffix(&job.uid, number)).collect();
     let uid = format!("{}-{number}", job.uid);
     let mut pod = Pod {
         uid: uid.clone(),

@@ -165,19 +165,21 @@ fn counted(facts: &mut JobFacts, index: Option<u32>, verdict: &Verdict, now: Tic
 
 /// Whether a clock that stands so is one to go by.
 pub(super) fn believable(batch: &Batch, offset: i64, time: i64) -> bool {
+    // Not before the latest time that it has known.
+    let plausible = time >= batch.floor();
     match batch.clock {
         // Set while the machine runs, by someone who knows: believed unless it is absurd.
         Some((before, believed)) => {
-            time >= EARLIEST && (believed || offset.saturating_sub(before).abs() >= JUMP)
+            time >= EARLIEST && (believed || plausible || offset.saturating_sub(before).abs() >= JUMP)
         }
-        // As the machine came up: not before the latest time that it has known.
-        None => time >= EARLIEST.max(batch.memory.latest.saturating_sub(JUMP)),
+        None => plausible,
     }
 }
 
 /// A clock that was set makes void what was noted by the old one.
 fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
     let believed = believable(batch, offset, time);
+    let fresh = batch.clock != Some((offset, believed));
     let before = batch.clock.replace((offset, believed)).map(|(before, _)| before);
     if before.is_some_and(|before| offset.saturating_sub(before).abs() >= JUMP) {
         for facts in batch.crons.values_mut() {
@@ -186,7 +188,7 @@ fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
             }
         }
     }
-    before != Some(offset)
+    fresh
 }
 
 fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64) -> bool {

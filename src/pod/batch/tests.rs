@@ -510,6 +510,9 @@ fn names_of_a_jobs_pods_differ() {
     assert_eq!(names.len(), 20_000);
     let long = Arc::new(Job { name: "x".repeat(63), ..(*job).clone() });
     assert_eq!(super::instance::instance(&long, None, 0, None).name.len(), 63);
+    let name = &super::instance::instance(&long, Some(4711), 0, None).name;
+    assert_eq!(name.len(), 63);
+    assert!(name.contains("x-4711-"), "{name}");
 }
 
 fn cron(schedule: &str) -> Cron {
@@ -711,6 +714,30 @@ fn a_new_boot_makes_up_for_the_last_missed_time_once_its_clock_is_set() {
     boot.clock(MORNING + 4000);
     boot.go();
     assert_eq!(boot.times(), [0i64; 0]);
+}
+
+/// One whose former boot noted a time of the future, with a clock that was set wrong, never went by its clock again.
+#[test]
+fn a_clock_that_is_behind_what_was_known_is_believed_once_it_gets_there() {
+    let latest = MORNING + 3700;
+    let memory = Memory { latest, ..Memory::default() };
+    let recalled = || Fact::Job(JobFact::Recalled { memory: memory.clone() });
+    let mut boot = crons(cron("*/5 * * * *"));
+    boot.learn(recalled());
+    assert_eq!(boot.go(), Some(100), "an hour before it");
+    boot.at(99);
+    assert!(boot.world.batch.crons.is_empty());
+    boot.at(100);
+    assert_eq!(boot.go(), Some(300));
+    boot.at(300);
+    assert_eq!(boot.times(), [5]);
+    // Or by a small step.
+    let mut boot = crons(cron("*/5 * * * *"));
+    boot.learn(recalled());
+    boot.go();
+    boot.clock(MORNING + 90);
+    boot.at(10);
+    assert_eq!(boot.world.batch.clock.map(|(_, believed)| believed), Some(true));
 }
 
 #[test]
