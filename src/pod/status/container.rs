@@ -21,10 +21,11 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// The reason of everything that a restart of all containers ends.
 const RESTARTING_ALL: &str = "RestartingAllContainers";
+const REMOVED: &str = "The container is removed because RestartAllContainers in place";
 
 /// What the kubelet says of an init container that its runtime has forgotten.
-const PASSED: &str =
-    "Unable to get init container status from container runtime and pod has been initialized";
+const PASSED: &str = "Unable to get init container status from container runtime and pod has been initialized, \
+                      treat it as exited normally";
 
 /// Kubernetes' exit code of a container whose first process could not be started.
 const NOT_STARTED: i32 = 128;
@@ -195,7 +196,10 @@ impl View<'_> {
             container_id: Some(self.id(run)),
             exit_code,
             finished_at: Some(self.now.time(finished)),
-            message: (!message.is_empty()).then(|| message.clone()),
+            message: match message.as_str() {
+                "" => (reason == RESTARTING_ALL).then(|| REMOVED.to_owned()),
+                message => Some(message.to_owned()),
+            },
             reason: Some(reason.to_owned()),
             signal,
             started_at: Some(self.now.time(run.started.map_or(run.starting, |(at, _)| at))),

@@ -104,7 +104,7 @@ mod tests {
         One { role, state, again }
     }
 
-    /// The kubelet's own table (TestPodPhase*), its numbers.
+    /// cases E1: the kubelet's own table (TestPodPhase*), its numbers.
     /// A container without a status is one that never ran: podinit shows it as waiting. Rows 4, 5 and 28 are of API
     /// pods that a kubelet marks as ended against their policy: there are none here.
     #[test]

@@ -353,7 +353,7 @@ fn a_readiness_gate_is_never_met() {
     assert_eq!(doubts(&told(&facts, 16)), [unmet]);
 }
 
-/// Kubernetes' generate_test: who is named as unready, sidecars first, plain init containers never.
+/// Kubernetes' generate_test (cases E21): who is named as unready, sidecars first, plain init containers never.
 #[test]
 fn ready_names_all_that_are_not() {
     // What runs (`+`), has ended (`-`) or never ran; the list.
@@ -385,7 +385,7 @@ fn ready_names_all_that_are_not() {
     }
 }
 
-/// Kubernetes' TestConvertToAPIContainerStatuses, as far as a container can be unknown here.
+/// Kubernetes' TestConvertToAPIContainerStatuses (cases E19), as far as a container can be unknown here.
 #[test]
 fn what_is_not_known_of_a_container_is_told_as_the_kubelet_tells_it() {
     let mut facts = pod(RestartPolicy::Always, &["i", "s"], &["a"]);

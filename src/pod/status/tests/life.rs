@@ -1,8 +1,9 @@
 //! Status along a pod's life: sidecars, probes, hooks, restarts of all, deadlines, the end of the machine.
 //!
-//! Of the kubelet's tables these cannot arise here: a container without a status (TestConvertToAPIContainerStatuses'
-//! rows of forgotten containers, the unknown ones of the readiness tables), because PID 1 is the parent of every
-//! container and remembers it as long as its pod; a readiness gate that somebody has set; a pod without a start time.
+//! Of the kubelet's tables these cannot arise here: a container that ran and is forgotten (cases E19, rows 1 to 4), and
+//! one without a status (cases E21, rows 3, 5 and 8), because PID 1 is the parent of every container and remembers it
+//! as long as its pod; a readiness gate that somebody has set (E21, rows 12 and 13); a pod without a start time (E20,
+//! row 4).
 
 use super::*;
 use crate::pod::facts::{Fact, HookKind, ProbeKind, World};
@@ -121,6 +122,9 @@ fn a_containers_own_policy_and_rules_make_the_phase() {
     let waits = || "waiting RestartingAllContainers".to_owned();
     let last = ["terminated Completed 0", "terminated Error 42", "terminated RestartingAllContainers 137"];
     assert_eq!(told, last.map(|last| (waits(), last.to_owned(), 1)));
+    let ended = life.container(14, "b").last_state.and_then(|last| last.terminated).unwrap();
+    let removed = "The container is removed because RestartAllContainers in place";
+    assert_eq!(ended.message.as_deref(), Some(removed), "cases E19, row 7");
     life.start(14, "i", 1);
     assert_eq!((life.phase(14), life.container(14, "i").restart_count), ("Pending".into(), 1));
     life.exit(15, "i", 1, 1);
