@@ -335,7 +335,7 @@ fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
     assert_eq!(read.problems.len(), report::MOST + 48);
 }
 
-/// Kubernetes' pkg/kubelet/config: common_test.go and http_test.go.
+/// cases A1 and A3, Kubernetes' pkg/kubelet/config: common_test.go and http_test.go.
 #[test]
 fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
     let pod = |head: &str, name: &str| {
@@ -386,6 +386,7 @@ fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
     }
 }
 
+/// cases A3, row 9.
 #[test]
 fn a_pod_list_is_its_pods() {
     let text = r#"{"apiVersion": "v1", "kind": "PodList", "items": [

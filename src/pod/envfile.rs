@@ -43,7 +43,7 @@ pub fn value(text: &str, key: &str) -> Result<Option<String>, String> {
 mod tests {
     use super::*;
 
-    /// Kubernetes' TestParseEnv.
+    /// cases B6: Kubernetes' TestParseEnv.
     #[test]
     fn keys_and_values() {
         let table: &[(&str, &str, Option<&str>)] = &[

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn headers_are_the_kubelets() {
-        // http_test.go: TestHTTPProbeChecker, TestNewRequestForHTTPGetAction and v1's headers.
+        // cases F1, http_test.go: TestHTTPProbeChecker, TestNewRequestForHTTPGetAction and v1's headers.
         let table: &[(&[(&str, &str)], &[(&str, &str)])] = &[
             (&[], &[("User-Agent", AGENT), ("Accept", "*/*"), ("Connection", "close")]),
             (

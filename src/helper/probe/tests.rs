@@ -1,4 +1,4 @@
-//! The kubelet's tables against real servers on this machine: F1 (`http_test.go`), tcp and F5 (`grpc_test.go`).
+//! cases F1 and F5, the kubelet's tables against real servers on this machine: F1 (`http_test.go`), tcp and F5 (`grpc_test.go`).
 //!
 //! Answered differently on purpose: a gRPC server that is not there fails at once, not at the deadline; a body that
 //! never comes is a failure, not an error that is ignored.

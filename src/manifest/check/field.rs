@@ -136,6 +136,7 @@ fn kind(text: &str) -> Result<(bool, Measure), String> {
 mod tests {
     use super::*;
 
+    /// cases B4.
     #[test]
     fn a_resource_is_a_limit_or_a_request_of_what_there_is() {
         for (text, expected) in [

@@ -80,9 +80,9 @@ fn from_file(name: &str, volume: &str, path: &str, key: &str, optional: bool) ->
     EnvVar { name: name.into(), value: EnvValue::File { volume, path, key, optional } }
 }
 
-/// TestMakeEnvironmentVariables, the rows of envFrom; keys and files in the same way.
+/// B2: TestMakeEnvironmentVariables, the rows of envFrom; keys and files in the same way.
 #[test]
-fn variables_come_from_config_maps_secrets_and_files() {
+fn b2_variables_come_from_config_maps_secrets_and_files() {
     let dupe = literal("DUPE_TEST", "ENV_VAR");
     let expansion = literal("EXPANSION_TEST", "$(REPLACE_ME)");
     let maps = |secret| vec![from("p_", secret, "map", false), from("", secret, "map", false)];
@@ -182,8 +182,14 @@ fn of(env: Vec<EnvVar>) -> Result<Vec<(String, String)>, String> {
     environment(&pod, &one, &sources(&addresses(), &configs()))
 }
 
+/// Rows 14 and 15: there are no services, so that a static pod waits for none and has none's variables.
 #[test]
-fn variables_see_those_before_them() {
+fn b2_a_container_that_asks_for_nothing_gets_nothing() {
+    assert_eq!(of(vec![]), Ok(vec![]));
+}
+
+#[test]
+fn b2_variables_see_those_before_them() {
     let table = [
         (vec![literal("A", "test-test-test"), literal("B", "literal-$(A)")], "B", "literal-test-test-test"),
         (
@@ -202,7 +208,7 @@ fn variables_see_those_before_them() {
 }
 
 #[test]
-fn field_paths() {
+fn b4_field_paths() {
     let table = [
         ("metadata.name", Ok("web-board1")),
         ("metadata.namespace", Ok("default")),
@@ -241,16 +247,19 @@ fn a_variable_tells_a_limit() {
 }
 
 #[test]
-fn command_and_image() {
+fn b3_command_and_image() {
     let both = r#"{"Entrypoint":["entry"],"Cmd":["cmd"]}"#;
     let reset = r#"{"Entrypoint":[""],"Cmd":["cmd"]}"#;
     // The image's config, command, args, what is run.
     type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Result<&'a [&'a str], &'a str>);
-    let table: [Row; 8] = [
+    let table: [Row; 11] = [
         (both, &[], &[], Ok(&["entry", "cmd"])),
         (both, &["mine"], &[], Ok(&["mine"])),
         (both, &[], &["mine"], Ok(&["entry", "mine"])),
         (both, &["a", "$(V)"], &["$(V)$(W)", "$(PATH)"], Ok(&["a", "zoo", "zoo$(W)", "$(PATH)"])),
+        (both, &["foo", "$(V)", "$(V2)"], &[], Ok(&["foo", "zoo", "boo"])),
+        (both, &["$(V2)--$(V)", "foo", "$(V3)"], &[], Ok(&["boo--zoo", "foo", "roo"])),
+        ("{}", &["x"], &["zap", "$(V)", "$$(V2)"], Ok(&["x", "zap", "zoo", "$(V2)"])),
         (reset, &[], &[], Ok(&["cmd"])),
         ("{}", &[], &["only"], Ok(&["only"])),
         ("{}", &[], &[], Err("no command specified")),
@@ -260,7 +269,7 @@ fn command_and_image() {
         let mut one = container("c", Resources::default());
         one.command = command_words.iter().map(|s| s.to_string()).collect();
         one.args = args.iter().map(|s| s.to_string()).collect();
-        one.env = vec![literal("V", "zoo")];
+        one.env = vec![literal("V", "zoo"), literal("V2", "boo"), literal("V3", "roo")];
         let pod = pod(vec![one.clone()], vec![]);
         let found = of_image(&pod, &one, &image(config)).map(|command| command.args);
         let expected = expected.map(|words| words.iter().map(|s| s.to_string()).collect::<Vec<_>>());

@@ -1,6 +1,7 @@
 //! Tables from the kubelet's own tests, and time lines.
 
 mod admit;
+mod names;
 mod order;
 mod resize;
 mod stops;
@@ -121,7 +122,7 @@ fn bad(code: i32) -> Option<(i32, bool)> {
     Some((code, false))
 }
 
-/// Kubernetes' TestShouldContainerBeRestarted and TestComputePodActions.
+/// cases E3 and E4: Kubernetes' TestShouldContainerBeRestarted and TestComputePodActions.
 #[test]
 fn regular_containers_start_as_the_policy_says() {
     let table = [
@@ -146,7 +147,7 @@ fn regular_containers_start_as_the_policy_says() {
     }
 }
 
-/// Kubernetes' TestComputePodActionsWithInitContainers and TestIsInitContainerFailed.
+/// cases E5 and E8: Kubernetes' TestComputePodActionsWithInitContainers and TestIsInitContainerFailed.
 #[test]
 fn init_containers_start_one_by_one() {
     let oom = Some((0, true));
@@ -179,7 +180,7 @@ fn init_containers_start_one_by_one() {
     }
 }
 
-/// Kubernetes' container_restart_test: the starts of a container that always fails at once.
+/// cases E10: Kubernetes' container_restart_test, the starts of a container that always fails at once.
 #[test]
 fn a_crash_loop_starts_at_the_kubelets_times() {
     let table: [(Option<u64>, &[u64]); 5] = [
@@ -206,10 +207,14 @@ fn a_crash_loop_starts_at_the_kubelets_times() {
     }
 }
 
+/// cases E11, rows 12 and 13: a back-off is forgotten 10 minutes after its last raise, with a smaller cap too.
 #[test]
 fn a_long_run_forgives_all_crashes() {
-    for (ends, wake) in [(700, Some(Tick::seconds(710))), (701, None)] {
+    let table = [(None, 700, Some(710)), (None, 701, None), (Some(5), 106, Some(111)), (Some(5), 701, None)];
+    for (cap, ends, wake) in table {
+        let wake = wake.map(Tick::seconds);
         let mut case = Case::new(sample::pod(Always, &[], &["c"]));
+        case.desired.restart_cap = cap.map(Duration::from_secs);
         case.run(100, "c", 0, bad(1));
         // The restart at 100 raises the back-off; the run ends 600 or 601 s later.
         case.run(100, "c", 1, RUNS);
@@ -266,7 +271,7 @@ fn a_dismissed_pod_is_stopped_killed_and_torn_down() {
     assert_eq!(case.due(45), (vec![], Some(Tick::seconds(46))));
 }
 
-/// Kubernetes' TestKillContainerGracePeriod and Test_calculateEffectiveGracePeriod, and the ending machine's cap.
+/// cases E15 and E16: Kubernetes' TestKillContainerGracePeriod and Test_calculateEffectiveGracePeriod, and the ending machine's cap.
 #[test]
 fn grace_has_a_least_and_an_end() {
     let table = [

@@ -1,4 +1,4 @@
-//! The kubelet's `worker_test.go` as tables. Where the kubelet stores a result for a container that does not run, we
+//! cases F6: the kubelet's `worker_test.go` as tables. Where the kubelet stores a result for a container that does not run, we
 //! store none: status and plan look at the run first. It also stores a success for a deleted pod's liveness and
 //! startup; here both are just not tried any more.
 
@@ -197,6 +197,15 @@ impl Case {
         self
     }
 
+    /// Another container of the same name.
+    fn again(mut self) -> Self {
+        let (uid, container) = (|| "u1".to_owned(), || "c".to_owned());
+        let (helper, stdout, stderr) = (5, 6, 7);
+        self.learn(Fact::Starting { uid: uid(), container: container(), run: 1, helper, stdout, stderr });
+        self.learn(Fact::Started { uid: uid(), container: container(), run: 1, pid: 10 });
+        self
+    }
+
     /// Of `SLR`, which are wanted.
     fn wanted(&self) -> String {
         let pod = PodFacts::new(self.pod.clone(), Tick::seconds(0));
@@ -229,6 +238,18 @@ fn a_probe_is_tried_only_while_it_means_something() {
         ("deletion requested", two().started().dismissed(), "R"),
         ("deletion requested before it started", all().started().dismissed(), ""),
         ("it ended", two().started().exited(), ""),
+        (
+            "row 13: liveness failed, then another container",
+            two().started().verdict(Liveness, false).exited().again(),
+            "LR",
+        ),
+        ("row 17: it ended and came again", all().started().verdict(Startup, true).exited().again(), "S"),
+        (
+            "startup failed, then another container",
+            all().started().verdict(Startup, false).exited().again(),
+            "S",
+        ),
+        ("it ended while deletion was requested", two().started().dismissed().exited(), ""),
         ("postStart not begun", hooked().started(), ""),
         ("postStart under way", hooked().started().hook(None), ""),
         ("postStart done", hooked().started().hook(Some(None)), "LR"),

@@ -21,7 +21,7 @@ fn sidecars(policy: crate::pod::spec::RestartPolicy) -> Arc<Pod> {
     pod
 }
 
-/// Kubernetes' TestComputePodActionsWithRestartableInitContainers, its rows. `+`: its startup probe succeeded.
+/// cases E6: Kubernetes' TestComputePodActionsWithRestartableInitContainers, its rows. `+`: its startup probe succeeded.
 ///
 /// Answered otherwise, on purpose: row 9 (a kubelet waits for the kill within its turn and starts in the same one), row
 /// 11 (an edit of an image is another pod), row 18 (no container is in an unknown state: PID 1 is its parent).
@@ -109,7 +109,7 @@ fn an_init_container_that_fails_for_good_ends_the_sidecars_before_it() {
     assert_eq!(case.due(6), (vec![], None));
 }
 
-/// Kubernetes' TestComputePodActionsWithContainerRestartRules (its row 5 is of a dead sandbox, which cannot be here).
+/// cases E7: Kubernetes' TestComputePodActionsWithContainerRestartRules (its row 5 is of a dead sandbox, which cannot be here).
 #[test]
 fn a_containers_own_policy_goes_before_the_pods() {
     let table = [
