@@ -368,9 +368,9 @@ mod tests {
     use crate::pod::sample;
     use crate::pod::spec::{EnvVar, RestartPolicy};
 
-    /// cases B3 (rows 4 and 5) and F3 (row 8).
+    /// B3 (rows 4 and 5) and F3 (row 8).
     #[test]
-    fn a_command_knows_the_values_that_its_manifest_spells_out() {
+    fn f3_a_command_knows_the_values_that_its_manifest_spells_out() {
         let pod = sample::pod(RestartPolicy::Always, &[], &["c"]);
         let pod = sample::with(&pod, "c", |container| {
             let literal = |name: &str, value: &str| EnvVar {

@@ -221,9 +221,9 @@ mod tests {
         begun.end(&request, Duration::from_millis(limit))
     }
 
-    /// cases F4, the kubelet's exec_test, and what is not in it.
+    /// F4, the kubelet's exec_test, and what is not in it.
     #[test]
-    fn an_exit_and_what_was_said_make_the_result() {
+    fn f4_an_exit_and_what_was_said_make_the_result() {
         let (fine, bad) = (|text: &str| Try::Success(text.into()), |text: &str| Try::Failure(text.into()));
         let flood = "head -c 11264 /dev/zero | tr '\\0' x";
         let table = [

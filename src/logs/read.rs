@@ -117,10 +117,10 @@ mod tests {
                        2020-01-01T00:00:04Z stdout F \n2020-01-01T00:00:05Z stdout P:TAG1:TAG2 five\n\
                        2020-01-01T00:00:06Z stdout F not whole ye";
 
-    /// cases I5: the kubelet's logs_test, and what is not in it. Only `tail` is answered differently: there each piece
+    /// I5: the kubelet's logs_test, and what is not in it. Only `tail` is answered differently: there each piece
     /// of a long line counts.
     #[test]
-    fn what_is_wanted() {
+    fn i5_what_is_wanted() {
         let dir = std::env::temp_dir().join(format!("podinit-read-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("0.log");
@@ -165,9 +165,9 @@ mod tests {
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
-    /// cases I5, row 20: limits of 3 and 11 bytes over two lines.
+    /// I5, row 20: limits of 3 and 11 bytes over two lines.
     #[test]
-    fn a_limit_ends_within_a_line_and_is_full() {
+    fn i5_a_limit_ends_within_a_line_and_is_full() {
         for (limit, expected, full) in [
             (3, "abc", true),
             (11, "abcdefg\nabc", true),
@@ -185,7 +185,7 @@ mod tests {
 
     /// What is held back is the last of what was there; what comes later is printed at once.
     #[test]
-    fn after_the_last_lines_every_line_counts() {
+    fn i5_after_the_last_lines_every_line_counts() {
         let (mut printer, mut out) =
             (Printer::new(&Options { tail: Some(1), ..Options::default() }), Vec::new());
         let line = |printer: &mut Printer, out: &mut Vec<u8>, text: &str| {

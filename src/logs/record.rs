@@ -115,9 +115,9 @@ mod tests {
         parsed.map(|r| (if r.partial { 'P' } else { 'F' }, r.content.len())).collect()
     }
 
-    /// cases I4, containerd's CRI logger (logger_test.go): where records begin and end, whatever the pieces in which bytes come.
+    /// I4, containerd's CRI logger (logger_test.go): where records begin and end, whatever the pieces in which bytes come.
     #[test]
-    fn records_of_a_stream() {
+    fn i4_records_of_a_stream() {
         let line = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();
         let crlf = |length: usize| [vec![b'x'; length], b"\r\n".to_vec()].concat();
         let table: Vec<(Vec<u8>, usize, Vec<(char, usize)>)> = vec![
@@ -159,9 +159,9 @@ mod tests {
         }
     }
 
-    /// cases I5, rows 13 to 17.
+    /// I5, rows 13 to 17.
     #[test]
-    fn records_read_back() {
+    fn i5_records_read_back() {
         let full = b"2016-10-20T18:39:20.57606443Z stdout F stdout test log\n";
         let record = parse(full).unwrap();
         assert_eq!(

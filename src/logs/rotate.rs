@@ -155,9 +155,9 @@ mod tests {
         names
     }
 
-    /// cases I6: the kubelet's container_log_manager_test. Whether it is time is the writer's: at the size, as there.
+    /// I6: the kubelet's container_log_manager_test. Whether it is time is the writer's: at the size, as there.
     #[test]
-    fn oldest_removed_older_packed_current_renamed() {
+    fn i6_oldest_removed_older_packed_current_renamed() {
         let dir = std::env::temp_dir().join(format!("podinit-rotate-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();

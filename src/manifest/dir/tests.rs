@@ -62,7 +62,7 @@ const BAD: &str =
     "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: 5}\n";
 
 #[test]
-fn files_come_change_and_go() {
+fn a1_files_come_change_and_go() {
     let mut scene = Scene::new();
     assert_eq!(scene.list(), (String::new(), vec![]));
     scene.write("b.yaml", &pod("b", "one"));
@@ -269,7 +269,7 @@ fn the_last_file_of_a_name_counts_and_the_other_takes_over() {
 }
 
 #[test]
-fn a_missing_directory_wants_nothing_and_may_come_later() {
+fn a1_a_missing_directory_wants_nothing_and_may_come_later() {
     let mut scene = Scene::new();
     scene.dir = Dir::new(scene.path.join("later"), "n".into());
     let (pods, problems) = scene.list();
@@ -283,7 +283,7 @@ fn a_missing_directory_wants_nothing_and_may_come_later() {
 }
 
 #[test]
-fn a_single_file_may_stand_for_a_directory() {
+fn a1_a_single_file_may_stand_for_a_directory() {
     let mut scene = Scene::new();
     scene.write("pod.yaml", &pod("a", "one"));
     scene.dir = Dir::new(scene.path.join("pod.yaml"), "n".into());

@@ -1,4 +1,4 @@
-//! cases F6: the kubelet's `worker_test.go` as tables. Where the kubelet stores a result for a container that does not run, we
+//! F6: the kubelet's `worker_test.go` as tables. Where the kubelet stores a result for a container that does not run, we
 //! store none: status and plan look at the run first. It also stores a success for a deleted pod's liveness and
 //! startup; here both are just not tried any more.
 
@@ -55,7 +55,7 @@ fn verdicts(worker: &mut Worker, results: &str) -> String {
 }
 
 #[test]
-fn thresholds_turn_a_row_of_results_into_verdicts() {
+fn f6_thresholds_turn_a_row_of_results_into_verdicts() {
     use ProbeKind::{Liveness, Readiness, Startup};
     let table = [
         // Worker.go: TestFailureThreshold and TestSuccessThreshold.
@@ -132,6 +132,18 @@ fn what_is_told_is_short_and_whole_letters() {
     assert_eq!(told, [Told::Failed { error: false, why: "é".repeat(512) }]);
     let told = worker.tried(Try::Failure("down\n".into()), Tick::seconds(0));
     assert_eq!(told, [Told::Failed { error: false, why: "down".into() }]);
+}
+
+/// The kubelet's TestProbe: what one try leads to, where one is enough. Its unknown result that is no error cannot be
+/// here: a try is a success, a failure or an error, and an error changes nothing.
+#[test]
+fn f3_a_try_succeeds_fails_or_tells_nothing() {
+    for (kind, results) in KINDS.into_iter().zip([["+", "-", "."], [".", "-", "."], ["+", ".", "."]]) {
+        for (result, expected) in ["+", "-", "!"].into_iter().zip(results) {
+            let mut worker = Worker::new(kind, &probe(1, 1), begin(0), Tick::seconds(0));
+            assert_eq!(verdicts(&mut worker, result), expected, "{kind:?} {result}");
+        }
+    }
 }
 
 /// Container `c` with all three probes, and a hook where wanted.
@@ -220,7 +232,7 @@ impl Case {
 }
 
 #[test]
-fn a_probe_is_tried_only_while_it_means_something() {
+fn f6_a_probe_is_tried_only_while_it_means_something() {
     use ProbeKind::{Liveness, Readiness, Startup};
     let all = || Case::new(false, true);
     let two = || Case::new(false, false);

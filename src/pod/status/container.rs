@@ -10,9 +10,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::{Now, begun};
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Exit, HookKind, Image, PodFacts, Run, Sandbox};
+use crate::pod::missing;
 use crate::pod::resources::{Grant, container_id};
 use crate::pod::restart::again;
-use crate::pod::spec::{Container, PullPolicy, Role};
+use crate::pod::spec::{Container, Role};
 
 type Amounts = BTreeMap<String, Quantity>;
 
@@ -166,17 +167,13 @@ impl View<'_> {
         };
         match &self.facts.image {
             Image::Unknown | Image::Found { .. } => waiting(self.creating(), why),
-            Image::Missing { .. } if self.container.pull == PullPolicy::Never => waiting(
-                "ErrImageNeverPull",
-                format!("Container image \"{image}\" is not present with pull policy of Never"),
-            ),
-            Image::Missing { at, why, .. } if self.now.tick - *at < FRESH => {
-                waiting("ErrImagePull", why.clone())
-            }
-            Image::Missing { why, .. } => waiting(
-                "ImagePullBackOff",
-                format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
-            ),
+            Image::Missing { at, why, .. } => match missing::reason(why) {
+                (missing::PULL, why) if self.now.tick - *at >= FRESH => waiting(
+                    "ImagePullBackOff",
+                    format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
+                ),
+                (reason, why) => waiting(reason, why.to_owned()),
+            },
         }
     }
 

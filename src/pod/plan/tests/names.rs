@@ -9,10 +9,10 @@ use crate::pod::sample;
 use crate::pod::spec::RestartPolicy::{Always, Never, OnFailure};
 use crate::pod::spec::{Desired, Pod};
 
-/// cases E18: Kubernetes' Test_allowPodStart and TestStaticPodExclusion. A kubelet has a queue for each name; here what
+/// E18: Kubernetes' Test_allowPodStart and TestStaticPodExclusion. A kubelet has a queue for each name; here what
 /// is wanted holds the newest alone, so that who left it while it waited never runs.
 #[test]
-fn static_pods_of_a_name_are_there_one_after_the_other() {
+fn e18_static_pods_of_a_name_are_there_one_after_the_other() {
     let pod = |uid: &str| {
         let (uid, name) = uid.split_once('/').unwrap_or((uid, "web"));
         let mut pod = (*sample::pod(Always, &[], &["c"])).clone();
@@ -58,10 +58,10 @@ fn static_pods_of_a_name_are_there_one_after_the_other() {
     }
 }
 
-/// cases E4, rows 2 and 15: a sandbox is made anew whatever the policy, and no container waits for another reason.
+/// E4, rows 2 and 15: a sandbox is made anew whatever the policy, and no container waits for another reason.
 /// Rows 7, 8, 9 and 14 (E5: 4, 11, 12 and 13) cannot arise: a sandbox that was made is mounts, and does not end.
 #[test]
-fn a_sandbox_is_tried_again_under_every_policy() {
+fn e4_a_sandbox_is_tried_again_under_every_policy() {
     for policy in [Always, OnFailure, Never] {
         let pod: Arc<Pod> = sample::pod(policy, &[], &["0", "1", "2"]);
         let desired = Desired { pods: vec![pod.clone()], ..Desired::default() };
@@ -85,10 +85,10 @@ fn a_sandbox_is_tried_again_under_every_policy() {
     }
 }
 
-/// cases I2, rows 1 and 6: an image that is not there is looked for again, at 10 s, 20 s ... 5 min, as a pull is; a
+/// I2, rows 1 and 6: an image that is not there is looked for again, at 10 s, 20 s ... 5 min, as a pull is; a
 /// container whose image is there does not wait for it. (Nothing is pulled: podinit has no registry's client.)
 #[test]
-fn a_missing_image_backs_off_and_holds_up_no_other() {
+fn i2_a_missing_image_backs_off_and_holds_up_no_other() {
     let mut case = Case::new(sample::pod(Never, &[], &["0", "1"]));
     let (uid, missing) = (|| UID.to_owned(), || "0".to_owned());
     case.run(1, "1", 0, None);

@@ -11,9 +11,9 @@ fn hook() -> Option<Handler> {
     Some(Handler::Exec(vec!["/bin/true".into()]))
 }
 
-/// cases E15: Kubernetes' TestKillContainerGracePeriod, seconds from the stop to the kill.
+/// E15: Kubernetes' TestKillContainerGracePeriod, seconds from the stop to the kill.
 #[test]
-fn a_probe_may_have_a_grace_of_its_own() {
+fn e15_a_probe_may_have_a_grace_of_its_own() {
     let (live, startup) = (ProbeKind::Liveness, ProbeKind::Startup);
     let table = [
         (0, None, None, live, 2),
@@ -115,9 +115,9 @@ fn a_pre_stop_hook_goes_before_the_signal_and_takes_from_the_grace() {
     assert_eq!(case.due(11).0, ["tear down u1"]);
 }
 
-/// cases E17, Kubernetes' termination order tests: the seconds that each container's signal waits.
+/// E17, Kubernetes' termination order tests: the seconds that each container's signal waits.
 #[test]
-fn sidecars_are_stopped_after_all_others_in_reverse() {
+fn e17_sidecars_are_stopped_after_all_others_in_reverse() {
     let table: [(&[&str], u64, u64, &[(&str, u64)]); 3] = [
         (&["s1"], 1000, 30, &[("c", 0), ("s1", 1)]),
         (&["s1", "s2", "s3"], 1250, 30, &[("c", 0), ("s3", 1), ("s2", 2), ("s1", 3)]),
@@ -184,9 +184,9 @@ fn pre_stop_hooks_of_sidecars_run_with_all_others() {
     assert_eq!(case.due(13).0, ["stop s"]);
 }
 
-/// cases E20: Kubernetes' active_deadline_test, a minute after the admission.
+/// E20: Kubernetes' active_deadline_test, a minute after the admission.
 #[test]
-fn an_active_deadline_ends_a_pod_for_good() {
+fn e20_an_active_deadline_ends_a_pod_for_good() {
     for (limit, due) in [(Some(30), vec!["expire u1"]), (Some(120), vec![]), (None, vec![])] {
         let limit = limit.map(Duration::from_secs);
         let mut case = Case::new(Arc::new(Pod { deadline: limit, ..pod(10, &[], &["c"]) }));
@@ -213,9 +213,9 @@ fn an_active_deadline_ends_a_pod_for_good() {
     assert_eq!(case.due(60), (vec![], None), "it was over before");
 }
 
-/// cases I13, Kubernetes' node shutdown tests: the groups, in seconds, and who waits for whom.
+/// I13, Kubernetes' node shutdown tests: the groups, in seconds, and who waits for whom.
 #[test]
-fn an_ending_machine_stops_critical_pods_last() {
+fn i13_an_ending_machine_stops_critical_pods_last() {
     // Total, critical: what others get, what critical ones get after them; None: all at once.
     let table = [
         (300, Some(120), Some((180, 120))),
