@@ -288,6 +288,32 @@ fn a1_a_single_file_may_stand_for_a_directory() {
     scene.write("pod.yaml", &pod("a", "one"));
     scene.dir = Dir::new(scene.path.join("pod.yaml"), "n".into());
     assert_eq!(scene.list(), ("a-n=one".into(), vec![]));
+    // So may a link to one, also before there is anything.
+    scene.dir = Dir::new(scene.path.join("link.yaml"), "n".into());
+    let none = format!("{}: does not exist: no pods are wanted", scene.path.join("link.yaml").display());
+    assert_eq!(scene.list(), (String::new(), vec![none]));
+    std::os::unix::fs::symlink("pod.yaml", scene.path.join("link.yaml")).unwrap();
+    assert_eq!(scene.list(), ("a-n=one".into(), vec![]));
+    scene.write("pod.yaml", &pod("a", "two"));
+    assert_eq!(scene.list(), ("a-n=two".into(), vec![]));
+}
+
+#[test]
+fn a1_a_link_is_the_file_to_which_it_leads() {
+    let (mut scene, elsewhere) = (Scene::new(), Scene::new());
+    assert_eq!(scene.list(), (String::new(), vec![]));
+    let to = elsewhere.path.join("there.yaml");
+    elsewhere.write("there.yaml", &pod("a", "one"));
+    std::os::unix::fs::symlink(&to, scene.path.join("link.yaml")).unwrap();
+    assert_eq!(scene.list(), ("a-n=one".into(), vec![]));
+    elsewhere.write("there.yaml", &pod("a", "two"));
+    assert_eq!(scene.list(), ("a-n=two".into(), vec![]));
+    let more = pod("b", "one").replace("spec:\n", "spec:\n  restartPolicy: Never\n");
+    elsewhere.write("more.yaml", &more.replace("image: one", "image: one, restartPolicy: Always"));
+    std::os::unix::fs::symlink(elsewhere.path.join("more.yaml"), scene.path.join("0.yaml")).unwrap();
+    assert_eq!(scene.list(), ("b-n=one a-n=two".into(), vec![]));
+    scene.remove("link.yaml");
+    assert_eq!(scene.list(), ("b-n=one".into(), vec![]));
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn configs() -> Vec<Arc<Config>> {
             &[("REPLACE_ME", "FROM_CONFIG_MAP"), ("DUPE_TEST", "CONFIG_MAP"), ("a=b", "no")],
         ),
         config(true, "map", &[("REPLACE_ME", "FROM_SECRET"), ("REF", "$(REPLACE_ME)")]),
+        config(false, "odd", &[("1234", "abc"), ("1z", "abc"), (".x", "dot")]),
     ]
 }
 
@@ -113,6 +114,35 @@ fn b2_variables_come_from_config_maps_secrets_and_files() {
             vec![from("1_", true, "map", false)],
             vec![],
             Ok(&[("1_REF", "$(REPLACE_ME)"), ("1_REPLACE_ME", "FROM_SECRET")]),
+        ),
+        // Any name of printable letters will do, a prefix counts with it.
+        (
+            vec![from("p_", false, "odd", false), from("", false, "odd", false)],
+            vec![],
+            Ok(&[
+                ("p_.x", "dot"),
+                ("p_1234", "abc"),
+                ("p_1z", "abc"),
+                (".x", "dot"),
+                ("1234", "abc"),
+                ("1z", "abc"),
+            ]),
+        ),
+        // The later source counts; both may be there or not.
+        (
+            vec![from("", false, "none", true), from("", false, "map", true), from("", true, "map", true)],
+            vec![],
+            Ok(&[("DUPE_TEST", "CONFIG_MAP"), ("REPLACE_ME", "FROM_SECRET"), ("REF", "$(REPLACE_ME)")]),
+        ),
+        (
+            vec![from("", false, "none", true)],
+            vec![literal("A", "$(REPLACE_ME)")],
+            Ok(&[("A", "$(REPLACE_ME)")]),
+        ),
+        (
+            vec![from("", false, "map", true), from("", true, "none", false)],
+            vec![],
+            Err("secret \"none\" not found"),
         ),
         (vec![from("", false, "none", false)], vec![], Err("configmap \"none\" not found")),
         (vec![from("", true, "none", false)], vec![], Err("secret \"none\" not found")),

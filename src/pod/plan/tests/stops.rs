@@ -220,8 +220,13 @@ fn i13_an_ending_machine_stops_critical_pods_last() {
     let table = [
         (300, Some(120), Some((180, 120))),
         (20, Some(10), Some((10, 10))),
+        (30, Some(10), Some((20, 10))),
+        (30, Some(25), Some((5, 25))),
         (30, None, None),
         (30, Some(0), None),
+        // Nor is this one with a kubelet.
+        (0, Some(0), None),
+        (0, None, None),
         // A kubelet takes this for no graceful shutdown at all; here every end is graceful.
         (1, Some(100), None),
     ];
