@@ -168,8 +168,8 @@ fn quoted(text: &str) -> String {
             '\x08' => out.push_str("\\b"),
             '\x0b' => out.push_str("\\v"),
             '\x0c' => out.push_str("\\f"),
-            // What Rust prints as it is, Go does too.
-            _ if letter.escape_debug().count() == 1 => out.push(letter),
+            // What Rust prints as it is after another letter, Go does too; alone, Rust escapes an accent.
+            _ if format!("a{letter}").escape_debug().count() == 2 => out.push(letter),
             _ => match u32::from(letter) {
                 code @ ..0x80 => out.push_str(&format!("\\x{code:02x}")),
                 code @ 0x80..0x1_0000 => out.push_str(&format!("\\u{code:04x}")),
@@ -285,9 +285,28 @@ mod tests {
         }
     }
 
+    /// FormatMap writes values by Go's %q. An accent of its own was escaped, as if it were not to be printed.
+    #[test]
+    fn b4_values_are_quoted_as_go_quotes() {
+        for (text, expected) in [
+            ("value", "value"),
+            ("value\n", "value\\n"),
+            ("it's \"so\" \\", "it's \\\"so\\\" \\\\"),
+            ("e\u{301} ü 中 😀", "e\u{301} ü 中 😀"),
+            ("\u{301}", "\u{301}"),
+            ("\0\u{1b}\u{7f}", "\\x00\\x1b\\x7f"),
+            ("\u{85}\u{a0}\u{ad}", "\\u0085\\u00a0\\u00ad"),
+            ("\u{200b}\u{2028}\u{3000}\u{feff}", "\\u200b\\u2028\\u3000\\ufeff"),
+            ("\u{e000}\u{10ffff}", "\\ue000\\U0010ffff"),
+            ("", ""),
+        ] {
+            assert_eq!(quoted(text), format!("\"{expected}\""), "{text:?}");
+        }
+    }
+
     /// What files take of the pod: fieldRef paths and resourceFieldRef.
     #[test]
-    fn downward_values() {
+    fn b4_downward_values() {
         let resource = |limit: bool, measure: Measure, divisor: u64| {
             DownwardValue::Resource(ResourceField { container: "c".into(), limit, measure, divisor })
         };
