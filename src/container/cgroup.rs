@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill as signal};
 use nix::unistd::Pid;
 
-/// The tree of all pods (behaviour 6.3, cgroupfs driver).
+/// The tree of all pods (the cgroupfs driver of a kubelet).
 const TREE: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
 
 /// Controllers whose lack costs a pod a limit that it may have asked for.

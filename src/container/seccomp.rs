@@ -93,7 +93,7 @@ mod tests {
 
     /// Seccomp selection; podinit runs as a kubelet with seccompDefault.
     #[test]
-    fn a_container_gets_the_profile_that_it_asks_for() {
+    fn h3_a_container_gets_the_profile_that_it_asks_for() {
         let default = default::profile(&Capabilities::new()).expect("profile");
         for asked in [Profile::Unset, Profile::RuntimeDefault] {
             assert_eq!(chosen(asked.clone(), false, &[]), Ok(Some(default.clone())), "{asked:?}");

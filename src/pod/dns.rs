@@ -177,7 +177,7 @@ mod tests {
 
     /// Host resolv.conf (Kubernetes' TestParseResolvConf).
     #[test]
-    fn a_nodes_resolv_conf_is_read() {
+    fn d1_a_nodes_resolv_conf_is_read() {
         let table = [
             (" ", "", "", ""),
             ("\n", "", "", ""),
@@ -243,7 +243,7 @@ mod tests {
 
     /// DNS limits.
     #[test]
-    fn what_is_too_much_is_left_out_and_told() {
+    fn d2_what_is_too_much_is_left_out_and_told() {
         let long = |count: usize, length: usize| {
             (0..count).map(|index| format!("{index:0length$}")).collect::<Vec<_>>()
         };
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_merged_by_name() {
+    fn d2_options_are_merged_by_name() {
         let table = [
             ("", "", ""),
             ("", "edns0", "edns0"),
@@ -315,7 +315,7 @@ mod tests {
 
     /// Effective DNS per policy (Kubernetes' TestGetPodDNSType, TestGetPodDNS and TestGetPodDNSCustom).
     #[test]
-    fn each_policy_has_its_servers() {
+    fn d3_each_policy_has_its_servers() {
         let host = Dns { servers: words("8.8.8.8"), searches: words("host.domain"), options: vec![] };
         let cluster = Node {
             cluster_dns: words("10.0.0.10"),

@@ -58,7 +58,7 @@ mod tests {
 
     /// B3 (rows 6 to 14) and G3 (rows 6 and 7): subPathExpr, and mount path errors.
     #[test]
-    fn sub_paths() {
+    fn b3_sub_paths() {
         let bar = [("POD_NAME".to_string(), "bar".to_string()), ("EMPTY".to_string(), String::new())];
         let expr = |text: &str| Mount { sub_path_expr: Some(text.into()), ..Mount::default() };
         let plain = |text: &str| Mount { sub_path: Some(text.into()), ..Mount::default() };
@@ -94,7 +94,7 @@ mod tests {
 
     /// Recursive read-only.
     #[test]
-    fn recursive_read_only() {
+    fn g4_recursive_read_only() {
         use Propagation::*;
         use Recursive::*;
         let no = "not read-only";

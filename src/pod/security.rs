@@ -91,7 +91,7 @@ mod tests {
     /// runAsNonRoot. One row (an image without any user starts) is answered differently on purpose: before that question
     /// is asked, the kubelet takes such an image's user for 0.
     #[test]
-    fn root_where_none_may_be_is_told_in_the_kubelets_words() {
+    fn h1_root_where_none_may_be_is_told_in_the_kubelets_words() {
         let who = "(pod: \"web-board_default(u)\", container: c)";
         let breaks = format!("container's runAsUser breaks non-root policy {who}");
         let root = format!("container has runAsNonRoot and image will run as root {who}");
@@ -127,7 +127,7 @@ mod tests {
 
     /// Image user.
     #[test]
-    fn an_images_user_is_a_number_or_a_name() {
+    fn h2_an_images_user_is_a_number_or_a_name() {
         for (text, wanted) in [
             ("", (Some(0), "")),
             ("testUser", (None, "testUser")),
@@ -141,7 +141,7 @@ mod tests {
 
     /// AppArmor; two of Kubernetes' rows are refused with the manifest.
     #[test]
-    fn apparmor_is_had_or_the_pod_is_refused() {
+    fn h4_apparmor_is_had_or_the_pod_is_refused() {
         let loaded = ["test".to_owned(), RUNTIME_DEFAULT.to_owned()];
         let refused = |why: &str| Err(("AppArmor", format!("Cannot enforce AppArmor: {why} (container: c)")));
         let none = refused("AppArmor is not enabled on the host");

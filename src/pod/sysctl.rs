@@ -164,7 +164,7 @@ mod tests {
 
     /// Sysctl allow-list, with allowedUnsafeSysctls kernel.msg*, kernel.sem and net.b.*.
     #[test]
-    fn a_pod_may_set_what_is_its_own_and_allowed() {
+    fn h5_a_pod_may_set_what_is_its_own_and_allowed() {
         let refused = |name: &str, why: &str| format!("forbidden sysctl: {name:?} {why}");
         let (ipc, net) = ("not allowed with host ipc enabled", "not allowed with host net enabled");
         let shm = "kernel.shm_rmid_forced";
@@ -196,7 +196,7 @@ mod tests {
 
     /// Sysctl allow-list, by the kernel.
     #[test]
-    fn what_is_safe_depends_on_the_kernel() {
+    fn h5_what_is_safe_depends_on_the_kernel() {
         let safe = |kernel| {
             SAFE.iter().filter(|(name, _)| judge(&pod(name, false, false), &[], kernel).is_ok()).count()
         };
@@ -211,7 +211,7 @@ mod tests {
 
     /// Sysctl allow-list: patterns, and names with slashes.
     #[test]
-    fn patterns_are_names_or_starts_of_namespaced_ones() {
+    fn h5_patterns_are_names_or_starts_of_namespaced_ones() {
         for text in [
             "kernel.msg*",
             "kernel.sem",

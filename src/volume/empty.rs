@@ -111,7 +111,7 @@ mod tests {
     /// emptyDir Memory size. Answered differently: sizeLimit 0 leaves the node's bound, where the kubelet's own mount has none
     /// only because its table knows no node.
     #[test]
-    fn memory_sizes() {
+    fn c14_memory_sizes() {
         let limited = |memory: u64| Resources {
             memory_limit: Some(memory).filter(|memory| *memory > 0),
             ..Resources::default()

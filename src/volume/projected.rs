@@ -171,7 +171,7 @@ mod tests {
 
     /// Projected file paths.
     #[test]
-    fn paths() {
+    fn g5_paths() {
         let long = format!("{}a", "x/".repeat(2048));
         let table = [
             ("i/am/well/behaved.txt", Some("i/am/well/behaved.txt")),

@@ -44,7 +44,7 @@ fn try_http(port: u16, path: &str, headers: &[(&str, &str)]) -> Try {
 }
 
 #[test]
-fn http_statuses_and_redirects_are_the_kubelets() {
+fn f1_http_statuses_and_redirects_are_the_kubelets() {
     let other = server(|_| says("200 OK", "other"));
     let port = server(move |head| {
         let path = head.split(' ').nth(1).unwrap_or_default();
@@ -97,7 +97,7 @@ fn http_statuses_and_redirects_are_the_kubelets() {
 }
 
 #[test]
-fn an_http_server_sees_exactly_the_kubelets_headers() {
+fn f1_an_http_server_sees_exactly_the_kubelets_headers() {
     let heard = Arc::new(Mutex::new(String::new()));
     let port = {
         let heard = heard.clone();
@@ -134,7 +134,7 @@ fn an_http_server_sees_exactly_the_kubelets_headers() {
 }
 
 #[test]
-fn servers_that_do_not_answer_fail_in_the_kubelets_words() {
+fn f1_servers_that_do_not_answer_fail_in_the_kubelets_words() {
     let (silent, gone) = (server(|_| None), nobody());
     let http = |port, timeout| {
         let handler = Handler::Http { host: None, port, path: "/".into(), https: false, headers: Vec::new() };

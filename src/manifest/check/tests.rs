@@ -97,7 +97,7 @@ fn the_pods_own_fields() {
 }
 
 #[test]
-fn names_and_resolvers() {
+fn d5_names_and_resolvers() {
     let long = format!("dnsConfig: {{searches: [{}]}}, containers: [{{$c}}]", vec!["a"; 33].join(", "));
     let wide =
         format!("dnsConfig: {{searches: [{}]}}, containers: [{{$c}}]", vec!["a".repeat(63); 32].join(".b, "));
@@ -217,7 +217,7 @@ fn names_and_resolvers() {
 }
 
 #[test]
-fn ports() {
+fn h10_ports() {
     refused(&[
         (
             "containers: [{$c, ports: [{containerPort: 0}]}]",
@@ -293,7 +293,7 @@ fn ports() {
 }
 
 #[test]
-fn variables() {
+fn h11_variables() {
     refused(&[
         (
             "containers: [{$c, env: [{name: '', value: a}]}]",
@@ -386,7 +386,7 @@ fn variables() {
 }
 
 #[test]
-fn mounts() {
+fn g3_mounts() {
     refused(&[
         (
             "containers: [{$c, volumeMounts: [{name: v, mountPath: /v}]}]",
@@ -487,7 +487,7 @@ fn mounts() {
 
 /// What a probe must not say, as field and message.
 #[test]
-fn probes_and_hooks() {
+fn f2_probes_and_hooks() {
     let probe = |probe: &str| format!("containers: [{{$c, {probe}}}]");
     let rows = [
         (
@@ -873,7 +873,7 @@ fn amounts_are_read_as_kubernetes_reads_them() {
 
 /// Seccomp selection: a container's own, else the pod's, else none is asked for.
 #[test]
-fn a_containers_seccomp_profile_wins() {
+fn h3_a_containers_seccomp_profile_wins() {
     let local = |name: &str| Profile::Localhost(name.into());
     let words = [
         ("", Profile::Unset),
@@ -1094,7 +1094,7 @@ fn h4_apparmor_by_annotation() {
 }
 
 #[test]
-fn volumes() {
+fn g5_volumes() {
     let long = format!(
         "volumes: [{{name: v, configMap: {{name: m, items: [{{key: k, path: {}}}]}}}}], containers: [{{$c}}]",
         "a/".repeat(2100)
@@ -1256,7 +1256,7 @@ fn volumes() {
 
 /// Kubernetes' pkg/api/pod, TestHasAPIReferences: what refers to an object of an API server.
 #[test]
-fn references() {
+fn g1_references() {
     let volume = |source: &str| format!("volumes: [{{name: v, {source}}}], containers: [{{$c}}]");
     let refused_ones = [
         "serviceAccountName: default, containers: [{$c}]".to_owned(),

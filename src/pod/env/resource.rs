@@ -56,7 +56,7 @@ mod tests {
 
     /// TestExtractResourceValue, and the defaults of the downward API.
     #[test]
-    fn resource_values() {
+    fn b5_resource_values() {
         use Measure::{Cpu, HugePages, Memory, Storage};
         let cpu = |request, limit| Resources { cpu_request: request, cpu_limit: limit, ..Default::default() };
         let memory =

@@ -63,7 +63,7 @@ fn of(main: &[Resources], init: &[Resources]) -> Pod {
 
 /// milliCPU to shares and quota; limits at both ends.
 #[test]
-fn conversions() {
+fn c2_conversions() {
     let table = [(0, 2), (1, 2), (2, 2), (3, 3), (4, 4), (32, 32), (64, 65), (100, 102), (250, 256)];
     let more = [(500, 512), (1000, 1024), (1500, 1536), (2000, 2048), (u64::MAX, 262_144)];
     for (milli, expected) in table.into_iter().chain(more) {
@@ -90,7 +90,7 @@ fn conversions() {
 
 /// Shares to cpu.weight: the pod's linear formula, the container's of runc.
 #[test]
-fn weights() {
+fn c6_weights() {
     let table = [
         (0, 1, 1),
         (2, 1, 1),
@@ -121,7 +121,7 @@ fn weights() {
 
 /// QoS class.
 #[test]
-fn classes() {
+fn c11_classes() {
     let none = Resources::default();
     let full = give(100, 100 * MIB, 100, 100 * MIB);
     let both = give(100, 100 * MIB, 200, 200 * MIB);
@@ -158,7 +158,7 @@ fn classes() {
 
 /// Pod cgroup values.
 #[test]
-fn pod_values() {
+fn c1_pod_values() {
     let none = Resources::default();
     let asks = give(100, 100 * MIB, NONE, NONE);
     let both = give(100, 100 * MIB, 200, 200 * MIB);
@@ -189,7 +189,7 @@ fn pod_values() {
 
 /// Container Linux resources.
 #[test]
-fn container_values() {
+fn c9_container_values() {
     let table = [
         (give(1000, NONE, 2000, 128 * MIB), 1024, Some(200_000), Some(128 * MIB)),
         (give(NONE, NONE, 2000, 128 * MIB), 2048, Some(200_000), Some(128 * MIB)),
@@ -206,7 +206,7 @@ fn container_values() {
 
 /// oom_score_adj.
 #[test]
-fn oom_scores() {
+fn c12_oom_scores() {
     let table = [
         (give(NONE, NONE, 10_000, NONE), 4_000_000_000, 999),
         (give(0, NONE, NONE, 10 << 30), 8_000_000_000, 999),
@@ -231,7 +231,7 @@ fn oom_scores() {
 
 /// Effective pod request.
 #[test]
-fn requests_of_a_pod() {
+fn c13_requests_of_a_pod() {
     let table: [(&[u64], &[u64], u64); 5] = [
         (&[9000], &[], 9000),
         (&[1000, 2000], &[], 3000),
@@ -249,7 +249,7 @@ fn requests_of_a_pod() {
 
 /// Cgroup names (driver cgroupfs), container ids.
 #[test]
-fn names() {
+fn c8_names() {
     let none = Resources::default();
     assert_eq!(cgroup(&of(&[none], &[])), "/kubepods/besteffort/poduid1");
     assert_eq!(cgroup(&of(&[give(5, NONE, NONE, NONE)], &[])), "/kubepods/burstable/poduid1");
@@ -267,7 +267,7 @@ fn owning(pod: Pod, own: Resources) -> Pod {
 
 /// Pod cgroup values, where the pod has resources of its own.
 #[test]
-fn pod_values_by_its_own_resources() {
+fn c1_pod_values_by_its_own_resources() {
     let none = Resources::default();
     let asks = give(100, 100 * MIB, NONE, NONE);
     let both = give(100, 100 * MIB, 200, 200 * MIB);
@@ -298,7 +298,7 @@ fn pod_values_by_its_own_resources() {
 
 /// Pod cgroup values, by period and enforcement.
 #[test]
-fn quotas_by_period_and_enforcement() {
+fn c1_quotas_by_period_and_enforcement() {
     let both = give(100, 100 * MIB, 200, 200 * MIB);
     let same = give(100, 100 * MIB, 100, 100 * MIB);
     let table = [
@@ -320,7 +320,7 @@ fn quotas_by_period_and_enforcement() {
 
 /// QoS class, where the pod has resources of its own; huge pages do not count.
 #[test]
-fn classes_by_the_pods_own_resources() {
+fn c11_classes_by_the_pods_own_resources() {
     let none = Resources::default();
     let same = give(10, MIB, 10, MIB);
     let table = [
@@ -340,7 +340,7 @@ fn classes_by_the_pods_own_resources() {
 
 /// oom_score_adj of sidecars, and of pods with requests of their own.
 #[test]
-fn oom_scores_of_sidecars_and_of_pods_with_their_own_requests() {
+fn c12_oom_scores_of_sidecars_and_of_pods_with_their_own_requests() {
     const CAPACITY: u64 = 4_000_000_000;
     let asks = |memory| give(NONE, memory, NONE, NONE);
     let (eighth, half) = (asks(CAPACITY / 8), asks(CAPACITY / 2));
@@ -370,7 +370,7 @@ fn oom_scores_of_sidecars_and_of_pods_with_their_own_requests() {
 
 /// Effective pod request, with sidecars: s is a sidecar, i an init container.
 #[test]
-fn requests_with_sidecars_and_by_the_pods_own() {
+fn c13_requests_with_sidecars_and_by_the_pods_own() {
     let table: [(&[(char, u64)], &[u64], u64); 5] = [
         (&[('s', 1)], &[2], 3),
         (&[('s', 1), ('i', 5)], &[2], 6),
@@ -393,9 +393,9 @@ fn requests_with_sidecars_and_by_the_pods_own() {
     assert_eq!(requests(&own).memory, 100 * MIB);
 }
 
-/// behaviour 6.1: the sizes that a pod does not ask for are 0.
+/// The sizes that a pod does not ask for are 0.
 #[test]
-fn huge_pages_of_every_size() {
+fn c7_huge_pages_of_every_size() {
     let node = Node::of(
         &Machine {
             huge_pages: [(2 << 20, 8 << 20), (1 << 30, 0), (64 << 10, 0)].into(),
@@ -431,7 +431,7 @@ fn reserve() -> Reserve {
     }
 }
 
-/// behaviour 6.3: without what is reserved, but with what evictionHard keeps.
+/// Without what is reserved, but with what evictionHard keeps.
 #[test]
 fn the_tree_is_bound_by_what_is_not_reserved() {
     let machine = Machine { cpus: 2, memory: 1000, pids: Some(500), ..Machine::default() };
@@ -475,7 +475,7 @@ fn the_burstable_class_weighs_what_its_pods_request() {
     assert_eq!(weight(&[&burst, &burst, &guaranteed]), pod_weight(2048));
 }
 
-/// behaviour 6.5: capacity, less what is reserved, less the hard eviction thresholds.
+/// Capacity, less what is reserved, less the hard eviction thresholds.
 #[test]
 fn allocatable_is_what_is_left() {
     let machine = Machine { cpus: 4, memory: 1000, storage: 2000, ..Machine::default() };

@@ -78,7 +78,7 @@ fn storage(number: u8, bytes: u64) -> Pod {
     pod
 }
 
-/// behaviour 6.5, with one pod there that takes 600m, 60 bytes, 30 of storage and one huge page.
+/// One pod is there that takes 600m, 60 bytes, 30 of storage and one huge page.
 #[test]
 fn the_first_check_that_fails_is_told_in_the_kubelets_words() {
     let out = |resource: &str, [asked, used, most]: [u64; 3]| {
