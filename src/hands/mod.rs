@@ -16,6 +16,7 @@ mod reaper;
 mod resize;
 mod run;
 mod sandbox;
+mod start;
 mod sweep;
 mod volumes;
 
