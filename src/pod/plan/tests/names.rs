@@ -102,3 +102,25 @@ fn i2_a_missing_image_backs_off_and_holds_up_no_other() {
     case.learn(at, Fact::ImageFound { uid: uid(), container: missing(), id: "sha256:1".into() });
     assert_eq!(case.due(at).0, ["start 0"]);
 }
+
+/// The events of the kubelet's image_manager_test. A damaged image was told as one that may not be pulled.
+#[test]
+fn i2_a_missing_image_has_an_event_of_its_reason() {
+    for (why, reason, message) in [
+        ("ErrImagePull: not there", "Failed", ": not there"),
+        ("no route", "Failed", ": no route"),
+        ("ErrImageNeverPull: is not present", "ErrImageNeverPull", "is not present"),
+        ("InvalidImageName: bad", "InspectFailed", "bad"),
+        ("ImageInspectError: damaged: here", "InspectFailed", "damaged: here"),
+    ] {
+        let mut case = Case::new(sample::pod(Always, &[], &["c"]));
+        let (uid, container) = (UID.to_owned(), "c".to_owned());
+        case.learn(1, Fact::ImageMissing { uid, container, why: why.into() });
+        let told = case.world.events.back().map(|event| (event.reason.as_str(), event.message.as_str()));
+        let (found, said) = told.unwrap();
+        let whole =
+            if reason == "Failed" { said.starts_with("Failed to pull image \"") } else { said == message };
+        assert!(found == reason && said.ends_with(message) && whole, "{why}: {told:?}");
+        assert!(!said.contains("ErrImage"), "{said}");
+    }
+}
