@@ -2,7 +2,7 @@
 //!
 //! Read by hand, not by `shape`, because no message may show a Secret's value: they go to the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::ByteString;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ pub fn read(report: &mut Report<'_>, secret: bool, origin: &str) -> Option<Confi
     if secret && root.get("type").is_some_and(|node| node.text().is_none()) {
         report.refuse(&Path::of("type"), "is not text: quote it");
     }
-    let mut data = BTreeMap::new();
+    let (mut data, mut binary) = (BTreeMap::new(), BTreeSet::new());
     let lists = if secret {
         [("data", true), ("stringData", false)]
     } else {
@@ -47,12 +47,15 @@ pub fn read(report: &mut Report<'_>, secret: bool, origin: &str) -> Option<Confi
     };
     for (list, encoded) in lists {
         values(report, list, encoded, secret, &mut data);
+        if list == "binaryData" {
+            binary = data.keys().cloned().collect();
+        }
     }
     let size = data.values().map(Vec::len).fold(0usize, usize::saturating_add);
     if size > LARGEST {
         report.refuse(&Path::of("data"), format!("holds {size} bytes: at most {LARGEST} are allowed"));
     }
-    (!report.refused()).then(|| Config { secret, namespace, name, origin: origin.into(), data })
+    (!report.refused()).then(|| Config { secret, namespace, name, origin: origin.into(), data, binary })
 }
 
 /// Adds a list's values, decoded. A Secret's stringData, read last, wins over its data.
@@ -142,6 +145,7 @@ mod tests {
             data,
             [("-", &b"1"[..]), ("a.toml", b"x = 1\n"), ("empty", b""), ("logo.png", b"\x89PNG")]
         );
+        assert_eq!(config.texts().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["-", "a.toml", "empty"]);
 
         let (config, problems) = read(
             "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: Opaque\n\

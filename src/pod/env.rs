@@ -45,7 +45,7 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
     let mut env = Vec::new();
     for from in &container.env_from {
         for (key, value) in
-            from.config.find(&pod.namespace, sources.configs)?.iter().flat_map(|config| &config.data)
+            from.config.find(&pod.namespace, sources.configs)?.iter().flat_map(|config| config.texts())
         {
             let name = format!("{}{key}", from.prefix);
             // The kubelet skips them too (its event InvalidEnvironmentVariableNames): a key may be a file's name only.
@@ -58,8 +58,9 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources) -> Resul
         let value = match &var.value {
             EnvValue::Literal(text) => expand(text, |name| find(&env, name)),
             EnvValue::Config { config: wanted, key } => {
-                match wanted.find(&pod.namespace, sources.configs)?.map(|config| config.data.get(key)) {
-                    Some(Some(value)) => text(value),
+                let found = wanted.find(&pod.namespace, sources.configs)?;
+                match found.map(|config| config.texts().find(|(known, _)| *known == key)) {
+                    Some(Some((_, value))) => text(value),
                     None => continue,
                     Some(None) if wanted.optional => continue,
                     Some(None) => {

@@ -1,6 +1,6 @@
 //! What is wanted: pods as the plan sees them. Past `manifest/` an invalid pod cannot be expressed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -330,6 +330,15 @@ pub struct Config {
     pub origin: String,
     #[serde(with = "base64")]
     pub data: BTreeMap<String, Vec<u8>>,
+    /// Those of binaryData: for files only.
+    pub binary: BTreeSet<String>,
+}
+
+impl Config {
+    /// What variables may be taken from.
+    pub fn texts(&self) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+        self.data.iter().filter(|(key, _)| !self.binary.contains(*key))
+    }
 }
 
 /// Bytes as Kubernetes writes them, not a number each.

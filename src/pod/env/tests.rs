@@ -59,6 +59,13 @@ fn configs() -> Vec<Arc<Config>> {
             &[("REPLACE_ME", "FROM_CONFIG_MAP"), ("DUPE_TEST", "CONFIG_MAP"), ("a=b", "no")],
         ),
         config(true, "map", &[("REPLACE_ME", "FROM_SECRET"), ("REF", "$(REPLACE_ME)")]),
+        Arc::new(Config {
+            namespace: "default".into(),
+            name: "logo".into(),
+            data: [("PNG".into(), b"\x89PNG".to_vec()), ("TEXT".into(), b"text".to_vec())].into(),
+            binary: ["PNG".to_owned()].into(),
+            ..Config::default()
+        }),
         config(false, "odd", &[("1234", "abc"), ("1z", "abc"), (".x", "dot")]),
     ]
 }
@@ -127,6 +134,17 @@ fn b2_variables_come_from_config_maps_secrets_and_files() {
                 ("1234", "abc"),
                 ("1z", "abc"),
             ]),
+        ),
+        // What is in binaryData was made a variable too, of whatever letters its bytes are.
+        (
+            vec![from("", false, "logo", false)],
+            vec![from_key("A", false, "logo", "PNG", true)],
+            Ok(&[("TEXT", "text")]),
+        ),
+        (
+            vec![],
+            vec![from_key("A", false, "logo", "PNG", false)],
+            Err("couldn't find key PNG in ConfigMap default/logo"),
         ),
         // The later source counts; both may be there or not.
         (
