@@ -114,7 +114,7 @@ fn jobs(turn: &Turn, wants: &mut Wants) {
     let names: BTreeSet<String> = turn.desired.jobs.iter().map(|job| job.full_name()).collect();
     for job in &turn.desired.jobs {
         if !batch.jobs.contains_key(&job.uid) {
-            wants.note(JobFact::Begun { job: job.clone(), at: turn.time });
+            wants.note(JobFact::Begun { job: job.clone() });
         }
     }
     for (uid, facts) in &batch.jobs {

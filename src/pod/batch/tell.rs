@@ -63,8 +63,10 @@ impl JobFact {
                 let facts = job(uid).filter(|facts| facts.suspended != *on)?;
                 Some(format!("{}: job {}", name(facts), if *on { "suspended" } else { "resumed" }))
             }
-            JobFact::Finished { job: uid, end, .. } => {
-                let facts = job(uid).filter(|facts| facts.finished.is_none())?;
+            JobFact::Finished { .. } => None,
+            JobFact::Kept { job: uid } => {
+                let facts = job(uid).filter(|facts| !facts.kept)?;
+                let (_, end, _) = facts.finished.as_ref()?;
                 Some(match end {
                     End::Complete => format!("{}: job complete", name(facts)),
                     End::Failed(reason, message) => {
@@ -118,12 +120,10 @@ pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
         }),
         JobFact::Suspended { job, on: true } => of_job(job, false, "Suspended", "Job suspended".into()),
         JobFact::Suspended { job, on: false } => of_job(job, false, "Resumed", "Job resumed".into()),
-        JobFact::Finished { job, end: End::Complete, .. } => {
-            of_job(job, false, "Completed", "Job completed".into())
-        }
-        JobFact::Finished { job, end: End::Failed(reason, message), .. } => {
-            of_job(job, true, reason, message.clone())
-        }
+        JobFact::Kept { job } => match &batch.jobs.get(job)?.finished.as_ref()?.1 {
+            End::Complete => of_job(job, false, "Completed", "Job completed".into()),
+            End::Failed(reason, message) => of_job(job, true, reason, message.clone()),
+        },
         JobFact::Skipped { cron, at, why } => match why {
             Skip::Active => of_cron(
                 cron,
@@ -145,6 +145,7 @@ pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
         JobFact::Recalled { .. }
         | JobFact::Clock { .. }
         | JobFact::Counted { .. }
+        | JobFact::Finished { .. }
         | JobFact::Expired { .. }
         | JobFact::Missed { .. }
         | JobFact::Forgotten { .. }
