@@ -174,7 +174,7 @@ fn crons(turn: &Turn, wants: &mut Wants) {
         let name = cron.full_name();
         let known = batch.crons.get(&name);
         let same = known.is_some_and(|facts| Arc::ptr_eq(&facts.cron, cron) || facts.cron == *cron);
-        if believed && !same {
+        if batch.clock.is_some() && !same {
             wants.note(JobFact::Followed { cron: cron.clone(), at: turn.time });
         }
     }

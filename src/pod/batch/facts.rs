@@ -156,11 +156,14 @@ pub struct JobFacts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CronFacts {
     pub cron: Arc<Cron>,
+    /// Since when it is followed in this boot.
+    pub begun: Tick,
     /// Its last time that has a Job; else since when it is followed.
     pub since: i64,
     /// Whether a Job was made at all.
     pub ran: bool,
-    /// Whether `since` comes from before the machine came up, when its clock was another's.
+    /// Whether `since` comes from before the machine came up, when its clock was another's. What this boot noted while its
+    /// clock was not believed is void once it is.
     pub recalled: bool,
     pub skipped: Option<(i64, Skip)>,
     pub missed: Option<Tick>,
@@ -250,8 +253,10 @@ impl Memory {
                 memory.jobs.insert(uid.clone(), past);
             }
         }
-        memory.crons.extend(batch.crons.iter().map(|(name, facts)| (name.clone(), (facts.since, facts.ran))));
-        if batch.clock.is_some_and(|(_, believed)| believed) {
+        let believed = batch.clock.is_some_and(|(_, believed)| believed);
+        let crons = batch.crons.iter().filter(|(_, facts)| believed || facts.recalled);
+        memory.crons.extend(crons.map(|(name, facts)| (name.clone(), (facts.since, facts.ran))));
+        if believed {
             memory.latest = wall.time(now).as_second();
         }
         memory

@@ -48,7 +48,7 @@ pub fn learn(world: &mut World, fact: &JobFact, now: Tick) -> bool {
         JobFact::Forgotten { job } => {
             batch.memory.jobs.remove(job).is_some() | batch.jobs.remove(job).is_some()
         }
-        JobFact::Followed { cron, at } => followed(batch, cron, *at),
+        JobFact::Followed { cron, at } => followed(batch, cron, *at, now),
         JobFact::Skipped { cron, at, why } => batch.crons.get_mut(cron).is_some_and(|facts| {
             let fresh = facts.skipped != Some((*at, *why));
             facts.skipped = Some((*at, *why));
@@ -182,12 +182,12 @@ pub(super) fn believable(batch: &Batch, offset: i64, time: i64) -> bool {
     }
 }
 
-/// A clock that was set makes void what was noted by the old one.
+/// A clock that was set, or is believed at last, makes void what was noted by the old one.
 fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
     let believed = believable(batch, offset, time);
     let fresh = batch.clock != Some((offset, believed));
-    let before = batch.clock.replace((offset, believed)).map(|(before, _)| before);
-    if before.is_some_and(|before| offset.saturating_sub(before).abs() >= JUMP) {
+    let before = batch.clock.replace((offset, believed));
+    if before.is_some_and(|(before, was)| believed && !was || offset.saturating_sub(before).abs() >= JUMP) {
         for facts in batch.crons.values_mut() {
             if !facts.recalled || facts.since > time {
                 (facts.since, facts.ran, facts.skipped) = (time, false, None);
@@ -197,7 +197,7 @@ fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
     fresh
 }
 
-fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64) -> bool {
+fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64, now: Tick) -> bool {
     let name = cron.full_name();
     if let Some(facts) = batch.crons.get_mut(&name) {
         let fresh = facts.cron != *cron;
@@ -207,7 +207,8 @@ fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64) -> bool {
     let remembered = batch.memory.crons.remove(&name);
     let recalled = remembered.is_some();
     let (since, ran) = remembered.unwrap_or((at, false));
-    let facts = CronFacts { cron: cron.clone(), since, ran, recalled, skipped: None, missed: None };
+    let facts =
+        CronFacts { cron: cron.clone(), begun: now, since, ran, recalled, skipped: None, missed: None };
     batch.crons.insert(name, facts);
     true
 }

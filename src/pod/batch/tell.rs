@@ -8,7 +8,9 @@ use crate::pod::World;
 
 /// One event.
 pub struct Told {
-    /// `namespace/name` of the Job or CronJob.
+    /// Job or CronJob.
+    pub kind: &'static str,
+    /// Its `namespace/name`.
     pub about: String,
     pub uid: String,
     pub warning: bool,
@@ -109,10 +111,11 @@ pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
     let of_job = |uid: &str, warning: bool, reason: &str, message: String| {
         let facts = batch.jobs.get(uid)?;
         let (about, reason) = (facts.job.full_name(), reason.into());
-        Some(Told { about, uid: uid.into(), warning, reason, message })
+        Some(Told { kind: "Job", about, uid: uid.into(), warning, reason, message })
     };
     let of_cron = |cron: &str, warning: bool, reason: &str, message: String| {
-        Some(Told { about: cron.into(), uid: String::new(), warning, reason: reason.into(), message })
+        let uid = batch.crons.get(cron)?.cron.job.uid.clone();
+        Some(Told { kind: "CronJob", about: cron.into(), uid, warning, reason: reason.into(), message })
     };
     match fact {
         JobFact::Begun { job, .. } => job.of.as_ref().and_then(|(cron, _)| {
