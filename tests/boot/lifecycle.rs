@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 
+use crate::jobs;
 use crate::pods::{controlled, ctl, inside, named, phase, pods, status, when};
 use crate::qemu::Board;
 
@@ -273,10 +274,17 @@ fn pods_outlive_pid_1_and_reboots() {
         &[container("main", &format!("echo $GREETING >>/v/order; {WAIT}"), env)],
     )
     .replace("/var/kept", "/data/kept");
-    let mut board = controlled().data().append("podinit.faults=1").manifest("kept.yaml", &kept).boot();
+    let mut board = controlled()
+        .data()
+        .append("podinit.faults=1")
+        .manifest("kept.yaml", &kept)
+        .manifest("jobs.yaml", jobs::JOBS)
+        .boot();
     row_6_and_16_a_finished_init_container_is_not_run_again(&mut board);
     row_17_a_sidecar_that_died_with_pid_1_runs_again(&mut board);
-    row_27_a_reboot_begins_anew_in_order(board);
+    jobs::run(&mut board);
+    let mut board = row_27_a_reboot_begins_anew_in_order(board);
+    jobs::go_on(&mut board);
 }
 
 fn kept_order(board: &mut Board, lines: usize) -> Vec<String> {
@@ -317,11 +325,12 @@ fn row_17_a_sidecar_that_died_with_pid_1_runs_again(board: &mut Board) {
     assert_eq!(kept_order(board, 4), ["init", "side", "hello board", "side"]);
 }
 
-fn row_27_a_reboot_begins_anew_in_order(board: Board) {
+fn row_27_a_reboot_begins_anew_in_order(board: Board) -> Board {
     let mut board = board.boot_again();
     board.wait_for("ctl-podinit/ctl: started");
     pods(&mut board, |pods| running(pods, "kept", "main"));
     assert_eq!(kept_order(&mut board, 7)[4..], ["init", "side", "hello board"]);
+    board
 }
 
 #[test]

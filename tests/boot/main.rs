@@ -2,6 +2,7 @@
 //!
 //! A scenario is a test like those below: `board(NAME)` with its manifests, `boot()`, then what a person would do and see.
 
+mod jobs;
 mod lifecycle;
 mod logs;
 mod manifests;
