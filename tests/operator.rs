@@ -848,7 +848,12 @@ fn logs_are_read_where_they_lie() {
         ("", "rotated\none\ntwo\n"),
         (" -p", "the run before\n"),
         (" --tail 1", "two\n"),
-        (" --tail=2 --timestamps", "2026-11-24T03:16:38.5Z one\n2026-11-24T03:16:39.5Z two\n"),
+        (
+            " --tail=2 --timestamps",
+            "2026-11-24T03:16:38.500000000Z one\n2026-11-24T03:16:39.500000000Z two\n",
+        ),
+        (" --limit-bytes 11", "rotated\none"),
+        (" --limit-bytes 0 --tail 1", "two\n"),
         (" --since 2s", "one\ntwo\n"),
         (" --since-time 2026-11-24T03:16:39Z", "two\n"),
     ] {

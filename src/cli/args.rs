@@ -63,6 +63,8 @@ pub struct Logs {
     /// The last so many lines; None: all.
     pub tail: Option<usize>,
     pub since: Option<Since>,
+    /// At most so many bytes; None: all.
+    pub limit_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -148,6 +150,7 @@ struct Flags {
     tail: Option<String>,
     since: Option<String>,
     since_time: Option<String>,
+    limit_bytes: Option<String>,
     stdin: bool,
     tty: bool,
 }
@@ -206,6 +209,7 @@ impl Flags {
             "tail" => self.tail = value,
             "since" => self.since = value,
             "since-time" => self.since_time = value,
+            "limit-bytes" => self.limit_bytes = value,
             _ => return Err(format!("unknown flag: {told}")),
         }
         Ok(())
@@ -293,7 +297,17 @@ fn describe(args: &[String]) -> Result<Describe, String> {
 }
 
 fn logs(args: &[String]) -> Result<Logs, String> {
-    let known = ["namespace", "container", "follow", "previous", "timestamps", "tail", "since", "since-time"];
+    let known = [
+        "namespace",
+        "container",
+        "follow",
+        "previous",
+        "timestamps",
+        "tail",
+        "since",
+        "since-time",
+        "limit-bytes",
+    ];
     let flags = Flags::read(args, &known)?;
     let (pod, container) = match flags.words.as_slice() {
         [pod] => (pod, None),
@@ -307,6 +321,12 @@ fn logs(args: &[String]) -> Result<Logs, String> {
                 format!("invalid --tail \"{text}\": a number of lines, or -1 for all, would do")
             })?),
         };
+    let limit_bytes = match flags.limit_bytes.as_deref() {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| {
+            format!("invalid --limit-bytes \"{text}\": a number of bytes, or 0 for all, would do")
+        })?,
+    };
     let since = match (&flags.since, &flags.since_time) {
         (Some(_), Some(_)) => return Err("at most one of --since and --since-time may be used".to_owned()),
         (Some(span), None) => Some(Since::Ago(duration(span)?)),
@@ -324,6 +344,7 @@ fn logs(args: &[String]) -> Result<Logs, String> {
         timestamps: flags.timestamps,
         tail,
         since,
+        limit_bytes: Some(limit_bytes).filter(|bytes| *bytes > 0),
     })
 }
 
@@ -445,10 +466,11 @@ mod tests {
             timestamps: true,
             tail: Some(5),
             since: Some(Since::Ago(Duration::from_secs(5400))),
+            limit_bytes: Some(7),
         };
         for line in [
-            "logs -f --tail 5 web --since=1h30m --timestamps",
-            "logs web --follow --tail=5 --since 1.5h --timestamps=true --previous=false",
+            "logs -f --tail 5 web --since=1h30m --timestamps --limit-bytes=7",
+            "logs web --follow --tail=5 --since 1.5h --timestamps=true --limit-bytes 7 --previous=false",
         ] {
             assert_eq!(parse(&words(line)), Ok(Verb::Logs(logs.clone())), "{line}");
         }
@@ -488,6 +510,7 @@ mod tests {
             ("logs web --since 5", "invalid --since \"5\""),
             ("logs web --since 5x", "invalid --since \"5x\""),
             ("logs web --since -5m", "invalid --since \"-5m\""),
+            ("logs web --limit-bytes -1", "invalid --limit-bytes \"-1\""),
             ("logs web --since-time yesterday", "invalid --since-time \"yesterday\""),
             ("logs web --since 5m --since-time 2026-01-31T12:00:00Z", "at most one of"),
             ("logs web --follow=maybe", "true or false"),

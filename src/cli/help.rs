@@ -79,6 +79,7 @@ Usage: podinit logs POD [-c CONTAINER] [FLAGS]
   -f, --follow               go on until the container ends
   -p, --previous             of the run before the present one
       --tail LINES           the last so many lines
+      --limit-bytes BYTES    at most so many bytes
       --since SPAN           not older than 5s, 2m, 3h30m
       --since-time TIME      not older than 2026-01-31T12:00:00Z
       --timestamps           the time before each line

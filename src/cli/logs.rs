@@ -1,8 +1,5 @@
 //! `logs`: asks PID 1 where a container's log is, and reads it there.
 
-mod record;
-mod tail;
-
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::args::{Logs, Since};
 use super::ask::{ask, unexpected};
 use super::{Failure, World, names};
+use crate::logs::read::{Options, Printer};
+use crate::logs::tail::Tail;
 use crate::operator::request::{Answer, Request};
-use record::Printer;
-use tail::Tail;
 
 /// After how many quiet milliseconds a log's reader asks whether the container still runs.
 const QUIET: u16 = 1000;
@@ -39,13 +36,14 @@ pub fn logs(logs: &Logs, world: &mut World<'_>) -> Result<(), Failure> {
     };
     // Watched before it is read, so that nothing written meanwhile is missed.
     let news = if logs.follow { watch(&path)? } else { None };
-    let mut printer = Printer::new(since, logs.timestamps, logs.tail);
+    let (timestamps, tail, limit_bytes) = (logs.timestamps, logs.tail, logs.limit_bytes);
+    let mut printer = Printer::new(&Options { tail, since, timestamps, limit_bytes });
     let mut tail = Tail::open(&path).map_err(|why| failed(&path, &why))?;
     tail.read(|line| printer.line(line, world.out)).map_err(|why| failed(&path, &why))?;
     printer.release(world.out)?;
     world.out.flush()?;
-    let Some(mut news) = news else { return printer.end(world.out).map_err(Failure::from) };
-    loop {
+    let Some(mut news) = news else { return Ok(()) };
+    while !printer.full() {
         let quiet = !wait(&mut news)?;
         // Asked before the log is read: what was written until the container's end is then there.
         let ended = quiet && !matches!(place(&request, world), Ok((_, same, true)) if same == run);
@@ -57,9 +55,10 @@ pub fn logs(logs: &Logs, world: &mut World<'_>) -> Result<(), Failure> {
         }
         world.out.flush()?;
         if ended || gone {
-            return printer.end(world.out).map_err(Failure::from);
+            break;
         }
     }
+    Ok(())
 }
 
 /// Where the log is, of which run, and whether more may come.

@@ -361,3 +361,43 @@ pub fn address(config: &Config, pod: &PodFacts) -> (String, Option<PathBuf>) {
     let space = paths::pod(config, &pod.spec).sandbox.join("ns/net");
     (ip.unwrap_or_else(|| "127.0.0.1".into()), Some(space))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::sample;
+    use crate::pod::spec::{EnvVar, RestartPolicy};
+
+    /// B3 (rows 4 and 5) and F3 (row 8).
+    #[test]
+    fn f3_a_command_knows_the_values_that_its_manifest_spells_out() {
+        let pod = sample::pod(RestartPolicy::Always, &[], &["c"]);
+        let pod = sample::with(&pod, "c", |container| {
+            let literal = |name: &str, value: &str| EnvVar {
+                name: name.into(),
+                value: EnvValue::Literal(value.into()),
+            };
+            let field = EnvValue::Field("metadata.name".into());
+            container.env = vec![
+                literal("FOO", "early"),
+                literal("FOO", "foo-value"),
+                literal("BAR", "bar-value"),
+                literal("A", "script"),
+                literal("REF", "$(A)"),
+                EnvVar { name: "NAME".into(), value: field },
+            ];
+        });
+        let table: [(&[&str], &[&str]); 5] = [
+            (&["echo", "$(FOO)", "$(BAR)"], &["echo", "foo-value", "bar-value"]),
+            (&["echo", "$(FOO)", "$(MISSING)"], &["echo", "foo-value", "$(MISSING)"]),
+            (&["/bin/bash", "-c", "some $(A) $(B)"], &["/bin/bash", "-c", "some script $(B)"]),
+            (&["$$(A)", "$(NAME)", "$A"], &["$(A)", "$(NAME)", "$A"]),
+            // What a value refers to is not looked up again.
+            (&["$(REF)"], &["$(A)"]),
+        ];
+        for (words, expected) in table {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(command(&pod.containers[0], &words), expected, "{words:?}");
+        }
+    }
+}

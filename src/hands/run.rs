@@ -252,6 +252,34 @@ mod tests {
     use crate::pod::sample;
     use crate::pod::spec::RestartPolicy;
 
+    /// The kubelet's image_manager_test, as far as it goes without a pull: what a look into the store leads to.
+    #[test]
+    fn i2_an_image_that_is_not_there_is_told_by_its_reason() {
+        let folder = std::env::temp_dir().join(format!("podinit-find-{}", std::process::id()));
+        let config = Config { root: folder.clone(), ..Config::default() };
+        fs::create_dir_all(folder.join("images/tags")).unwrap();
+        fs::write(folder.join("images/tags/docker.io%2Flibrary%2Fbad%3Alatest.json"), "no tag").unwrap();
+        let hex = "0123456789abcdef".repeat(4);
+        let (missing, never) = (
+            "ErrImagePull: image \"gone\" is not in the store",
+            "ErrImageNeverPull: Container image \"gone\" is not present with pull policy of Never",
+        );
+        for (image, pull, expected) in [
+            ("gone", PullPolicy::IfNotPresent, missing),
+            ("gone", PullPolicy::Always, missing),
+            ("gone", PullPolicy::Never, never),
+            ("FAILED_IMAGE", PullPolicy::IfNotPresent, "InvalidImageName: "),
+            ("http://url", PullPolicy::Always, "InvalidImageName: "),
+            (&hex, PullPolicy::Never, "InvalidImageName: "),
+            ("bad", PullPolicy::IfNotPresent, "ImageInspectError: "),
+            ("bad", PullPolicy::Never, "ImageInspectError: "),
+        ] {
+            let why = Hands::idle(&config).look(image, pull).unwrap_err();
+            assert!(why.starts_with(expected), "{image} {pull:?}: {why}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn a_uid_that_came_back_closed_the_pipes_of_its_former_run() {
         let folder = std::env::temp_dir().join(format!("podinit-run-{}", std::process::id()));

@@ -188,3 +188,67 @@ fn wait(child: i32) -> i32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// A command of this machine's shell in place of one that entered a container. `limit` in milliseconds, 0: none.
+    fn outcome(script: &str, limit: u64, fault: &str) -> Try {
+        let (output, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (hear, complain) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let to = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null()).stdout(to(&write)).stderr(to(&write));
+        // Waited for by its pid, as the fork is.
+        let child = command.spawn().unwrap().id() as i32;
+        drop((command, write));
+        File::from(complain).write_all(fault.as_bytes()).unwrap();
+        // SAFETY: a plain call that returns a new descriptor.
+        let ended = unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, child, 0) as i32) };
+        let begun = Begun { child, ended, output: output.into(), fault: hear.into() };
+        let request = Request {
+            pid: 0,
+            cgroup: "/nonexistent".into(),
+            process: Default::default(),
+            seccomp: None,
+            args: vec!["sh".into(), "-c".into(), script.into()],
+            tty: false,
+        };
+        begun.end(&request, Duration::from_millis(limit))
+    }
+
+    /// F4, the kubelet's exec_test, and what is not in it.
+    #[test]
+    fn f4_an_exit_and_what_was_said_make_the_result() {
+        let (fine, bad) = (|text: &str| Try::Success(text.into()), |text: &str| Try::Failure(text.into()));
+        let flood = "head -c 11264 /dev/zero | tr '\\0' x";
+        let table = [
+            ("printf OK", 0, "", fine("OK")),
+            ("printf OK", 600_000, "", fine("OK")),
+            ("true", 0, "", fine("")),
+            ("echo no; exit 1", 0, "", bad("no\n")),
+            ("echo no >&2; exit 1", 0, "", bad("no\n")),
+            ("exit 255", 0, "", bad("")),
+            ("echo last; kill -9 $$", 0, "", bad("last\n")),
+            (flood, 0, "", fine(&"x".repeat(10240))),
+            (&format!("{flood}; exit 3"), 0, "", bad(&"x".repeat(10240))),
+            (
+                "echo slow; exec sleep 600",
+                100,
+                "",
+                bad("command \"sh -c echo slow; exec sleep 600\" timed out"),
+            ),
+            ("exit 127", 0, "exec failed: no such file", Try::Error("exec failed: no such file".into())),
+        ];
+        for (script, limit, fault, expected) in table {
+            assert_eq!(outcome(script, limit, fault), expected, "{script}");
+        }
+        // Whoever it leaves in the background, with the pipe in hand, is not waited for.
+        let Try::Success(said) = outcome("sleep 600 & echo $!", 0, "") else { panic!("it is waited for") };
+        kill(Pid::from_raw(said.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    }
+}

@@ -154,8 +154,9 @@ mod tests {
 
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+    /// I1, Kubernetes' parsers_test, and the reference grammar.
     #[test]
-    fn names_take_their_full_form() {
+    fn i1_names_take_their_full_form() {
         // pkg/util/parsers/parsers_test.go of Kubernetes, and the grammar's corners.
         let table = [
             ("nginx", "docker.io/library/nginx:latest"),

@@ -6,8 +6,8 @@ pub mod read;
 pub mod record;
 pub mod rotate;
 mod state;
+pub mod tail;
 pub mod wire;
 pub mod writer;
 
-pub use read::{Options, read};
 pub use wire::{Add, Pipes, Report, add, pipes, report};

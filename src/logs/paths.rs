@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn i7_names() {
         let dir = pod_dir(Path::new("/var/log/pods"), "default", "web", "u1");
         assert_eq!(log(&dir, "c", 3), Path::new("/var/log/pods/default_web_u1/c/3.log"));
         let root = Path::new("/var/log/containers");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_counted_by_logs() {
+    fn e14_runs_counted_by_logs() {
         let table: [(&[&str], u32); 13] = [
             (&["0.log.rotated-log"], 1),
             (&["0.log"], 1),
@@ -96,7 +96,7 @@ mod tests {
     }
     /// The kubelet's container GC (kuberuntime_gc_test.go), as far as logs tell of containers that have ended.
     #[test]
-    fn one_ended_run_keeps_its_logs() {
+    fn i8_one_ended_run_keeps_its_logs() {
         // What is there, the run that begins, the one before it as far as it is known; what goes.
         type Row<'a> = (&'a [&'a str], u32, Option<u32>, &'a [&'a str]);
         let table: [Row; 16] = [

@@ -86,11 +86,8 @@ pub fn parse(line: &[u8]) -> Option<Record<'_>> {
         b"stderr" => Stream::Stderr,
         _ => return None,
     };
-    let partial = match fields.next()?.split(|&byte| byte == b':').next()? {
-        b"P" => true,
-        b"F" => false,
-        _ => return None,
-    };
+    // Whatever is no P is a whole line; more tags may follow.
+    let partial = fields.next()?.split(|&byte| byte == b':').next()? == b"P";
     Some(Record { time, stream, partial, content: fields.next()? })
 }
 
@@ -118,9 +115,9 @@ mod tests {
         parsed.map(|r| (if r.partial { 'P' } else { 'F' }, r.content.len())).collect()
     }
 
-    /// containerd's CRI logger (logger_test.go): where records begin and end, whatever the pieces in which bytes come.
+    /// I4, containerd's CRI logger (logger_test.go): where records begin and end, whatever the pieces in which bytes come.
     #[test]
-    fn records_of_a_stream() {
+    fn i4_records_of_a_stream() {
         let line = |length: usize| [vec![b'x'; length], vec![b'\n']].concat();
         let crlf = |length: usize| [vec![b'x'; length], b"\r\n".to_vec()].concat();
         let table: Vec<(Vec<u8>, usize, Vec<(char, usize)>)> = vec![
@@ -145,6 +142,8 @@ mod tests {
             (line(6154), 2048, vec![('P', 2048), ('P', 2048), ('P', 2048), ('F', 10)]),
             (line(6164), 2048, vec![('P', 2048), ('P', 2048), ('P', 2048), ('F', 20)]),
             (line(2048), 2048, vec![('F', 2048)]),
+            (line(6144), 2048, vec![('P', 2048), ('P', 2048), ('F', 2048)]),
+            (b"ab\ncd".to_vec(), 1, vec![('P', 1), ('F', 1), ('P', 1), ('P', 1)]),
             (line(8202), 6144, vec![('P', 6144), ('F', 2058)]),
             (line(8212), 6144, vec![('P', 6144), ('F', 2068)]),
             (line(MAX - 1), MAX, vec![('F', MAX - 1)]),
@@ -160,8 +159,9 @@ mod tests {
         }
     }
 
+    /// I5, rows 13 to 17.
     #[test]
-    fn records_read_back() {
+    fn i5_records_read_back() {
         let full = b"2016-10-20T18:39:20.57606443Z stdout F stdout test log\n";
         let record = parse(full).unwrap();
         assert_eq!(
@@ -171,6 +171,9 @@ mod tests {
         let partial = parse(b"2016-10-20T18:39:20.57606443Z stderr P:TAG1:TAG2 part").unwrap();
         assert_eq!((partial.stream, partial.partial, partial.content), (Stream::Stderr, true, &b"part"[..]));
         assert_eq!(parse(b"2016-10-20T18:39:20+02:00 stdout F \n").unwrap().content, b"");
+        // As for a kubelet, whatever is not P is a whole line.
+        assert!(!parse(b"2016-10-20T18:39:20Z stdout FP x").unwrap().partial);
+        assert!(!parse(b"2016-10-20T18:39:20Z stdout PART x").unwrap().partial);
         for bad in
             [&b""[..], b"nonsense\n", b"2016-10-20T18:39:20Z stdout F", b"2016-10-20T18:39:20Z out F x"]
         {

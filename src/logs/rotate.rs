@@ -155,8 +155,9 @@ mod tests {
         names
     }
 
+    /// I6: the kubelet's container_log_manager_test. Whether it is time is the writer's: at the size, as there.
     #[test]
-    fn oldest_removed_older_packed_current_renamed() {
+    fn i6_oldest_removed_older_packed_current_renamed() {
         let dir = std::env::temp_dir().join(format!("podinit-rotate-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
@@ -168,6 +169,8 @@ mod tests {
             fs::write(dir.join(name), "old").unwrap();
         }
         fs::write(&log, "current").unwrap();
+        let mode = |name: &str| fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
+        fs::set_permissions(dir.join(old[1]), fs::Permissions::from_mode(0o640)).unwrap();
         let now = "2026-01-01T00:00:02Z".parse().unwrap();
         let waiting = rotate(&log, 3, now, None).unwrap();
         assert_eq!(waiting, [dir.join("3.log.20260101-000001")]);
@@ -178,6 +181,7 @@ mod tests {
         let expected =
             ["13.log.20260101-000000", "3.log.20260101-000001.gz", "3.log.20260101-000002", "3.log.unused"];
         assert_eq!(names(&dir), expected);
+        assert_eq!(mode(expected[1]), 0o640, "its mode is the log's");
         let mut text = String::new();
         let packed = File::open(dir.join(expected[1])).unwrap();
         flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();

@@ -166,7 +166,7 @@ fn the_object_bears_what_the_kubelet_adds() {
 }
 
 #[test]
-fn the_uid_is_that_of_what_runs() {
+fn a2_the_uid_is_that_of_what_runs() {
     let uid = |text: &str| one(text).uid;
     let same = [
         format!("# a comment\n{WEB}\n# another\n"),
@@ -189,6 +189,14 @@ fn the_uid_is_that_of_what_runs() {
     ];
     for text in differ {
         assert_ne!(uid(&text), uid(WEB), "{text}");
+    }
+    // Changed, added, removed: three pods.
+    let noted = |notes: &str| {
+        uid(&WEB.replace("labels: {app: web}", &format!("labels: {{app: web}}\n  annotations: {notes}")))
+    };
+    let uids = ["{a: b}", "{a: c}", "{a: b, d: e}", "{}"].map(noted);
+    for (index, one) in uids.iter().enumerate() {
+        assert!(!uids[index + 1..].contains(one), "{index}");
     }
     let uid_at = |path: &str, node: &str| parse(WEB.as_bytes(), "web.yaml", path, node).pods.remove(0).uid;
     assert_ne!(uid_at("/etc/m/web.yaml", "a"), uid_at("/etc/m/web.yaml", "b"));
@@ -335,9 +343,9 @@ fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
     assert_eq!(read.problems.len(), report::MOST + 48);
 }
 
-/// Kubernetes' pkg/kubelet/config: common_test.go and http_test.go.
+/// A1 and A3, Kubernetes' pkg/kubelet/config: common_test.go and http_test.go.
 #[test]
-fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
+fn a1_names_and_kinds_are_taken_as_the_kubelet_takes_them() {
     let pod = |head: &str, name: &str| {
         format!("{head}metadata: {{name: {name}}}\nspec: {{containers: [{{name: c, image: i}}]}}\n")
     };
@@ -386,8 +394,9 @@ fn names_and_kinds_are_taken_as_the_kubelet_takes_them() {
     }
 }
 
+/// A3, row 9.
 #[test]
-fn a_pod_list_is_its_pods() {
+fn a3_a_pod_list_is_its_pods() {
     let text = r#"{"apiVersion": "v1", "kind": "PodList", "items": [
         {"metadata": {"name": "foo", "uid": "111"}, "spec": {"containers": [{"name": "1", "image": "foo"}]}},
         {"metadata": {"name": "bar", "uid": "222"}, "spec": {"containers": [{"name": "2", "image": "bar:bartag"}]}}]}"#;

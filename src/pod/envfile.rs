@@ -43,9 +43,9 @@ pub fn value(text: &str, key: &str) -> Result<Option<String>, String> {
 mod tests {
     use super::*;
 
-    /// Kubernetes' TestParseEnv.
+    /// B6: Kubernetes' TestParseEnv.
     #[test]
-    fn keys_and_values() {
+    fn b6_keys_and_values() {
         let table: &[(&str, &str, Option<&str>)] = &[
             ("   KEY1='val1'\n\tKEY2='val2'\n", "KEY2", Some("val2")),
             ("# comment\n\n  # another\nKEY1='val1'\n", "KEY1", Some("val1")),

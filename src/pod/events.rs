@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use super::batch;
 use super::cause::{Cause, Why, cause};
 use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Sandbox, StartError, World};
+use super::missing;
 use super::restart;
-use super::spec::{Container, Problem, PullPolicy, RestartPolicy};
+use super::spec::{Container, Problem, RestartPolicy};
 use crate::clock::Tick;
 
 /// Reason and message of a pod that outlived its activeDeadlineSeconds.
@@ -137,7 +138,7 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
             vec![normal("Pulled", format!("Container image \"{image}\" already present on machine"))]
         }
         Fact::ImageMissing { why, .. } => {
-            pod.spec.container(container).map_or_else(Vec::new, |spec| missing(pod, spec, why))
+            pod.spec.container(container).map_or_else(Vec::new, |spec| no_image(pod, spec, why))
         }
         Fact::Started { .. } => {
             vec![created(container), normal("Started", format!("Started container {container}"))]
@@ -201,11 +202,13 @@ fn set_up_failed(why: &str) -> News {
     }
 }
 
-fn missing(pod: &PodFacts, spec: &Container, why: &str) -> Vec<News> {
+fn no_image(pod: &PodFacts, spec: &Container, why: &str) -> Vec<News> {
     let image = &spec.image;
-    if spec.pull == PullPolicy::Never {
-        let message = format!("Container image \"{image}\" is not present with pull policy of Never");
-        return vec![warning("ErrImageNeverPull", message)];
+    let (reason, why) = missing::reason(why);
+    match reason {
+        missing::PULL => {}
+        "ErrImageNeverPull" => return vec![warning("ErrImageNeverPull", why.to_owned())],
+        _ => return vec![warning("InspectFailed", why.to_owned())],
     }
     let mut news = vec![warning("Failed", format!("Failed to pull image \"{image}\": {why}"))];
     let again = pod.containers.get(&spec.name).map(|facts| &facts.image);

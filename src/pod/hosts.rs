@@ -89,7 +89,7 @@ mod tests {
 
     /// /etc/hosts: Kubernetes' TestManagedHostsFileContent and TestNodeHostsFileContent.
     #[test]
-    fn hosts_files() {
+    fn d4_hosts_files() {
         let (one, two): (&[&str], &[&str]) = (&["foo", "bar", "baz"], &["park", "doo", "boo"]);
         let ips = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let alias = "\n# Entries added by HostAliases.\n123.45.67.89\tfoo\tbar\tbaz\n";
@@ -138,7 +138,7 @@ mod tests {
 
     /// Host name: Kubernetes' TestGeneratePodHostNameAndDomain, as far as the manifest's checks leave it to us.
     #[test]
-    fn names_and_domains() {
+    fn d5_names_and_domains() {
         let sub = || Names { subdomain: "my-subdomain".into(), ..Names::default() };
         let domain_of = "my-subdomain.default.svc.cluster.local";
         let table = [

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod kept;
 pub mod learn;
 pub mod line;
+pub mod missing;
 pub mod mount;
 pub mod plan;
 pub mod probe;

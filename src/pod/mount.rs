@@ -56,7 +56,7 @@ pub fn recursive(mount: &Mount, able: bool) -> Result<bool, String> {
 mod tests {
     use super::*;
 
-    /// subPathExpr, and mount path errors.
+    /// B3 (rows 6 to 14) and G3 (rows 6 and 7): subPathExpr, and mount path errors.
     #[test]
     fn sub_paths() {
         let bar = [("POD_NAME".to_string(), "bar".to_string()), ("EMPTY".to_string(), String::new())];

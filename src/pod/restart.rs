@@ -112,9 +112,10 @@ mod tests {
     use crate::pod::facts::{Exit, Fact, World};
     use crate::pod::sample;
 
-    /// client-go's backoff_test (base 1 s, at most 10 s) and the kubelet's own first and longest waits, to the second.
+    /// E9 and E11: client-go's backoff_test (base 1 s, at most 10 s) and the kubelet's own first and longest
+    /// waits, to the second.
     #[test]
-    fn a_wait_doubles_up_to_its_cap() {
+    fn e9_a_wait_doubles_up_to_its_cap() {
         let seconds = Duration::from_secs;
         let base: Vec<u64> = (0..8).map(|tries| retry(seconds(1), seconds(10), tries).as_secs()).collect();
         assert_eq!(base, [0, 1, 2, 4, 8, 10, 10, 10]);
@@ -136,10 +137,10 @@ mod tests {
         }
     }
 
-    /// The restarts of a container that fails as soon as it runs: container_restart_test's assertion (at least 3 in 5
-    /// minutes, and not many more), here as the exact counts.
+    /// E10, row 4, as exact counts: the kubelet's container_restart_test asserts at least 3 restarts in 5 minutes,
+    /// and at most 7 by default.
     #[test]
-    fn a_crash_loop_restarts_so_often_in_five_minutes() {
+    fn e10_a_crash_loop_restarts_so_often_in_five_minutes() {
         for (cap, restarts) in [(None, 5), (Some(60), 7), (Some(10), 31), (Some(1), 301)] {
             let (mut now, mut count, cap) = (0, 0, cap.map(Duration::from_secs));
             loop {
@@ -153,9 +154,9 @@ mod tests {
         }
     }
 
-    /// TestDoBackOff and TestGetBackoffKey: each container of a pod has a back-off of its own.
+    /// E12 and E13, TestDoBackOff and TestGetBackoffKey: each container of a pod has a back-off of its own.
     #[test]
-    fn each_container_waits_for_itself() {
+    fn e12_each_container_waits_for_itself() {
         let pod = sample::pod(RestartPolicy::Always, &[], &["a", "b"]);
         let mut world = World::default();
         let mut learn = |second, fact| world.learn(fact, Tick::seconds(second));
@@ -194,9 +195,10 @@ mod tests {
         assert!(world.pods[&pod.uid].containers.is_empty());
     }
 
-    /// All policies of pod and container, and the rules before them: In and NotIn, the first that matches.
+    /// E3 and E7: all policies of pod and container, and the rules before them: In and NotIn, the first that
+    /// matches.
     #[test]
-    fn what_the_end_of_a_run_leads_to() {
+    fn e3_what_the_end_of_a_run_leads_to() {
         use After::{Again, All, Stays};
         use RestartPolicy::{Always, Never, OnFailure};
         let rule = |not_in, codes: &[i32], all| RestartRule { not_in, codes: codes.to_vec(), all };

@@ -227,7 +227,7 @@ fn a_mount_is_not_entered() {
 
 /// hostPath types.
 #[test]
-fn host_path_types() {
+fn g2_host_path_types() {
     use HostPathType::*;
     let top = fresh("types");
     fs::write(top.join("file"), "").unwrap();
@@ -272,7 +272,7 @@ fn host_path_types() {
 /// subPath safety. Answered differently: a link that stays in the volume is followed (as the kubelet does before it opens),
 /// because a ConfigMap's files are such links, and the kernel resolves and checks in one step.
 #[test]
-fn sub_paths_stay_in_the_volume() {
+fn g7_sub_paths_stay_in_the_volume() {
     let top = fresh("sub");
     let base = top.join("base");
     fs::create_dir_all(base.join("..real")).unwrap();

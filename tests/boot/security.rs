@@ -81,7 +81,7 @@ fn containers_are_confined_as_their_pods_say() {
         })
     });
 
-    // cases J1, row 37. Each container is a shell, in whose words the sleep is told too, and a sleep.
+    // J1, row 37. Each container is a shell, in whose words the sleep is told too, and a sleep.
     let first = |count: u8| {
         let sleeps = "ps | busybox grep -c '[s]leep [12]000'";
         // A shell that has just started has no sleep yet.

@@ -173,7 +173,7 @@ fn sharing(id: &str, argv: &[&str]) -> Run {
     Run { spaces: Spaces { share_pid: true, ..Spaces::default() }, ..run(id, argv) }
 }
 
-/// cases J1, row 37.
+/// J1, row 37.
 fn shared() {
     let alone = both(&run("alone", &[]), &["sh", "-c", "cat /proc/1/comm; echo $PPID"]);
     assert_eq!((alone[0].stdout.as_str(), alone[1].stdout.as_str()), ("sh\n0\n", "sleep\n0\n"));

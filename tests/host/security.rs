@@ -107,7 +107,7 @@ fn what_may_not_start_is_told_in_the_kubelets_words() {
     assert!(here.log().contains("net.core.somaxconn"), "{}", here.log());
 }
 
-/// cases J1, row 37; and the pod's first process may die.
+/// J1, row 37; and the pod's first process may die.
 #[test]
 fn pids_are_shared_and_survive_the_death_of_their_first_process() {
     let mut here = Instance::new();

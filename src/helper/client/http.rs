@@ -222,8 +222,8 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_the_kubelets() {
-        // http_test.go: TestHTTPProbeChecker, TestNewRequestForHTTPGetAction and v1's headers.
+    fn f1_headers_are_the_kubelets() {
+        // F1, http_test.go: TestHTTPProbeChecker, TestNewRequestForHTTPGetAction and v1's headers.
         let table: &[(&[(&str, &str)], &[(&str, &str)])] = &[
             (&[], &[("User-Agent", AGENT), ("Accept", "*/*"), ("Connection", "close")]),
             (

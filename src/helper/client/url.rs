@@ -98,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_written_as_the_kubelet_writes_them() {
-        // http_test.go and prober_test.go: FormatURL; the last column is the request's.
+    fn f2_urls_are_written_as_the_kubelet_writes_them() {
+        // F1 (rows 26 to 28) and F2, http_test.go and prober_test.go: FormatURL; the last column is the request's.
         let table = [
             (false, "localhost", 93, "", "http://localhost:93", "/"),
             (true, "localhost", 93, "/path?bar", "https://localhost:93/path?bar", "/path?bar"),

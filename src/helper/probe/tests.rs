@@ -1,4 +1,4 @@
-//! The kubelet's tables against real servers on this machine: F1 (`http_test.go`), tcp and F5 (`grpc_test.go`).
+//! F1 and F5, the kubelet's tables against real servers on this machine: F1 (`http_test.go`), tcp and F5 (`grpc_test.go`).
 //!
 //! Answered differently on purpose: a gRPC server that is not there fails at once, not at the deadline; a body that
 //! never comes is a failure, not an error that is ignored.
@@ -223,7 +223,7 @@ fn grpc(port: u16, service: &str, timeout: u64) -> Try {
 }
 
 #[test]
-fn grpc_health_is_told_in_the_kubelets_words() {
+fn f5_grpc_health_is_told_in_the_kubelets_words() {
     let unhealthy = |word: &str| Try::Failure(format!("service unhealthy (responded with \"{word}\")"));
     let serving = grpc_server(Some(Ok(vec![8, 1])));
     assert_eq!(grpc(serving, "", 30), Try::Success("service healthy".into()));

@@ -68,7 +68,7 @@ fn field_path(text: &str, goal: Goal) -> Result<(), String> {
 /// `path['key']` as its parts; the key may hold brackets and quotes itself.
 fn subscript(text: &str) -> Option<(&str, &str)> {
     let (path, key) = text.strip_suffix("']")?.split_once("['")?;
-    (!path.is_empty() && !key.is_empty()).then_some((path, key))
+    (!path.is_empty()).then_some((path, key))
 }
 
 const CORES: &[&str] = &["1", "1m"];
@@ -136,6 +136,7 @@ fn kind(text: &str) -> Result<(bool, Measure), String> {
 mod tests {
     use super::*;
 
+    /// B4.
     #[test]
     fn a_resource_is_a_limit_or_a_request_of_what_there_is() {
         for (text, expected) in [
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_path_is_judged_as_kubernetes_judges() {
+    fn b4_a_field_path_is_judged_as_kubernetes_judges() {
         let subscripts = [
             "metadata.labels['something']",
             "metadata.annotations['Www.k8s.io/test']",
@@ -173,7 +174,7 @@ mod tests {
             ("metadata.whoops", Goal::Variable, "is not supported for a variable"),
             ("metadata.labels", Goal::Variable, "is not supported for a variable"),
             ("metadata.labels['key']foo", Goal::Variable, "is not supported for a variable"),
-            ("metadata.labels['']", Goal::Variable, "is not supported for a variable"),
+            ("metadata.labels['']", Goal::Variable, "is not a valid key"),
             ("metadata.annotations['invalid~key']", Goal::Variable, "is not a valid key"),
             ("metadata.labels['Www.k8s.io/test']", Goal::Variable, "is not a valid key"),
             ("metadata.notexisting['something']", Goal::Variable, "takes no key in brackets"),
@@ -184,7 +185,21 @@ mod tests {
             let why = field_path(text, goal).expect_err(text);
             assert!(why.contains(message), "{text}: {why}");
         }
-        assert_eq!(subscript("metadata.annotations['a[b']c']"), Some(("metadata.annotations", "a[b']c")));
-        assert_eq!(subscript("metadata.labels['key']']"), Some(("metadata.labels", "key']")));
+        for (text, expected) in [
+            ("metadata.annotations['myAnnotationKey']", Some(("metadata.annotations", "myAnnotationKey"))),
+            ("metadata.annotations['a[b']c']", Some(("metadata.annotations", "a[b']c"))),
+            ("metadata.annotations['a[']b']", Some(("metadata.annotations", "a[']b"))),
+            ("metadata.labels['key']']", Some(("metadata.labels", "key']"))),
+            ("metadata.labels['']", Some(("metadata.labels", ""))),
+            ("metadata.labels", None),
+            ("metadata.labels[]", None),
+            ("metadata.labels[key]", None),
+            ("metadata.labels['key']foo", None),
+            ("['key']", None),
+            ("']", None),
+            ("", None),
+        ] {
+            assert_eq!(subscript(text), expected, "{text}");
+        }
     }
 }

@@ -97,7 +97,7 @@ mod tests {
 
     /// Host name.
     #[test]
-    fn a_hostname_is_cut_as_the_kubelet_cuts_it() {
+    fn d5_a_hostname_is_cut_as_the_kubelet_cuts_it() {
         let node = yaml::read("a: 1", 1).unwrap().unwrap();
         let mut report = Report::new("f", &node, 0);
         let eight = "1234567.";

@@ -72,7 +72,7 @@ pub fn number(report: &mut Report<'_>, port: &IntOrString, container: &k8s::Cont
                 None => {
                     let known: Vec<&str> = ports.iter().filter_map(|port| port.name.as_deref()).collect();
                     let cure = match nearest(name, &known) {
-                        _ if name.parse::<u16>().is_ok() => "remove the quotes".into(),
+                        _ if name.parse::<u16>().is_ok_and(|number| number > 0) => "remove the quotes".into(),
                         Some(near) => format!("did you mean {near}?"),
                         None => "use a number, or name it in the container's ports".into(),
                     };

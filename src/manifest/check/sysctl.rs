@@ -56,7 +56,7 @@ mod tests {
 
     /// Kubernetes' pkg/apis/core/validation, TestIsValidSysctlName, and pkg/kubelet/sysctl, TestConvert.
     #[test]
-    fn a_sysctl_is_named_as_kubernetes_takes_it() {
+    fn h6_a_sysctl_is_named_as_kubernetes_takes_it() {
         for name in ["a.b.c.d", "a", "a_b", "a-b", "abc", "abc.def", "a/b/c/d", "a/b.c"] {
             assert!(sysctl_name(name), "{name}");
         }

@@ -506,9 +506,30 @@ fn probes_and_hooks() {
             "livenessProbe: {tcpSocket: {port: 0}}",
             "livenessProbe.tcpSocket.port: 0 is not a port: use 1 to 65535",
         ),
+        // F2.
+        (
+            "livenessProbe: {tcpSocket: {port: -1}}",
+            "livenessProbe.tcpSocket.port: -1 is not a port: use 1 to 65535",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: ''}}",
+            "livenessProbe.tcpSocket.port: no port of the container is named \"\": use a number, or name it in the container's ports",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: '-1'}}",
+            "livenessProbe.httpGet.port: no port of the container is named \"-1\": use a number, or name it in the container's ports",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: not-found}}",
+            "livenessProbe.httpGet.port: no port of the container is named \"not-found\": use a number, or name it in the container's ports",
+        ),
         (
             "livenessProbe: {tcpSocket: {port: '80'}}",
             "livenessProbe.tcpSocket.port: no port of the container is named \"80\": remove the quotes",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: '0'}}",
+            "livenessProbe.tcpSocket.port: no port of the container is named \"0\": use a number, or name it in the container's ports",
         ),
         (
             "ports: [{name: web, containerPort: 80}], livenessProbe: {tcpSocket: {port: wbe}}",
@@ -1028,7 +1049,7 @@ fn security() {
 
 /// Kubernetes' pkg/security/apparmor: a container's field, its annotation, the pod's field, in this order.
 #[test]
-fn apparmor_by_annotation() {
+fn h4_apparmor_by_annotation() {
     let with = |annotation: &str, spec: &str| {
         let text = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{{annotation}}}}}\nspec: {{{spec}}}\n"

@@ -62,7 +62,7 @@ const BAD: &str =
     "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: 5}\n";
 
 #[test]
-fn files_come_change_and_go() {
+fn a1_files_come_change_and_go() {
     let mut scene = Scene::new();
     assert_eq!(scene.list(), (String::new(), vec![]));
     scene.write("b.yaml", &pod("b", "one"));
@@ -269,7 +269,7 @@ fn the_last_file_of_a_name_counts_and_the_other_takes_over() {
 }
 
 #[test]
-fn a_missing_directory_wants_nothing_and_may_come_later() {
+fn a1_a_missing_directory_wants_nothing_and_may_come_later() {
     let mut scene = Scene::new();
     scene.dir = Dir::new(scene.path.join("later"), "n".into());
     let (pods, problems) = scene.list();
@@ -283,11 +283,37 @@ fn a_missing_directory_wants_nothing_and_may_come_later() {
 }
 
 #[test]
-fn a_single_file_may_stand_for_a_directory() {
+fn a1_a_single_file_may_stand_for_a_directory() {
     let mut scene = Scene::new();
     scene.write("pod.yaml", &pod("a", "one"));
     scene.dir = Dir::new(scene.path.join("pod.yaml"), "n".into());
     assert_eq!(scene.list(), ("a-n=one".into(), vec![]));
+    // So may a link to one, also before there is anything.
+    scene.dir = Dir::new(scene.path.join("link.yaml"), "n".into());
+    let none = format!("{}: does not exist: no pods are wanted", scene.path.join("link.yaml").display());
+    assert_eq!(scene.list(), (String::new(), vec![none]));
+    std::os::unix::fs::symlink("pod.yaml", scene.path.join("link.yaml")).unwrap();
+    assert_eq!(scene.list(), ("a-n=one".into(), vec![]));
+    scene.write("pod.yaml", &pod("a", "two"));
+    assert_eq!(scene.list(), ("a-n=two".into(), vec![]));
+}
+
+#[test]
+fn a1_a_link_is_the_file_to_which_it_leads() {
+    let (mut scene, elsewhere) = (Scene::new(), Scene::new());
+    assert_eq!(scene.list(), (String::new(), vec![]));
+    let to = elsewhere.path.join("there.yaml");
+    elsewhere.write("there.yaml", &pod("a", "one"));
+    std::os::unix::fs::symlink(&to, scene.path.join("link.yaml")).unwrap();
+    assert_eq!(scene.list(), ("a-n=one".into(), vec![]));
+    elsewhere.write("there.yaml", &pod("a", "two"));
+    assert_eq!(scene.list(), ("a-n=two".into(), vec![]));
+    let more = pod("b", "one").replace("spec:\n", "spec:\n  restartPolicy: Never\n");
+    elsewhere.write("more.yaml", &more.replace("image: one", "image: one, restartPolicy: Always"));
+    std::os::unix::fs::symlink(elsewhere.path.join("more.yaml"), scene.path.join("0.yaml")).unwrap();
+    assert_eq!(scene.list(), ("b-n=one a-n=two".into(), vec![]));
+    scene.remove("link.yaml");
+    assert_eq!(scene.list(), ("b-n=one".into(), vec![]));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn pods(http: &Http) -> Vec<String> {
 
 /// http_test.go: TestExtractInvalidPods, TestExtractPodsFromHTTP.
 #[test]
-fn answers_are_judged_as_the_kubelet_judges() {
+fn a3_answers_are_judged_as_the_kubelet_judges() {
     let item = |name: &str, more: &str, image: &str| {
         format!(
             r#"{{"metadata":{{"name":"{name}"{more}}},"spec":{{"containers":[{{"name":"1","image":"{image}"}}]}}}}"#

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expansion() {
+    fn b1_expansion() {
         let vars =
             [("VAR_A", "A"), ("VAR_B", "B"), ("VAR_C", "C"), ("VAR_REF", "$(VAR_A)"), ("VAR_EMPTY", "")];
         let table = [

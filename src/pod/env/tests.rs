@@ -59,6 +59,7 @@ fn configs() -> Vec<Arc<Config>> {
             &[("REPLACE_ME", "FROM_CONFIG_MAP"), ("DUPE_TEST", "CONFIG_MAP"), ("a=b", "no")],
         ),
         config(true, "map", &[("REPLACE_ME", "FROM_SECRET"), ("REF", "$(REPLACE_ME)")]),
+        config(false, "odd", &[("1234", "abc"), ("1z", "abc"), (".x", "dot")]),
     ]
 }
 
@@ -80,9 +81,9 @@ fn from_file(name: &str, volume: &str, path: &str, key: &str, optional: bool) ->
     EnvVar { name: name.into(), value: EnvValue::File { volume, path, key, optional } }
 }
 
-/// TestMakeEnvironmentVariables, the rows of envFrom; keys and files in the same way.
+/// B2: TestMakeEnvironmentVariables, the rows of envFrom; keys and files in the same way.
 #[test]
-fn variables_come_from_config_maps_secrets_and_files() {
+fn b2_variables_come_from_config_maps_secrets_and_files() {
     let dupe = literal("DUPE_TEST", "ENV_VAR");
     let expansion = literal("EXPANSION_TEST", "$(REPLACE_ME)");
     let maps = |secret| vec![from("p_", secret, "map", false), from("", secret, "map", false)];
@@ -113,6 +114,35 @@ fn variables_come_from_config_maps_secrets_and_files() {
             vec![from("1_", true, "map", false)],
             vec![],
             Ok(&[("1_REF", "$(REPLACE_ME)"), ("1_REPLACE_ME", "FROM_SECRET")]),
+        ),
+        // Any name of printable letters will do, a prefix counts with it.
+        (
+            vec![from("p_", false, "odd", false), from("", false, "odd", false)],
+            vec![],
+            Ok(&[
+                ("p_.x", "dot"),
+                ("p_1234", "abc"),
+                ("p_1z", "abc"),
+                (".x", "dot"),
+                ("1234", "abc"),
+                ("1z", "abc"),
+            ]),
+        ),
+        // The later source counts; both may be there or not.
+        (
+            vec![from("", false, "none", true), from("", false, "map", true), from("", true, "map", true)],
+            vec![],
+            Ok(&[("DUPE_TEST", "CONFIG_MAP"), ("REPLACE_ME", "FROM_SECRET"), ("REF", "$(REPLACE_ME)")]),
+        ),
+        (
+            vec![from("", false, "none", true)],
+            vec![literal("A", "$(REPLACE_ME)")],
+            Ok(&[("A", "$(REPLACE_ME)")]),
+        ),
+        (
+            vec![from("", false, "map", true), from("", true, "none", false)],
+            vec![],
+            Err("secret \"none\" not found"),
         ),
         (vec![from("", false, "none", false)], vec![], Err("configmap \"none\" not found")),
         (vec![from("", true, "none", false)], vec![], Err("secret \"none\" not found")),
@@ -182,8 +212,14 @@ fn of(env: Vec<EnvVar>) -> Result<Vec<(String, String)>, String> {
     environment(&pod, &one, &sources(&addresses(), &configs()))
 }
 
+/// Rows 14 and 15: there are no services, so that a static pod waits for none and has none's variables.
 #[test]
-fn variables_see_those_before_them() {
+fn b2_a_container_that_asks_for_nothing_gets_nothing() {
+    assert_eq!(of(vec![]), Ok(vec![]));
+}
+
+#[test]
+fn b2_variables_see_those_before_them() {
     let table = [
         (vec![literal("A", "test-test-test"), literal("B", "literal-$(A)")], "B", "literal-test-test-test"),
         (
@@ -202,7 +238,7 @@ fn variables_see_those_before_them() {
 }
 
 #[test]
-fn field_paths() {
+fn b4_field_paths() {
     let table = [
         ("metadata.name", Ok("web-board1")),
         ("metadata.namespace", Ok("default")),
@@ -241,16 +277,19 @@ fn a_variable_tells_a_limit() {
 }
 
 #[test]
-fn command_and_image() {
+fn b3_command_and_image() {
     let both = r#"{"Entrypoint":["entry"],"Cmd":["cmd"]}"#;
     let reset = r#"{"Entrypoint":[""],"Cmd":["cmd"]}"#;
     // The image's config, command, args, what is run.
     type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str], Result<&'a [&'a str], &'a str>);
-    let table: [Row; 8] = [
+    let table: [Row; 11] = [
         (both, &[], &[], Ok(&["entry", "cmd"])),
         (both, &["mine"], &[], Ok(&["mine"])),
         (both, &[], &["mine"], Ok(&["entry", "mine"])),
         (both, &["a", "$(V)"], &["$(V)$(W)", "$(PATH)"], Ok(&["a", "zoo", "zoo$(W)", "$(PATH)"])),
+        (both, &["foo", "$(V)", "$(V2)"], &[], Ok(&["foo", "zoo", "boo"])),
+        (both, &["$(V2)--$(V)", "foo", "$(V3)"], &[], Ok(&["boo--zoo", "foo", "roo"])),
+        ("{}", &["x"], &["zap", "$(V)", "$$(V2)"], Ok(&["x", "zap", "zoo", "$(V2)"])),
         (reset, &[], &[], Ok(&["cmd"])),
         ("{}", &[], &["only"], Ok(&["only"])),
         ("{}", &[], &[], Err("no command specified")),
@@ -260,7 +299,7 @@ fn command_and_image() {
         let mut one = container("c", Resources::default());
         one.command = command_words.iter().map(|s| s.to_string()).collect();
         one.args = args.iter().map(|s| s.to_string()).collect();
-        one.env = vec![literal("V", "zoo")];
+        one.env = vec![literal("V", "zoo"), literal("V2", "boo"), literal("V3", "roo")];
         let pod = pod(vec![one.clone()], vec![]);
         let found = of_image(&pod, &one, &image(config)).map(|command| command.args);
         let expected = expected.map(|words| words.iter().map(|s| s.to_string()).collect::<Vec<_>>());

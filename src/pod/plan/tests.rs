@@ -1,6 +1,7 @@
 //! Tables from the kubelet's own tests, and time lines.
 
 mod admit;
+mod names;
 mod order;
 mod resize;
 mod stops;
@@ -121,9 +122,9 @@ fn bad(code: i32) -> Option<(i32, bool)> {
     Some((code, false))
 }
 
-/// Kubernetes' TestShouldContainerBeRestarted and TestComputePodActions.
+/// E3 and E4: Kubernetes' TestShouldContainerBeRestarted and TestComputePodActions.
 #[test]
-fn regular_containers_start_as_the_policy_says() {
+fn e4_regular_containers_start_as_the_policy_says() {
     let table = [
         (Always, vec![], vec!["start 0", "start 1", "start 2"]),
         (Always, vec![("0", RUNS), ("1", RUNS), ("2", RUNS)], vec![]),
@@ -146,9 +147,9 @@ fn regular_containers_start_as_the_policy_says() {
     }
 }
 
-/// Kubernetes' TestComputePodActionsWithInitContainers and TestIsInitContainerFailed.
+/// E5 and E8: Kubernetes' TestComputePodActionsWithInitContainers and TestIsInitContainerFailed.
 #[test]
-fn init_containers_start_one_by_one() {
+fn e5_init_containers_start_one_by_one() {
     let oom = Some((0, true));
     let mains = ["start 0", "start 1", "start 2"];
     let done = [("a", GOOD), ("b", GOOD)];
@@ -179,9 +180,9 @@ fn init_containers_start_one_by_one() {
     }
 }
 
-/// Kubernetes' container_restart_test: the starts of a container that always fails at once.
+/// E10: Kubernetes' container_restart_test, the starts of a container that always fails at once.
 #[test]
-fn a_crash_loop_starts_at_the_kubelets_times() {
+fn e10_a_crash_loop_starts_at_the_kubelets_times() {
     let table: [(Option<u64>, &[u64]); 5] = [
         (Some(1), &[0, 0, 1, 2, 3, 4, 5]),
         (None, &[0, 0, 10, 30, 70, 150, 310, 610, 910]),
@@ -206,10 +207,14 @@ fn a_crash_loop_starts_at_the_kubelets_times() {
     }
 }
 
+/// E11, rows 12 and 13: a back-off is forgotten 10 minutes after its last raise, with a smaller cap too.
 #[test]
-fn a_long_run_forgives_all_crashes() {
-    for (ends, wake) in [(700, Some(Tick::seconds(710))), (701, None)] {
+fn e11_a_long_run_forgives_all_crashes() {
+    let table = [(None, 700, Some(710)), (None, 701, None), (Some(5), 106, Some(111)), (Some(5), 701, None)];
+    for (cap, ends, wake) in table {
+        let wake = wake.map(Tick::seconds);
         let mut case = Case::new(sample::pod(Always, &[], &["c"]));
+        case.desired.restart_cap = cap.map(Duration::from_secs);
         case.run(100, "c", 0, bad(1));
         // The restart at 100 raises the back-off; the run ends 600 or 601 s later.
         case.run(100, "c", 1, RUNS);
@@ -266,9 +271,9 @@ fn a_dismissed_pod_is_stopped_killed_and_torn_down() {
     assert_eq!(case.due(45), (vec![], Some(Tick::seconds(46))));
 }
 
-/// Kubernetes' TestKillContainerGracePeriod and Test_calculateEffectiveGracePeriod, and the ending machine's cap.
+/// E15 and E16: Kubernetes' TestKillContainerGracePeriod and Test_calculateEffectiveGracePeriod, and the ending machine's cap.
 #[test]
-fn grace_has_a_least_and_an_end() {
+fn e16_grace_has_a_least_and_an_end() {
     let table = [
         (0, None, 12),
         (1, None, 12),

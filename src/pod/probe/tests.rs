@@ -1,4 +1,4 @@
-//! The kubelet's `worker_test.go` as tables. Where the kubelet stores a result for a container that does not run, we
+//! F6: the kubelet's `worker_test.go` as tables. Where the kubelet stores a result for a container that does not run, we
 //! store none: status and plan look at the run first. It also stores a success for a deleted pod's liveness and
 //! startup; here both are just not tried any more.
 
@@ -55,7 +55,7 @@ fn verdicts(worker: &mut Worker, results: &str) -> String {
 }
 
 #[test]
-fn thresholds_turn_a_row_of_results_into_verdicts() {
+fn f6_thresholds_turn_a_row_of_results_into_verdicts() {
     use ProbeKind::{Liveness, Readiness, Startup};
     let table = [
         // Worker.go: TestFailureThreshold and TestSuccessThreshold.
@@ -134,6 +134,18 @@ fn what_is_told_is_short_and_whole_letters() {
     assert_eq!(told, [Told::Failed { error: false, why: "down".into() }]);
 }
 
+/// The kubelet's TestProbe: what one try leads to, where one is enough. Its unknown result that is no error cannot be
+/// here: a try is a success, a failure or an error, and an error changes nothing.
+#[test]
+fn f3_a_try_succeeds_fails_or_tells_nothing() {
+    for (kind, results) in KINDS.into_iter().zip([["+", "-", "."], [".", "-", "."], ["+", ".", "."]]) {
+        for (result, expected) in ["+", "-", "!"].into_iter().zip(results) {
+            let mut worker = Worker::new(kind, &probe(1, 1), begin(0), Tick::seconds(0));
+            assert_eq!(verdicts(&mut worker, result), expected, "{kind:?} {result}");
+        }
+    }
+}
+
 /// Container `c` with all three probes, and a hook where wanted.
 struct Case {
     world: World,
@@ -197,6 +209,15 @@ impl Case {
         self
     }
 
+    /// Another container of the same name.
+    fn again(mut self) -> Self {
+        let (uid, container) = (|| "u1".to_owned(), || "c".to_owned());
+        let (helper, stdout, stderr) = (5, 6, 7);
+        self.learn(Fact::Starting { uid: uid(), container: container(), run: 1, helper, stdout, stderr });
+        self.learn(Fact::Started { uid: uid(), container: container(), run: 1, pid: 10 });
+        self
+    }
+
     /// Of `SLR`, which are wanted.
     fn wanted(&self) -> String {
         let pod = PodFacts::new(self.pod.clone(), Tick::seconds(0));
@@ -211,7 +232,7 @@ impl Case {
 }
 
 #[test]
-fn a_probe_is_tried_only_while_it_means_something() {
+fn f6_a_probe_is_tried_only_while_it_means_something() {
     use ProbeKind::{Liveness, Readiness, Startup};
     let all = || Case::new(false, true);
     let two = || Case::new(false, false);
@@ -229,6 +250,18 @@ fn a_probe_is_tried_only_while_it_means_something() {
         ("deletion requested", two().started().dismissed(), "R"),
         ("deletion requested before it started", all().started().dismissed(), ""),
         ("it ended", two().started().exited(), ""),
+        (
+            "row 13: liveness failed, then another container",
+            two().started().verdict(Liveness, false).exited().again(),
+            "LR",
+        ),
+        ("row 17: it ended and came again", all().started().verdict(Startup, true).exited().again(), "S"),
+        (
+            "startup failed, then another container",
+            all().started().verdict(Startup, false).exited().again(),
+            "S",
+        ),
+        ("it ended while deletion was requested", two().started().dismissed().exited(), ""),
         ("postStart not begun", hooked().started(), ""),
         ("postStart under way", hooked().started().hook(None), ""),
         ("postStart done", hooked().started().hook(Some(None)), "LR"),

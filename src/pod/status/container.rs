@@ -10,9 +10,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::{Now, begun};
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, Exit, HookKind, Image, PodFacts, Run, Sandbox};
+use crate::pod::missing;
 use crate::pod::resources::{Grant, container_id};
 use crate::pod::restart::again;
-use crate::pod::spec::{Container, PullPolicy, Role};
+use crate::pod::spec::{Container, Role};
 
 type Amounts = BTreeMap<String, Quantity>;
 
@@ -21,10 +22,11 @@ const FRESH: Duration = Duration::from_secs(10);
 
 /// The reason of everything that a restart of all containers ends.
 const RESTARTING_ALL: &str = "RestartingAllContainers";
+const REMOVED: &str = "The container is removed because RestartAllContainers in place";
 
 /// What the kubelet says of an init container that its runtime has forgotten.
-const PASSED: &str =
-    "Unable to get init container status from container runtime and pod has been initialized";
+const PASSED: &str = "Unable to get init container status from container runtime and pod has been initialized, \
+                      treat it as exited normally";
 
 /// Kubernetes' exit code of a container whose first process could not be started.
 const NOT_STARTED: i32 = 128;
@@ -165,17 +167,13 @@ impl View<'_> {
         };
         match &self.facts.image {
             Image::Unknown | Image::Found { .. } => waiting(self.creating(), why),
-            Image::Missing { .. } if self.container.pull == PullPolicy::Never => waiting(
-                "ErrImageNeverPull",
-                format!("Container image \"{image}\" is not present with pull policy of Never"),
-            ),
-            Image::Missing { at, why, .. } if self.now.tick - *at < FRESH => {
-                waiting("ErrImagePull", why.clone())
-            }
-            Image::Missing { why, .. } => waiting(
-                "ImagePullBackOff",
-                format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
-            ),
+            Image::Missing { at, why, .. } => match missing::reason(why) {
+                (missing::PULL, why) if self.now.tick - *at >= FRESH => waiting(
+                    "ImagePullBackOff",
+                    format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
+                ),
+                (reason, why) => waiting(reason, why.to_owned()),
+            },
         }
     }
 
@@ -195,7 +193,10 @@ impl View<'_> {
             container_id: Some(self.id(run)),
             exit_code,
             finished_at: Some(self.now.time(finished)),
-            message: (!message.is_empty()).then(|| message.clone()),
+            message: match message.as_str() {
+                "" => (reason == RESTARTING_ALL).then(|| REMOVED.to_owned()),
+                message => Some(message.to_owned()),
+            },
             reason: Some(reason.to_owned()),
             signal,
             started_at: Some(self.now.time(run.started.map_or(run.starting, |(at, _)| at))),

@@ -104,11 +104,11 @@ mod tests {
         One { role, state, again }
     }
 
-    /// The kubelet's own table (TestPodPhase*), its numbers.
+    /// E1: the kubelet's own table (TestPodPhase*), its numbers.
     /// A container without a status is one that never ran: podinit shows it as waiting. Rows 4, 5 and 28 are of API
     /// pods that a kubelet marks as ended against their policy: there are none here.
     #[test]
-    fn phases_are_the_kubelets() {
+    fn e1_phases_are_the_kubelets() {
         let table: &[(u32, RestartPolicy, &[State], &[State], &[State], bool, &str)] = &[
             (1, Always, &[], &[], &[NONE, NONE], false, "Pending"),
             (2, Always, &[], &[], &[STARTED, STARTED], false, "Running"),

@@ -239,17 +239,32 @@ fn a_container_is_told_as_the_kubelet_tells_it() {
 }
 
 #[test]
-fn an_image_that_is_never_pulled_has_its_own_reason() {
+fn i2_a_missing_image_is_told_with_its_own_reason() {
     let mut facts = pod(RestartPolicy::Always, &[], &["a"]);
-    let mut spec = (*facts.spec).clone();
-    spec.containers[0].pull = PullPolicy::Never;
-    facts.spec = Arc::new(spec);
-    facts.containers.insert("a".into(), missing(20));
-    let status = told(&facts, 25);
-    assert_eq!(
-        brief(status.container_statuses.unwrap()[0].state.as_ref()),
-        "waiting ErrImageNeverPull: Container image \"nginx:1.27\" is not present with pull policy of Never"
-    );
+    // Each with its own words, told once; only a pull is backed off.
+    for (reason, what, later) in [
+        (
+            "ErrImageNeverPull",
+            "Container image \"nginx:1.27\" is not present with pull policy of Never",
+            "ErrImageNeverPull: Container image \"nginx:1.27\" is not present with pull policy of Never",
+        ),
+        ("ImageInspectError", "damaged", "ImageInspectError: damaged"),
+        ("InvalidImageName", "bad", "InvalidImageName: bad"),
+        (
+            "ErrImagePull",
+            "not found",
+            "ImagePullBackOff: Back-off pulling image \"nginx:1.27\": ErrImagePull: not found",
+        ),
+    ] {
+        let why = format!("{reason}: {what}");
+        let image = Image::Missing { tries: 1, at: Tick::seconds(20), why: why.clone() };
+        facts.containers.insert("a".into(), ContainerFacts { image, ..ContainerFacts::default() });
+        let state = |second| {
+            let status = told(&facts, second);
+            brief(status.container_statuses.unwrap()[0].state.as_ref())
+        };
+        assert_eq!((state(25), state(35)), (format!("waiting {why}"), format!("waiting {later}")));
+    }
 }
 
 /// `TYPE=STATUS/REASON(MESSAGE)` of those that are not plainly true.
@@ -353,9 +368,9 @@ fn a_readiness_gate_is_never_met() {
     assert_eq!(doubts(&told(&facts, 16)), [unmet]);
 }
 
-/// Kubernetes' generate_test: who is named as unready, sidecars first, plain init containers never.
+/// Kubernetes' generate_test (E21): who is named as unready, sidecars first, plain init containers never.
 #[test]
-fn ready_names_all_that_are_not() {
+fn e21_ready_names_all_that_are_not() {
     // What runs (`+`), has ended (`-`) or never ran; the list.
     let table = [
         ("", Some("[s 1234 5678]")),
@@ -385,9 +400,9 @@ fn ready_names_all_that_are_not() {
     }
 }
 
-/// Kubernetes' TestConvertToAPIContainerStatuses, as far as a container can be unknown here.
+/// Kubernetes' TestConvertToAPIContainerStatuses (E19), as far as a container can be unknown here.
 #[test]
-fn what_is_not_known_of_a_container_is_told_as_the_kubelet_tells_it() {
+fn e19_what_is_not_known_of_a_container_is_told_as_the_kubelet_tells_it() {
     let mut facts = pod(RestartPolicy::Always, &["i", "s"], &["a"]);
     let mut spec = (*facts.spec).clone();
     spec.init[1].sidecar = true;

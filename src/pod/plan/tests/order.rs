@@ -21,12 +21,12 @@ fn sidecars(policy: crate::pod::spec::RestartPolicy) -> Arc<Pod> {
     pod
 }
 
-/// Kubernetes' TestComputePodActionsWithRestartableInitContainers, its rows. `+`: its startup probe succeeded.
+/// E6: Kubernetes' TestComputePodActionsWithRestartableInitContainers, its rows. `+`: its startup probe succeeded.
 ///
 /// Answered otherwise, on purpose: row 9 (a kubelet waits for the kill within its turn and starts in the same one), row
 /// 11 (an edit of an image is another pod), row 18 (no container is in an unknown state: PID 1 is its parent).
 #[test]
-fn sidecars_start_in_order_and_start_again() {
+fn e6_sidecars_start_in_order_and_start_again() {
     let mains = ["start 0", "start 1", "start 2"];
     let up = [("a", RUNS), ("b+", RUNS), ("c+", RUNS)];
     let (killed, done) = (bad(137), GOOD);
@@ -36,6 +36,18 @@ fn sidecars_start_in_order_and_start_again() {
         (3, Always, vec![up[0], up[1]], vec!["start c"]),
         (4, Always, vec![up[0]], vec!["start b"]),
         (6, Always, vec![up[0], ("b", RUNS)], vec![]),
+        // A startup probe that could not be tried (row 7) tells nothing; one that failed ends the run.
+        (7, OnFailure, vec![up[0], ("b", RUNS)], vec![]),
+        (101, Always, vec![up[0], ("b!", RUNS)], vec!["stop b"]),
+        (102, Never, vec![up[0], ("b!", RUNS)], vec!["stop b"]),
+        (103, Never, vec![up[0], up[1], ("c+-", RUNS)], vec!["stop c", "start 0", "start 1", "start 2"]),
+        (104, Always, vec![("a-", RUNS)], vec!["stop a", "start b"]),
+        (105, OnFailure, vec![("a", done)], vec!["start a"]),
+        (106, Never, vec![("a", done)], vec!["start a"]),
+        (107, Never, vec![("a", killed), up[1]], vec!["start a", "start c"]),
+        // Once a regular container has run, the pod was initialised: all sidecars come back side by side.
+        (108, Always, vec![("0", RUNS)], vec!["start a", "start b", "start c", "start 1", "start 2"]),
+        (109, OnFailure, vec![up[0], up[1], up[2], ("0", done), ("1", RUNS), ("2", bad(1))], vec!["start 2"]),
         (8, Always, vec![up[0], up[1]], vec!["start c"]),
         (9, Always, vec![up[0], up[1], ("c+-", RUNS)], vec!["stop c", "start 0", "start 1", "start 2"]),
         (12, Always, vec![("a", done), up[1], ("c", done)], vec!["start a", "start c"]),
@@ -52,10 +64,13 @@ fn sidecars_start_in_order_and_start_again() {
     for (row, policy, runs, due) in table {
         let mut case = Case::new(sidecars(policy));
         for (name, exit) in &runs {
-            let bare = name.trim_end_matches(['+', '-']);
+            let bare = name.trim_end_matches(['+', '-', '!']);
             case.run(1, bare, 0, *exit);
             if name.contains('+') {
                 case.probed(1, bare, ProbeKind::Startup, true);
+            }
+            if name.contains('!') {
+                case.probed(1, bare, ProbeKind::Startup, false);
             }
             if name.contains('-') {
                 case.probed(1, bare, ProbeKind::Liveness, false);
@@ -109,12 +124,15 @@ fn an_init_container_that_fails_for_good_ends_the_sidecars_before_it() {
     assert_eq!(case.due(6), (vec![], None));
 }
 
-/// Kubernetes' TestComputePodActionsWithContainerRestartRules (its row 5 is of a dead sandbox, which cannot be here).
+/// E7: Kubernetes' TestComputePodActionsWithContainerRestartRules (its row 5 is of a dead sandbox, which cannot be here).
 #[test]
-fn a_containers_own_policy_goes_before_the_pods() {
+fn e7_a_containers_own_policy_goes_before_the_pods() {
     let table = [
         (Never, Always, vec!["start 0", "start 1"]),
         (Never, OnFailure, vec!["start 1"]),
+        (Never, Never, vec![]),
+        (OnFailure, Always, vec!["start 0", "start 1"]),
+        (OnFailure, Never, vec![]),
         (Always, Never, vec![]),
         (Always, OnFailure, vec!["start 1"]),
     ];
@@ -132,7 +150,7 @@ fn a_containers_own_policy_goes_before_the_pods() {
 }
 
 #[test]
-fn the_first_rule_that_matches_goes_before_any_policy() {
+fn e7_the_first_rule_that_matches_goes_before_any_policy() {
     let rule = |not_in, codes: &[i32], all| RestartRule { not_in, codes: codes.to_vec(), all };
     let rules = [rule(false, &[42], true), rule(false, &[42, 7, 0], false), rule(true, &[1, 2, 3, 0], true)];
     let table = [

@@ -94,7 +94,7 @@ fn in_force(case: &Case) -> Vec<Grant> {
 #[test]
 fn an_edit_of_cpu_and_memory_alone_is_a_resize() {
     type Change = fn(&mut Pod);
-    let table: [(&str, Change, Option<&str>); 13] = [
+    let table: [(&str, Change, Option<&str>); 15] = [
         ("nothing", |_| {}, None),
         ("the file's name", |pod| pod.origin = "other.yaml".into(), None),
         ("cpu request", |pod| pod.containers[0].resources.cpu_request = Some(50), Some("allocate u1")),
@@ -113,6 +113,9 @@ fn an_edit_of_cpu_and_memory_alone_is_a_resize() {
             },
             Some("dismiss u1"),
         ),
+        // A kubelet's hash of a container (TestHashContainer) knows its name and image alone.
+        ("arguments", |pod| pod.containers[0].args.push("more".into()), Some("dismiss u1")),
+        ("the image", |pod| pod.containers[0].image = "other:1".into(), Some("dismiss u1")),
         // Its cgroup would be another.
         (
             "the QoS class",

@@ -11,9 +11,9 @@ fn hook() -> Option<Handler> {
     Some(Handler::Exec(vec!["/bin/true".into()]))
 }
 
-/// Kubernetes' TestKillContainerGracePeriod: seconds from the stop to the kill.
+/// E15: Kubernetes' TestKillContainerGracePeriod, seconds from the stop to the kill.
 #[test]
-fn a_probe_may_have_a_grace_of_its_own() {
+fn e15_a_probe_may_have_a_grace_of_its_own() {
     let (live, startup) = (ProbeKind::Liveness, ProbeKind::Startup);
     let table = [
         (0, None, None, live, 2),
@@ -22,6 +22,9 @@ fn a_probe_may_have_a_grace_of_its_own() {
         (60, None, Some(10), startup, 10),
         (60, Some(30), Some(10), live, 30),
         (60, Some(10), None, startup, 60),
+        (60, None, Some(10), live, 60),
+        (60, Some(1), None, live, 2),
+        (1, None, Some(30), startup, 30),
     ];
     for (grace, liveness, start, failed, kill) in table {
         let spec = sample::with(&pod(grace, &[], &["c"]), "c", |container| {
@@ -37,7 +40,9 @@ fn a_probe_may_have_a_grace_of_its_own() {
         assert_eq!(case.due(10), (vec![], Some(Tick::seconds(10 + kill))), "{row}");
     }
     // Rows 7 and 8: for another reason it is the pod's.
-    let spec = sample::with(&pod(60, &[], &["c"]), "c", |c| c.liveness = sample::probe(Some(10)));
+    let spec = sample::with(&pod(60, &[], &["c"]), "c", |c| {
+        (c.liveness, c.startup) = (sample::probe(Some(10)), sample::probe(Some(10)));
+    });
     let mut case = Case::new(spec);
     case.run(1, "c", 0, RUNS);
     case.learn(10, Fact::Dismissed { uid: UID.into(), why: Dismissal::Removed });
@@ -110,9 +115,9 @@ fn a_pre_stop_hook_goes_before_the_signal_and_takes_from_the_grace() {
     assert_eq!(case.due(11).0, ["tear down u1"]);
 }
 
-/// Kubernetes' termination order tests: the seconds that each container's signal waits.
+/// E17, Kubernetes' termination order tests: the seconds that each container's signal waits.
 #[test]
-fn sidecars_are_stopped_after_all_others_in_reverse() {
+fn e17_sidecars_are_stopped_after_all_others_in_reverse() {
     let table: [(&[&str], u64, u64, &[(&str, u64)]); 3] = [
         (&["s1"], 1000, 30, &[("c", 0), ("s1", 1)]),
         (&["s1", "s2", "s3"], 1250, 30, &[("c", 0), ("s3", 1), ("s2", 2), ("s1", 3)]),
@@ -179,9 +184,9 @@ fn pre_stop_hooks_of_sidecars_run_with_all_others() {
     assert_eq!(case.due(13).0, ["stop s"]);
 }
 
-/// Kubernetes' active_deadline_test, a minute after the admission.
+/// E20: Kubernetes' active_deadline_test, a minute after the admission.
 #[test]
-fn an_active_deadline_ends_a_pod_for_good() {
+fn e20_an_active_deadline_ends_a_pod_for_good() {
     for (limit, due) in [(Some(30), vec!["expire u1"]), (Some(120), vec![]), (None, vec![])] {
         let limit = limit.map(Duration::from_secs);
         let mut case = Case::new(Arc::new(Pod { deadline: limit, ..pod(10, &[], &["c"]) }));
@@ -208,15 +213,20 @@ fn an_active_deadline_ends_a_pod_for_good() {
     assert_eq!(case.due(60), (vec![], None), "it was over before");
 }
 
-/// Kubernetes' node shutdown tests: the groups, in seconds, and who waits for whom.
+/// I13, Kubernetes' node shutdown tests: the groups, in seconds, and who waits for whom.
 #[test]
-fn an_ending_machine_stops_critical_pods_last() {
+fn i13_an_ending_machine_stops_critical_pods_last() {
     // Total, critical: what others get, what critical ones get after them; None: all at once.
     let table = [
         (300, Some(120), Some((180, 120))),
         (20, Some(10), Some((10, 10))),
+        (30, Some(10), Some((20, 10))),
+        (30, Some(25), Some((5, 25))),
         (30, None, None),
         (30, Some(0), None),
+        // Nor is this one with a kubelet.
+        (0, Some(0), None),
+        (0, None, None),
         // A kubelet takes this for no graceful shutdown at all; here every end is graceful.
         (1, Some(100), None),
     ];

@@ -1,8 +1,9 @@
 //! Status along a pod's life: sidecars, probes, hooks, restarts of all, deadlines, the end of the machine.
 //!
-//! Of the kubelet's tables these cannot arise here: a container without a status (TestConvertToAPIContainerStatuses'
-//! rows of forgotten containers, the unknown ones of the readiness tables), because PID 1 is the parent of every
-//! container and remembers it as long as its pod; a readiness gate that somebody has set; a pod without a start time.
+//! Of the kubelet's tables these cannot arise here: a container that ran and is forgotten (E19, rows 1 to 4), and
+//! one without a status (E21, rows 3, 5 and 8), because PID 1 is the parent of every container and remembers it
+//! as long as its pod; a readiness gate that somebody has set (E21, rows 12 and 13); a pod without a start time (E20,
+//! row 4).
 
 use super::*;
 use crate::pod::facts::{Fact, HookKind, ProbeKind, World};
@@ -75,13 +76,62 @@ fn sidecar() -> Arc<Pod> {
     })
 }
 
-/// Kubernetes' TestPodPhaseWithContainerRestartPolicy and TestPodPhaseWithRestartAllContainers, their rows.
+/// Kubernetes' TestPodPhaseWithContainerRestartPolicy: the pod's policy, each container with its own and its end.
 #[test]
-fn a_containers_own_policy_and_rules_make_the_phase() {
+fn e2_a_containers_own_policy_makes_the_phase() {
+    type One<'a> = (&'a str, Option<RestartPolicy>, Option<i32>);
+    let table: &[(RestartPolicy, &[One], &str)] = &[
+        (Always, &[("a", Some(Never), Some(-1))], "Failed"),
+        (Always, &[("a", Some(Never), Some(0))], "Succeeded"),
+        (Always, &[("a", Some(Never), None)], "Running"),
+        (Always, &[("a", Some(OnFailure), Some(-1))], "Running"),
+        (Always, &[("a", Some(OnFailure), Some(0))], "Succeeded"),
+        (Never, &[("a", Some(Always), Some(0))], "Running"),
+        (Never, &[("a", Some(Always), Some(1))], "Running"),
+        (Never, &[("a", Some(OnFailure), Some(1))], "Running"),
+        (Never, &[("a", Some(OnFailure), Some(0))], "Succeeded"),
+        (OnFailure, &[("a", Some(Never), Some(1))], "Failed"),
+        (OnFailure, &[("a", Some(Always), Some(0))], "Running"),
+        (Always, &[("a", Some(Never), Some(1)), ("b", Some(Never), Some(0))], "Failed"),
+        (Always, &[("a", Some(Never), Some(0)), ("b", Some(Never), Some(0))], "Succeeded"),
+        // One that runs, or runs again, keeps the pod Running, whoever has failed for good.
+        (Always, &[("a", Some(Never), Some(1)), ("b", None, None)], "Running"),
+        (Always, &[("a", Some(Never), Some(1)), ("b", None, Some(0))], "Running"),
+        (Never, &[("a", Some(OnFailure), Some(1)), ("b", None, Some(1))], "Running"),
+        (Never, &[("a", Some(OnFailure), Some(0)), ("b", None, Some(1))], "Failed"),
+        (Never, &[("i", Some(OnFailure), Some(-1)), ("a", None, None)], "Pending"),
+        (Always, &[("i", Some(Never), Some(-1)), ("a", None, None)], "Failed"),
+        (OnFailure, &[("i", Some(Never), Some(1)), ("a", Some(Always), None)], "Failed"),
+        (Never, &[("i", Some(OnFailure), Some(0)), ("a", None, Some(0))], "Succeeded"),
+    ];
+    for (policy, all, phase) in table {
+        let (inits, mains): (Vec<_>, Vec<_>) =
+            all.iter().map(|(name, ..)| *name).partition(|name| *name == "i");
+        let mut pod = sample::pod(*policy, &inits, &mains);
+        for (name, own, _) in *all {
+            pod = sample::with(&pod, name, |container| container.restart = *own);
+        }
+        let mut life = Life::new(pod);
+        for (name, _, code) in *all {
+            // After an init container that has failed nothing starts.
+            if matches!(all.first(), Some(("i", _, Some(code))) if *code != 0) && *name != "i" {
+                continue;
+            }
+            life.start(11, name, 0);
+            if let Some(code) = code {
+                life.exit(12, name, 0, *code);
+            }
+        }
+        assert_eq!(life.phase(12), *phase, "{policy:?} {all:?}");
+    }
+}
+
+/// Kubernetes' TestPodPhaseWithRestartAllContainers, its rows.
+#[test]
+fn e2_a_restart_of_all_makes_the_phase() {
     let rule = |container: &mut crate::pod::Container| {
         container.rules = vec![RestartRule { not_in: false, codes: vec![42], all: true }];
     };
-    let own = |policy| sample::with(&sample::pod(Always, &[], &["a"]), "a", |c| c.restart = Some(policy));
     let ended = |pod: Arc<Pod>, ends: &[(&str, i32)]| {
         let mut life = Life::new(pod);
         for (name, code) in ends {
@@ -90,13 +140,17 @@ fn a_containers_own_policy_and_rules_make_the_phase() {
         }
         life
     };
-    assert_eq!(ended(own(Never), &[("a", -1)]).phase(12), "Failed", "row 1");
-    assert_eq!(ended(own(OnFailure), &[("a", -1)]).phase(12), "Running");
-    let two = sample::pod(Never, &[], &["a", "b"]);
-    assert_eq!(ended(two.clone(), &[("a", 1), ("b", 0)]).phase(12), "Failed", "row 5");
-    assert_eq!(ended(two, &[("a", 0), ("b", 0)]).phase(12), "Succeeded", "row 6");
-    let init = sample::with(&sample::pod(Never, &["i"], &["a"]), "i", |c| c.restart = Some(OnFailure));
-    assert_eq!(ended(init, &[("i", -1)]).phase(12), "Pending", "row 8");
+    // By a rule that matches all run again, so that the pod goes on; one that does not match changes nothing.
+    let ruled = sample::with(&sample::pod(Never, &[], &["a", "b"]), "a", rule);
+    for (code, other, phase) in
+        [(42, 0, "Running"), (42, 1, "Running"), (1, 0, "Failed"), (0, 1, "Failed"), (0, 0, "Succeeded")]
+    {
+        assert_eq!(ended(ruled.clone(), &[("a", code), ("b", other)]).phase(12), phase, "{code} {other}");
+    }
+    let first = sample::with(&sample::pod(Never, &["i"], &["a"]), "i", rule);
+    for (code, phase) in [(42, "Pending"), (1, "Failed")] {
+        assert_eq!(ended(first.clone(), &[("i", code)]).phase(12), phase, "{code}");
+    }
 
     let all = sample::with(&sample::pod(Never, &["i"], &["a", "b"]), "a", rule);
     let mut life = ended(all, &[("i", 0)]);
@@ -121,6 +175,9 @@ fn a_containers_own_policy_and_rules_make_the_phase() {
     let waits = || "waiting RestartingAllContainers".to_owned();
     let last = ["terminated Completed 0", "terminated Error 42", "terminated RestartingAllContainers 137"];
     assert_eq!(told, last.map(|last| (waits(), last.to_owned(), 1)));
+    let ended = life.container(14, "b").last_state.and_then(|last| last.terminated).unwrap();
+    let removed = "The container is removed because RestartAllContainers in place";
+    assert_eq!(ended.message.as_deref(), Some(removed), "E19, row 7");
     life.start(14, "i", 1);
     assert_eq!((life.phase(14), life.container(14, "i").restart_count), ("Pending".into(), 1));
     life.exit(15, "i", 1, 1);

@@ -1,4 +1,4 @@
-//! The lines of a log that is written, rotated and removed while it is read.
+//! The lines of a log that is written, rotated and removed while it is read: from its oldest file on.
 
 use std::fs::File;
 use std::io::{self, Read};
