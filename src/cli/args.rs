@@ -381,7 +381,7 @@ fn fault(args: &[String]) -> Result<Fault, String> {
         [one] => serde_json::from_value(serde_json::Value::from(one.as_str())).ok(),
         _ => None,
     }
-    .ok_or_else(|| "which fault: panic, segv, abort, killLogger or killStarts".to_owned())
+    .ok_or_else(|| "which fault: panic, segv, abort, killLogger, killStarts or absent".to_owned())
 }
 
 fn nothing(args: &[String], verb: Verb) -> Result<Verb, String> {

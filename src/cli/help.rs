@@ -109,7 +109,7 @@ Ends with the command's exit code.
     (
         "fault",
         "\
-Usage: podinit fault panic|segv|abort|killLogger|killStarts
+Usage: podinit fault panic|segv|abort|killLogger|killStarts|absent
 
 Harms PID 1, for tests; refused unless the machine was booted with podinit.faults=1, or --faults given to 'podinit run'.
 ",

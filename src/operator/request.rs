@@ -83,6 +83,8 @@ pub enum Fault {
     KillLogger,
     /// SIGKILL to each of the next 100 start helpers, at a random moment.
     KillStarts,
+    /// Deaf to everything while the file `absent` is in the run directory, which PID 1 makes itself, and then a panic.
+    Absent,
 }
 
 /// What PID 1 says.
