@@ -22,8 +22,11 @@ use podinit::operator::request::{Answer, Reason, Request};
 use podinit::operator::socket::{Asked, ConnectionId, Listener};
 use podinit::operator::{fds, view};
 use podinit::pod::World;
+use podinit::pod::batch::facts::{End, JobFact, Verdict};
+use podinit::pod::batch::schedule::{Schedule, Zone};
+use podinit::pod::batch::spec::{Consequence, Cron, Job, Owner, Rule};
 use podinit::pod::facts::{
-    ContainerFacts, Dismissal, Event, Exit, Image, PodFacts, Run, Sandbox, StartError,
+    ContainerFacts, Dismissal, Event, Exit, Fact, Image, PodFacts, Run, Sandbox, StartError,
 };
 use podinit::pod::spec::{Pod, Problem};
 use podinit::pod::status::Node;
@@ -111,6 +114,7 @@ fn with(run: Run, last: Option<Run>) -> ContainerFacts {
 
 fn event(second: u64, count: u32, warning: bool, what: (&str, &str), pod: (&str, &str, &str)) -> Event {
     Event {
+        kind: if pod.0.is_empty() { "Node" } else { "Pod" }.into(),
         first: Tick::seconds(second - u64::from(count) + 1),
         last: Tick::seconds(second),
         count,
@@ -252,7 +256,118 @@ fn world() -> World {
         event(400, 1, true, ("Failed", "no such image"), ("kube-system/lost-board1", "ffff", "main")),
         event(2, 1, false, ("Starting", "podinit started"), ("", "", "")),
     ]);
+    batch(&mut world);
     world
+}
+
+/// Jobs and CronJobs, by the facts that would have made them.
+fn batch(world: &mut World) {
+    let learn = |world: &mut World, second: u64, fact| {
+        world.learn(Fact::Job(fact), Tick::seconds(second));
+    };
+    let template = pod(
+        serde_json::json!({
+            "metadata": {
+                "name": "sum-board1", "namespace": "default", "uid": "t", "labels": { "app": "sum" },
+                "annotations": { "kubernetes.io/config.source": "file" },
+            },
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{ "name": "main", "image": "busybox" }, { "name": "log", "image": "logger:2" }],
+            },
+        }),
+        0,
+    );
+    let job = |name: &str, completions, parallelism| Job {
+        uid: format!("{name}-uid"),
+        namespace: "default".into(),
+        name: name.into(),
+        origin: format!("{name}.yaml"),
+        parallelism,
+        completions,
+        backoff_limit: 6,
+        pod: template.spec.clone(),
+        ..Job::default()
+    };
+    let begin = |world: &mut World, second, job: Job| {
+        learn(world, second, JobFact::Begun { job: Arc::new(job) });
+    };
+    let finish = |world: &mut World, second: u64, job: &str, end: End, kept| {
+        let job = format!("{job}-uid");
+        learn(world, second, JobFact::Finished { job: job.clone(), end, at: 0 });
+        if kept {
+            learn(world, second, JobFact::Kept { job });
+        }
+    };
+    let indexed = Job {
+        indexed: true,
+        limit_per_index: Some(1),
+        deadline: Some(Duration::from_secs(3600)),
+        ttl: Some(Duration::from_secs(600)),
+        rules: vec![Rule {
+            what: Consequence::Ignore,
+            container: Some("main".into()),
+            not_in: true,
+            codes: vec![0, 3],
+        }],
+        ..job("index", Some(5), 2)
+    };
+    let uid = indexed.uid.clone();
+    begin(world, 100, indexed);
+    for (number, index, verdict) in [
+        (0, 0, Verdict::Succeeded),
+        (1, 1, Verdict::Succeeded),
+        (2, 2, Verdict::Succeeded),
+        (3, 4, Verdict::FailedIndex),
+    ] {
+        // Each was a pod that ended and is forgotten by now.
+        let owner = Owner { job: uid.clone(), index: Some(index), number };
+        let spec =
+            Arc::new(Pod { uid: format!("{uid}-{number}"), owner: Some(owner), ..(*template.spec).clone() });
+        world.learn(Fact::Admitted { pod: spec.clone() }, Tick::seconds(110));
+        let counted =
+            JobFact::Counted { job: uid.clone(), pod: spec.uid.clone(), index: Some(index), verdict };
+        learn(world, 120, counted);
+        world.pods.remove(&spec.uid);
+    }
+    begin(world, 100, job("done", Some(1), 1));
+    finish(world, 163, "done", End::Complete, true);
+    begin(world, 100, job("late", Some(1), 1));
+    let why =
+        End::Failed("BackoffLimitExceeded".into(), "Job has reached the specified backoff limit".into());
+    finish(world, 163, "late", why.clone(), true);
+    begin(world, 100, job("soon", None, 1));
+    finish(world, 990, "soon", End::Complete, false);
+    begin(world, 100, job("sooner", None, 3));
+    finish(world, 990, "sooner", why, false);
+    begin(world, 300, Job { suspend: true, ..job("rest", Some(1), 1) });
+    begin(world, 300, job("gone", Some(1), 1));
+    learn(world, 995, JobFact::Missed { job: "gone-uid".into(), on: true });
+    begin(world, 300, Job { namespace: "kube-system".into(), ..job("other", Some(1), 1) });
+
+    learn(world, 90, JobFact::Clock { offset: BOOT, time: BOOT + 90 });
+    let cron = |name: &str, text: &str| Cron {
+        namespace: "default".into(),
+        name: name.into(),
+        schedule: Schedule::parse(text).unwrap(),
+        text: text.into(),
+        keep_succeeded: 3,
+        keep_failed: 1,
+        job: Arc::new(job(name, Some(1), 1)),
+        ..Cron::default()
+    };
+    let tick = cron("tick", "*/5 * * * *");
+    for cron in [
+        tick.clone(),
+        Cron { suspend: true, zone: Zone::utc("Etc/UTC"), late: Some(60), ..cron("night", "@daily") },
+    ] {
+        learn(world, 100, JobFact::Followed { cron: Arc::new(cron), at: BOOT + 100 });
+    }
+    let (first, second) = (tick.job(BOOT + 300), tick.job(BOOT + 600));
+    learn(world, 300, JobFact::Begun { job: first.clone() });
+    learn(world, 320, JobFact::Finished { job: first.uid.clone(), end: End::Complete, at: BOOT + 320 });
+    learn(world, 321, JobFact::Kept { job: first.uid.clone() });
+    learn(world, 600, JobFact::Begun { job: second });
 }
 
 // ---- A fake PID 1 ----
@@ -438,6 +553,15 @@ fn commands_print_what_kubectl_prints() {
         "get events -A",
         "get events -A -o wide",
         "get problems",
+        "get jobs",
+        "get job index other",
+        "get jobs -A -o wide",
+        "get jobs -o name",
+        "get jobs -n nowhere",
+        "get cj",
+        "get cronjobs -o wide --no-headers",
+        "get cronjob/tick cronjob/tock",
+        "get deployments",
         "get pods --watch",
         "poweroff",
         "fault panic",
@@ -459,6 +583,9 @@ fn commands_print_what_kubectl_prints() {
         ("describe-troubled.txt", "describe pod/loop-board1 pod/going-board1 pod/done"),
         ("pods.json", "get pods -A -o json"),
         ("pod.yaml", "get pod web -o yaml"),
+        ("job.yaml", "get job index -o yaml"),
+        ("jobs.json", "get jobs -o json done late"),
+        ("cronjobs.yaml", "get cronjobs -o yaml"),
     ] {
         let (text, err, code) = podinit(&machine, line);
         assert_eq!((err.as_str(), code), ("", 0), "{line}");

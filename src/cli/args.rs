@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lexopt::prelude::*;
 
+use super::resource::{self, Resource};
 use crate::operator::request::{Fault, Power};
 
 /// A command that makes sense.
@@ -33,13 +34,6 @@ pub struct Get {
     pub namespace: Option<String>,
     pub output: Output,
     pub headers: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
-    Pods,
-    Events,
-    Problems,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -258,24 +252,16 @@ fn list(known: &[&str]) -> String {
 fn get(args: &[String]) -> Result<Get, String> {
     let flags = Flags::read(args, &["namespace", "all-namespaces", "output", "no-headers"])?;
     let Some((first, rest)) = flags.words.split_first() else {
-        return Err("what to get is missing: pods, events or problems".to_owned());
+        return Err(format!("what to get is missing: {}", resource::ALL));
     };
     let (resource, names) = match first.split_once('/') {
         Some((resource, _)) => (resource, flags.words.as_slice()),
         None => (first.as_str(), rest),
     };
-    let resource = match resource {
-        "pods" | "pod" | "po" => Resource::Pods,
-        "events" | "event" | "ev" => Resource::Events,
-        "problems" | "problem" => Resource::Problems,
-        _ => {
-            return Err(format!(
-                "podinit has no resource type \"{resource}\": pods, events or problems would do"
-            ));
-        }
-    };
-    let names: Vec<String> = names.iter().map(|name| name_of(name)).collect::<Result<_, _>>()?;
-    if resource != Resource::Pods && !names.is_empty() {
+    let resource = Resource::of(resource)
+        .ok_or_else(|| format!("podinit has no resource type \"{resource}\": {} would do", resource::ALL))?;
+    let names: Vec<String> = names.iter().map(|name| resource.name(name)).collect::<Result<_, _>>()?;
+    if !resource.named() && !names.is_empty() {
         return Err(format!(
             "\"{first}\" are listed all at once, not by name: leave out \"{}\"",
             names.join(" ")
@@ -286,7 +272,7 @@ fn get(args: &[String]) -> Result<Get, String> {
         Some("wide") => Output::Wide,
         Some("json") => Output::Json,
         Some("yaml") => Output::Yaml,
-        Some("name") if resource == Resource::Pods => Output::Name,
+        Some("name") if resource.named() => Output::Name,
         Some(other) => {
             return Err(format!(
                 "unable to match a printer to \"{other}\": json, name, wide or yaml would do"
@@ -300,13 +286,13 @@ fn describe(args: &[String]) -> Result<Describe, String> {
     let flags = Flags::read(args, &["namespace", "all-namespaces"])?;
     let names = match flags.words.split_first() {
         Some((first, _)) if first.contains('/') => &flags.words[..],
-        Some((first, rest)) if matches!(first.as_str(), "pods" | "pod" | "po") => rest,
+        Some((first, rest)) if Resource::of(first) == Some(Resource::Pods) => rest,
         Some((first, _)) => {
             return Err(format!("podinit cannot describe \"{first}\": pod NAME or pod/NAME would do"));
         }
         None => return Err("what to describe is missing: pod NAME or pod/NAME would do".to_owned()),
     };
-    let names = names.iter().map(|name| name_of(name)).collect::<Result<_, _>>()?;
+    let names = names.iter().map(|name| Resource::Pods.name(name)).collect::<Result<_, _>>()?;
     Ok(Describe { names, namespace: flags.namespaces() })
 }
 
@@ -350,7 +336,7 @@ fn logs(args: &[String]) -> Result<Logs, String> {
         (None, None) => None,
     };
     Ok(Logs {
-        pod: name_of(pod)?,
+        pod: Resource::Pods.name(pod)?,
         container: flags.container.clone().or(container),
         namespace: flags.namespace(),
         follow: flags.follow,
@@ -380,7 +366,7 @@ fn exec(args: &[String]) -> Result<Exec, String> {
         return Err("you must specify at least one command for the container: exec POD -- COMMAND".to_owned());
     }
     Ok(Exec {
-        pod: name_of(pod)?,
+        pod: Resource::Pods.name(pod)?,
         container: flags.container.clone(),
         namespace: flags.namespace(),
         stdin: flags.stdin,
@@ -395,22 +381,13 @@ fn fault(args: &[String]) -> Result<Fault, String> {
         [one] => serde_json::from_value(serde_json::Value::from(one.as_str())).ok(),
         _ => None,
     }
-    .ok_or_else(|| "which fault: panic, segv, abort, killLogger or killStarts".to_owned())
+    .ok_or_else(|| "which fault: panic, segv, abort, killLogger, killStarts or absent".to_owned())
 }
 
 fn nothing(args: &[String], verb: Verb) -> Result<Verb, String> {
     match Flags::read(args, &[])?.words.first() {
         None => Ok(verb),
         Some(word) => Err(format!("unexpected \"{word}\": this command takes nothing")),
-    }
-}
-
-/// A pod's name, of `NAME`, `pod/NAME` or `pods/NAME`.
-fn name_of(word: &str) -> Result<String, String> {
-    match word.split_once('/') {
-        None => Ok(word.to_owned()),
-        Some(("pod" | "pods" | "po", name)) if !name.is_empty() => Ok(name.to_owned()),
-        Some(_) => Err(format!("\"{word}\" names no pod: NAME or pod/NAME would do")),
     }
 }
 
@@ -515,10 +492,13 @@ mod tests {
     fn an_error_says_what_would_do() {
         for (line, part) in [
             ("gte pods", "unknown command \"gte\"; podinit knows get, describe"),
-            ("get", "pods, events or problems"),
+            ("get", "pods, jobs, cronjobs, events or problems"),
             ("get deployments", "no resource type \"deployments\""),
             ("get svc/web", "no resource type \"svc\""),
             ("get pods svc/web", "names no pod"),
+            ("get job/a pod/b", "names no job: NAME or job/NAME would do"),
+            ("get cj cronjob/", "names no cronjob"),
+            ("get events -o name", "unable to match a printer"),
             ("get pods --watch", "unknown flag: --watch; this command has --namespace (-n)"),
             ("get pods -x", "unknown flag: -x"),
             ("get pods -o xml", "\"xml\": json, name, wide or yaml"),

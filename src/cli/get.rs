@@ -1,4 +1,4 @@
-//! `get pods`, `get events`, `get problems`.
+//! `get pods`, `get events`, `get problems`, and how what is got is shown.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
-use super::args::{Get, Output, Resource};
+use super::args::{Get, Output};
 use super::ask::{ask, unexpected};
+use super::resource::Resource;
 use super::row::row;
 use super::table::{age, table};
-use super::{Failure, World, names};
+use super::{Failure, World, batch, names};
 use crate::operator::request::{Answer, Request};
 use crate::pod::spec::Problem;
 use crate::pod::status::MANIFEST;
@@ -21,6 +22,8 @@ use crate::pod::status::MANIFEST;
 pub fn get(get: &Get, world: &mut World<'_>) -> Result<(), Failure> {
     match get.resource {
         Resource::Pods => pods(get, world),
+        Resource::Jobs => batch::get(&batch::JOBS, get, world),
+        Resource::CronJobs => batch::get(&batch::CRON_JOBS, get, world),
         Resource::Events => events(get, world),
         Resource::Problems => problems(get, world),
     }
@@ -187,14 +190,20 @@ fn problems(get: &Get, world: &mut World<'_>) -> Result<(), Failure> {
 }
 
 /// With the namespace before it, where all of them are shown.
-fn spaced_row(spaced: bool, namespace: &Option<String>, mut row: Vec<String>) -> Vec<String> {
+pub fn spaced_row(spaced: bool, namespace: &Option<String>, mut row: Vec<String>) -> Vec<String> {
     if spaced {
         row.insert(0, namespace.clone().unwrap_or_default());
     }
     row
 }
 
-fn show(get: &Get, mut head: Vec<&str>, rows: &[Vec<String>], world: &mut World<'_>) -> Result<(), Failure> {
+/// The table, or a word that there is nothing.
+pub fn show(
+    get: &Get,
+    mut head: Vec<&str>,
+    rows: &[Vec<String>],
+    world: &mut World<'_>,
+) -> Result<(), Failure> {
     if rows.is_empty() {
         match &get.namespace {
             Some(namespace) => writeln!(world.err, "No resources found in {namespace} namespace.")?,
@@ -211,7 +220,8 @@ fn show(get: &Get, mut head: Vec<&str>, rows: &[Vec<String>], world: &mut World<
     Ok(())
 }
 
-fn data<T: Serialize>(value: &T, output: Output, world: &mut World<'_>) -> Result<(), Failure> {
+/// The objects themselves.
+pub fn data<T: Serialize>(value: &T, output: Output, world: &mut World<'_>) -> Result<(), Failure> {
     // By way of a value, whose keys are sorted as kubectl's are.
     let value = serde_json::to_value(value).map_err(|why| why.to_string());
     let text = value.and_then(|value| if output == Output::Json { json(&value) } else { yaml(&value) });
@@ -235,7 +245,7 @@ fn yaml(value: &serde_json::Value) -> Result<String, String> {
 }
 
 /// Tells all failures but the last, and returns that one.
-fn told(mut failures: Vec<Failure>, world: &mut World<'_>) -> Result<(), Failure> {
+pub fn told(mut failures: Vec<Failure>, world: &mut World<'_>) -> Result<(), Failure> {
     let last = failures.pop();
     for failure in failures {
         writeln!(world.err, "{}", failure.text)?;

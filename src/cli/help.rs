@@ -24,6 +24,7 @@ Usage: podinit COMMAND [FLAGS]
 
 Look:
   get pods [NAME]         list pods (-o wide|json|yaml|name)
+  get jobs, get cronjobs  list Jobs and CronJobs, or one by name (-o as for pods)
   get events              what happened lately
   get problems            manifests that were refused, or say what has no effect
   describe pod NAME       all about one pod, its events included
@@ -48,12 +49,13 @@ const TOPICS: &[(&str, &str)] = &[
         "get",
         "\
 Usage: podinit get pods [NAME...] [-n NAMESPACE | -A] [-o wide|json|yaml|name] [--no-headers]
+       podinit get jobs|cronjobs [NAME...] [-n NAMESPACE | -A] [-o wide|json|yaml|name] [--no-headers]
        podinit get events [-n NAMESPACE | -A] [-o wide|json|yaml] [--no-headers]
        podinit get problems [-o wide|json|yaml] [--no-headers]
 
   -n, --namespace NAMESPACE  default: default
   -A, --all-namespaces
-  -o, --output FORMAT        wide, json, yaml; pods also: name
+  -o, --output FORMAT        wide, json, yaml; pods, jobs and cronjobs also: name
       --no-headers           leave the head line out
 
 Refused manifests are told on stderr after the pods.
@@ -107,7 +109,7 @@ Ends with the command's exit code.
     (
         "fault",
         "\
-Usage: podinit fault panic|segv|abort|killLogger|killStarts
+Usage: podinit fault panic|segv|abort|killLogger|killStarts|absent
 
 Harms PID 1, for tests; refused unless the machine was booted with podinit.faults=1, or --faults given to 'podinit run'.
 ",

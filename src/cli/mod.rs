@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod batch;
 mod describe;
 mod exec;
 mod get;
@@ -9,6 +10,7 @@ mod help;
 pub mod image;
 mod logs;
 mod names;
+mod resource;
 mod row;
 mod table;
 mod terminal;

@@ -47,7 +47,7 @@ pub fn age(since: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 /// Kubernetes' HumanDuration: at most two units, coarser the longer.
-fn span(seconds: i64) -> String {
+pub fn span(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let days = hours / 24;
     let two = |big: i64, unit: char, small: i64, lesser: char| match small {

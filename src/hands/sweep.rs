@@ -122,11 +122,12 @@ impl Hands {
             warn!("{}: what is mounted there cannot be unmounted, so it stays", run.display());
             return;
         }
-        for folder in ["pods", "layers", "state", "logs"].map(|name| run.join(name)) {
+        for folder in ["pods", "layers", "state", "logs", "jobs"].map(|name| run.join(name)) {
             told(&folder, remove_tree(&folder));
         }
-        for file in ["world.json", "world.json.new", "facts.jsonl", "jobs.json", "podinit.sock"]
-            .map(|name| run.join(name))
+        for file in
+            ["world.json", "world.json.new", "facts.jsonl", "jobs.json", "jobs.json.new", "podinit.sock"]
+                .map(|name| run.join(name))
         {
             told(&file, fs::remove_file(&file));
         }

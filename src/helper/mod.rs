@@ -10,6 +10,8 @@ pub mod exec;
 pub mod fetch;
 /// An HTTP hook.
 pub mod hook;
+/// A small file to the disk, for good.
+pub mod keep;
 /// Container output to CRI log files.
 pub mod logger;
 /// DHCP on every wired link.
@@ -29,8 +31,8 @@ use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &[
-    "__check", "__exec", "__fetch", "__hook", "__logger", "__net", "__pause", "__probe", "__prompt",
-    "__remove", "__start",
+    "__check", "__exec", "__fetch", "__hook", "__keep", "__logger", "__net", "__pause", "__probe",
+    "__prompt", "__remove", "__start",
 ];
 
 /// Runs the helper of this name; returns its exit code.
@@ -40,6 +42,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__fetch" => fetch::run(),
         "__hook" => hook::run(args),
+        "__keep" => keep::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),
         "__pause" => pause::run(args),

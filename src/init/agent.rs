@@ -48,9 +48,9 @@ pub struct Agent {
     pub(super) doom: Doom,
     planner: Planner,
     ledger: Option<Ledger>,
-    memory: MemoryFile,
+    pub(super) memory: MemoryFile,
     /// Something happened to a Job since it was last written.
-    unwritten: bool,
+    pub(super) unwritten: bool,
     dir: Dir,
     http: Option<Http>,
     senses: Senses,
@@ -95,13 +95,15 @@ impl Agent {
         };
         // Off a board nothing outlives `podinit run`, unless it is killed.
         let (memory, remembered) =
-            MemoryFile::open(if machine.is_some() { &config.root } else { &config.run });
+            MemoryFile::open(if machine.is_some() { &config.root } else { &config.run }, &config.run);
         let remembered = remembered.unwrap_or_else(|why| {
             error!("jobs: {why}: Jobs that have run are not known, and run again");
             Memory::default()
         });
         hands.look_at_all(&world);
         let planner = Planner::new(desired, &world);
+        // A former life may have died before it wrote down what it knew.
+        let unwritten = world.batch != Batch::default();
         let mut agent = Agent {
             config,
             world,
@@ -114,7 +116,7 @@ impl Agent {
             planner,
             ledger,
             memory,
-            unwritten: false,
+            unwritten,
             dir,
             http,
             senses,
@@ -140,7 +142,7 @@ impl Agent {
             let wake_at = self.turn();
             if let Some((power, since)) = self.ending {
                 let late = Tick::now() >= since + self.config.ending_grace + LAST_CALL;
-                if self.world.pods.is_empty() || late {
+                if self.world.pods.is_empty() && !self.memory.busy() || late {
                     if late {
                         warn!("podinit: {} pods did not end in time", self.world.pods.len());
                     }
@@ -216,8 +218,9 @@ impl Agent {
                 Step::Act(action) => action,
                 Step::Rest(until) => {
                     wake_at = until;
-                    let (facts, next) = self.hands.upkeep(&self.world, now);
+                    let (mut facts, next) = self.hands.upkeep(&self.world, now);
                     upkeep = next;
+                    facts.extend(self.remember(now));
                     if facts.is_empty() {
                         break;
                     }
@@ -231,20 +234,8 @@ impl Agent {
                 self.learn(fact);
             }
         }
-        self.remember();
         let deadline = self.ending.map(|(_, since)| since + self.config.ending_grace + LAST_CALL);
         [wake_at, upkeep, listing, deadline, self.doom.next()].into_iter().flatten().min()
-    }
-
-    /// Writes down what a later boot is to know of Jobs.
-    fn remember(&mut self) {
-        if !std::mem::take(&mut self.unwritten) {
-            return;
-        }
-        let memory = Memory::of(&self.world.batch, Tick::now(), &Wall::now());
-        if let Err(why) = self.memory.keep(memory) {
-            error!("jobs: {why}: what happened to them is not known after a reboot");
-        }
     }
 
     /// Lists the manifests when it is time, or when they changed. Returns when it is time again.
@@ -332,7 +323,8 @@ impl Agent {
             }
             return;
         }
-        for fact in self.hands.ended(pid, ended, &self.world) {
+        let facts = self.remembered(pid, ended.code);
+        for fact in facts.unwrap_or_else(|| self.hands.ended(pid, ended, &self.world)) {
             self.learn(fact);
         }
     }

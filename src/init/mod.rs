@@ -4,6 +4,7 @@ mod agent;
 mod doom;
 mod end;
 mod orders;
+mod remember;
 
 use std::fs::{self, File, TryLockError};
 use std::os::fd::IntoRawFd;

@@ -31,15 +31,33 @@ pub enum Request {
     Events {},
     /// What is wrong with the manifests. Answer: Problems.
     Problems {},
+    /// All Jobs and all CronJobs of all namespaces. Answer: Jobs, CronJobs.
+    Jobs {},
+    CronJobs {},
     /// Where a container's log is. `previous`: of the run before. Answer: Log.
-    LogPath { namespace: String, pod: String, container: String, previous: bool },
+    LogPath {
+        namespace: String,
+        pod: String,
+        container: String,
+        previous: bool,
+    },
     /// Run a command in a running container. Carries three descriptors, its stdin, stdout and stderr; with `tty` only
     /// one, a stream socket over which the pty's master comes back (SCM_RIGHTS). Answer: Ended, when it did.
-    Exec { namespace: String, pod: String, container: String, command: Vec<String>, tty: bool },
+    Exec {
+        namespace: String,
+        pod: String,
+        container: String,
+        command: Vec<String>,
+        tty: bool,
+    },
     /// End all pods, then the machine (off a board: then podinit). Answer: Done, before it happens.
-    Power { how: Power },
+    Power {
+        how: Power,
+    },
     /// Harm PID 1 itself; only where the configuration allows faults. Answer: Done, before it happens.
-    Fault { what: Fault },
+    Fault {
+        what: Fault,
+    },
 }
 
 /// How a machine ends.
@@ -65,6 +83,8 @@ pub enum Fault {
     KillLogger,
     /// SIGKILL to each of the next 100 start helpers, at a random moment.
     KillStarts,
+    /// Deaf to everything while the file `absent` is in the run directory, which PID 1 makes itself, and then a panic.
+    Absent,
 }
 
 /// What PID 1 says.
@@ -85,6 +105,13 @@ pub enum Answer {
     },
     Problems {
         items: Vec<Problem>,
+    },
+    /// As Kubernetes' API (batch/v1) has them; sorted by namespace and name.
+    Jobs {
+        items: Vec<serde_json::Value>,
+    },
+    CronJobs {
+        items: Vec<serde_json::Value>,
     },
     Log {
         /// The file that the run's log is (or was last) written to; rotated ones lie beside it.
@@ -157,6 +184,8 @@ impl Request {
             | Request::Pods {}
             | Request::Events {}
             | Request::Problems {}
+            | Request::Jobs {}
+            | Request::CronJobs {}
             | Request::LogPath { .. }
             | Request::Power { .. }
             | Request::Fault { .. } => 0,
@@ -179,6 +208,7 @@ mod tests {
         };
         let table = [
             (Request::Pods {}, r#"{"pods":{}}"#),
+            (Request::CronJobs {}, r#"{"cronJobs":{}}"#),
             (Request::Power { how: Power::Poweroff }, r#"{"power":{"how":"poweroff"}}"#),
             (Request::Fault { what: Fault::KillLogger }, r#"{"fault":{"what":"killLogger"}}"#),
             (

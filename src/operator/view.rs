@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::pod::facts::{Event, PodFacts, Rejection, Run};
 use crate::pod::spec::Container;
 use crate::pod::status::{Node, object, rejected, status};
-use crate::pod::{Pod, World};
+use crate::pod::{Pod, World, batch};
 
 /// The answer to a question; None for an order (Exec, Power, Fault), which wants hands.
 pub fn answer(
@@ -34,6 +34,8 @@ pub fn answer(
             items: world.events.iter().map(|event| told(event, world, wall, &config.node_name)).collect(),
         },
         Request::Problems {} => Answer::Problems { items: world.problems.clone() },
+        Request::Jobs {} => Answer::Jobs { items: batch::status::jobs(world, now, wall) },
+        Request::CronJobs {} => Answer::CronJobs { items: batch::status::crons(world, wall) },
         Request::LogPath { namespace, pod, container, previous } => {
             match (find(world, namespace, pod, container), kept_out(world, namespace, pod)) {
                 (Ok((pod, container)), _) => log(pod, container, *previous, &moment, config),
@@ -173,6 +175,7 @@ fn waiting(pod: &PodFacts, container: &Container, moment: &Moment) -> Option<Str
 fn told(event: &Event, world: &World, wall: &Wall, node: &str) -> k8s::Event {
     let (namespace, name) = event.pod.split_once('/').unwrap_or(("default", node));
     let pod = !event.pod.is_empty();
+    let batch = matches!(event.kind.as_str(), "Job" | "CronJob");
     let init = world
         .pods
         .get(&event.uid)
@@ -183,9 +186,9 @@ fn told(event: &Event, world: &World, wall: &Wall, node: &str) -> k8s::Event {
         count: Some(i32::try_from(event.count).unwrap_or(i32::MAX)),
         first_timestamp: Some(Time(wall.time(event.first))),
         involved_object: k8s::ObjectReference {
-            api_version: Some("v1".to_owned()),
+            api_version: Some(if batch { "batch/v1" } else { "v1" }.to_owned()),
             field_path: (!event.container.is_empty()).then_some(path),
-            kind: Some(if pod { "Pod" } else { "Node" }.to_owned()),
+            kind: Some(event.kind.clone()),
             name: Some(name.to_owned()),
             namespace: pod.then(|| namespace.to_owned()),
             uid: (!event.uid.is_empty()).then(|| event.uid.clone()),
@@ -313,12 +316,16 @@ mod tests {
             warning: true,
             reason: "BackOff".into(),
             message: "Back-off restarting failed container".into(),
+            kind: "Pod".into(),
             pod: "default/web-board1".into(),
             uid: "u1".into(),
             container: "i".into(),
         };
-        let own = Event { pod: String::new(), uid: String::new(), container: String::new(), ..event.clone() };
-        world.events.extend([event, own]);
+        let none = String::new;
+        let own = Event { kind: "Node".into(), pod: none(), uid: none(), container: none(), ..event.clone() };
+        let (kind, uid) = ("CronJob".into(), "c".into());
+        let cron = Event { kind, pod: "default/tick".into(), uid, container: none(), ..event.clone() };
+        world.events.extend([event, own, cron]);
         let Answer::Events { items } = ask(Request::Events {}, &world) else { panic!("no events") };
         let object = |at: usize| {
             let object = &items[at].involved_object;
@@ -326,6 +333,8 @@ mod tests {
         };
         assert_eq!(object(0), ("Pod".into(), "web-board1".into(), Some("spec.initContainers{i}".into())));
         assert_eq!(object(1), ("Node".into(), "podinit".into(), None));
+        assert_eq!(object(2), ("CronJob".into(), "tick".into(), None));
+        assert_eq!(items[2].involved_object.api_version.as_deref(), Some("batch/v1"));
         assert_eq!(items[0].type_.as_deref(), Some("Warning"));
     }
 }

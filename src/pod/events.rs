@@ -26,7 +26,7 @@ pub(super) fn refused(world: &mut World, problems: &[Problem], now: Tick) {
     let fresh: Vec<_> =
         problems.iter().filter(|p| p.refused && !world.problems.contains(p)).cloned().collect();
     for problem in fresh {
-        let about = About { pod: String::new(), uid: String::new(), container: String::new() };
+        let about = About { kind: "Node", pod: String::new(), uid: String::new(), container: String::new() };
         add(world, about, warning("FailedValidation", problem.to_string()), now);
     }
 }
@@ -55,7 +55,8 @@ pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
             world.events.extend(newest);
         }
         None if fresh => {
-            let about = About { pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
+            let about =
+                About { kind: "Pod", pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
             add(world, about, warning_as(reason, message), now);
         }
         None => {}
@@ -66,7 +67,7 @@ pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
 pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
     if let Fact::Job(fact) = fact {
         if let Some(told) = batch::tell::event(world, fact) {
-            let about = About { pod: told.about, uid: told.uid, container: String::new() };
+            let about = About { kind: told.kind, pod: told.about, uid: told.uid, container: String::new() };
             let news = News { warning: told.warning, reason: told.reason.into(), message: told.message };
             add(world, about, news, now);
         }
@@ -74,7 +75,12 @@ pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
     }
     let Some((uid, container)) = subject(fact) else { return };
     let Some(pod) = world.pods.get(uid) else { return };
-    let about = About { pod: pod.spec.full_name(), uid: uid.to_owned(), container: container.to_owned() };
+    let about = About {
+        kind: "Pod",
+        pod: pod.spec.full_name(),
+        uid: uid.to_owned(),
+        container: container.to_owned(),
+    };
     for news in tell(pod, container, fact) {
         add(world, about.clone(), news, now);
     }
@@ -293,6 +299,7 @@ fn warning_as(reason: String, message: String) -> News {
 /// Whom an event concerns.
 #[derive(Clone)]
 struct About {
+    kind: &'static str,
     pod: String,
     uid: String,
     container: String,
@@ -304,7 +311,7 @@ fn add(world: &mut World, about: About, news: News, now: Tick) {
         // A fact that is replayed from the ledger: told already.
         return;
     }
-    let About { pod, uid, container } = about;
+    let About { kind, pod, uid, container } = about;
     let News { warning, reason, message } = news;
     // What comes back is mostly among the newest.
     let known = world.events.iter().rposition(|event| {
@@ -316,8 +323,8 @@ fn add(world: &mut World, about: About, news: News, now: Tick) {
     let event = match known.and_then(|index| world.events.remove(index)) {
         Some(event) => Event { last: now, count: event.count.saturating_add(1), ..event },
         None => {
-            let reason = reason.into_owned();
-            Event { first: now, last: now, count: 1, warning, reason, message, pod, uid, container }
+            let (reason, kind) = (reason.into_owned(), kind.to_owned());
+            Event { first: now, last: now, count: 1, warning, reason, message, kind, pod, uid, container }
         }
     };
     world.events.push_back(event);

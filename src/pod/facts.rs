@@ -243,7 +243,9 @@ pub struct Event {
     /// Kubernetes' word: Started, Killing, BackOff, Failed, ...
     pub reason: String,
     pub message: String,
-    /// `namespace/name` of the pod; empty for the machine's own.
+    /// Pod, Job or CronJob; Node for the machine's own.
+    pub kind: String,
+    /// Its `namespace/name`; empty for the machine's own.
     pub pod: String,
     pub uid: String,
     /// The container concerned, empty where it is the whole pod.

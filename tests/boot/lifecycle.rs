@@ -1,15 +1,18 @@
-//! Further rows of the scenarios (see scenarios.rs): init containers, sidecars, hooks, probes, PID 1's death, shutdown.
+//! Further rows of the list (see cases.rs): init containers, sidecars, and how a pod ends.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod};
 
-use crate::pods::{controlled, ctl, inside, named, phase, pods, status, when};
+use crate::pods::{controlled, ctl, phase, pods, rows, status, when};
 use crate::qemu::Board;
 
 /// As long as it may, and ends at once when asked to.
-const WAIT: &str = "trap exit TERM; while :; do sleep 1000 & wait $!; done";
+pub const WAIT: &str = "trap exit TERM; while :; do sleep 1000 & wait $!; done";
+
+/// Deaf to its stop signal.
+pub const DEAF: &str = "trap : TERM; while :; do sleep 1000 & wait $!; done";
 
 /// A container of a list: name, script, and more lines of its own. The pod's directory is at /v.
-fn container(name: &str, script: &str, more: &str) -> String {
+pub fn container(name: &str, script: &str, more: &str) -> String {
     let script = script.replace('\'', "''");
     format!(
         "  - name: {name}\n    image: podinit.dev/demo:1\n    command: [sh, -c, '{script}']\n    \
@@ -18,7 +21,7 @@ fn container(name: &str, script: &str, more: &str) -> String {
 }
 
 /// A pod of these init containers and containers, whose directory is the machine's /var/NAME.
-fn pod(name: &str, policy: &str, init: &[String], containers: &[String]) -> String {
+pub fn pod(name: &str, policy: &str, init: &[String], containers: &[String]) -> String {
     let init = if init.is_empty() { String::new() } else { format!("  initContainers:\n{}", init.concat()) };
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: {policy}\n  \
@@ -28,12 +31,12 @@ fn pod(name: &str, policy: &str, init: &[String], containers: &[String]) -> Stri
     )
 }
 
-fn sidecar(name: &str, script: &str, more: &str) -> String {
+pub fn sidecar(name: &str, script: &str, more: &str) -> String {
     container(name, script, &format!("    restartPolicy: Always\n{more}"))
 }
 
 /// What the pod's containers wrote down, as lines, as soon as there are so many.
-fn order(board: &mut Board, pod: &str, lines: usize) -> Vec<String> {
+pub fn order(board: &mut Board, pod: &str, lines: usize) -> Vec<String> {
     let file = format!("/host/var/{pod}/order");
     let script =
         format!("until [ $(busybox wc -l <{file}) -ge {lines} ]; do sleep 1; done 2>/dev/null; cat {file}");
@@ -46,15 +49,15 @@ fn fresh(pods: &[Pod], pod: &str, container: &str) -> bool {
     status.container_id.is_none() && status.restart_count == 0 && ended(status.state.as_ref()).is_none()
 }
 
-fn ended(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
+pub fn ended(state: Option<&ContainerState>) -> Option<&ContainerStateTerminated> {
     state.and_then(|state| state.terminated.as_ref())
 }
 
-fn running(pods: &[Pod], pod: &str, container: &str) -> bool {
+pub fn running(pods: &[Pod], pod: &str, container: &str) -> bool {
     status(pods, pod, container).state.as_ref().is_some_and(|state| state.running.is_some())
 }
 
-fn remove(board: &mut Board, file: &str) -> usize {
+pub fn remove(board: &mut Board, file: &str) -> usize {
     let mark = board.mark();
     assert_eq!(ctl(board, &format!("rm /host/etc/kubernetes/manifests/{file}")), "");
     mark
@@ -70,14 +73,21 @@ fn containers_begin_and_end_in_order() {
         pod(name, policy, &[container("init", "exit 3", "")], &[container("main", WAIT, "")])
     };
     let startup = "    startupProbe: {exec: {command: [ls, /v/ready]}, timeoutSeconds: 20, periodSeconds: 1, failureThreshold: 60}\n";
-    let side = format!("echo side >>/v/order; sleep 3; echo up >>/v/order; touch /v/ready; {WAIT}");
+    let side = format!(
+        "echo side >>/v/order; sleep 3; echo up >>/v/order; touch /v/ready; until test -e /v/ask; do sleep 1; done; touch /v/answer; {WAIT}"
+    );
     let sidecars = pod(
         "sidecars",
         "Always",
         &[
             container("first", &say("first"), ""),
             sidecar("side", &side, startup),
-            container("second", &say("second"), ""),
+            // Only a sidecar that still runs answers.
+            container(
+                "second",
+                "touch /v/ask; until test -e /v/answer; do sleep 1; done; echo second >>/v/order",
+                "",
+            ),
         ],
         &[container("main", &format!("echo main >>/v/order; {WAIT}"), "")],
     );
@@ -87,19 +97,37 @@ fn containers_begin_and_end_in_order() {
             pod(&format!("again{}", policy.to_lowercase()), policy, &[side], &[container("main", &format!("touch /v/main; {WAIT}"), "")])
         })
         .concat();
+    // Each hook waits for the two others, and each container takes its time to end.
     let polite = |name: &str| {
         let script = format!(
-            "trap 'echo term-{name} >>/v/order; exit 0' TERM; while :; do sleep 1000 & wait $!; done"
+            "trap 'echo term-{name} >>/v/order; sleep 1; echo end-{name} >>/v/order; exit 0' TERM; while :; do sleep 1000 & wait $!; done"
         );
-        let hook = "    lifecycle: {preStop: {exec: {command: [sh, -c, 'echo pre >>/v/order; sleep 4']}}}\n";
+        let meet = format!(
+            "echo pre >>/v/order; touch /v/pre-{name}; until test -e /v/pre-a -a -e /v/pre-b -a -e /v/pre-main; do sleep 1; done"
+        );
+        let hook = format!("    lifecycle: {{preStop: {{exec: {{command: [sh, -c, '{meet}']}}}}}}\n");
         (script, hook)
     };
     let [a, b, main] = ["a", "b", "main"].map(polite);
+    let other =
+        "trap 'sleep 1; echo end-other >>/v/order; exit 0' TERM; while :; do sleep 1000 & wait $!; done";
     let leaving = pod(
         "leaving",
         "Always",
-        &[sidecar("a", &a.0, a.1), sidecar("b", &b.0, b.1)],
-        &[container("main", &main.0, main.1)],
+        &[sidecar("a", &a.0, &a.1), sidecar("b", &b.0, &b.1)],
+        &[container("main", &main.0, &main.1), container("other", other, "")],
+    )
+    .replace("PeriodSeconds: 20", "PeriodSeconds: 120");
+    // Nobody listens: the sidecars have no more than what is left of the pod's grace, and then their two seconds.
+    let [c, d] = ["c", "d"].map(|name| sidecar(name, DEAF, ""));
+    let stubborn = pod("stubborn", "Always", &[c, d], &[container("main", DEAF, "")])
+        .replace("PeriodSeconds: 20", "PeriodSeconds: 5");
+    let post = "    lifecycle: {postStart: {exec: {command: [sh, -c, 'echo hook >>/v/order; until test -e /v/go; do sleep 1; done; echo hooked >>/v/order']}}}\n";
+    let blocked = pod(
+        "blocked",
+        "Always",
+        &[],
+        &[container("one", WAIT, post), container("two", &format!("echo two >>/v/order; {WAIT}"), "")],
     );
     let bad = "trap 'exit 3' TERM; touch /v/up; while :; do sleep 1000 & wait $!; done";
     let nonzero = pod(
@@ -109,12 +137,9 @@ fn containers_begin_and_end_in_order() {
         &[container("main", "until test -e /v/up; do sleep 1; done", "")],
     );
     let liveness = "    livenessProbe: {exec: {command: [ls, /v/none]}, periodSeconds: 1, failureThreshold: 1, terminationGracePeriodSeconds: 3}\n";
-    let deaf = pod(
-        "overdue",
-        "Never",
-        &[sidecar("side", WAIT, "")],
-        &[container("main", "trap : TERM; while :; do sleep 1000 & wait $!; done", liveness)],
-    );
+    let deaf = pod("overdue", "Never", &[sidecar("side", WAIT, "")], &[container("main", DEAF, liveness)]);
+    let removed = pod("removed", "Never", &[], &[container("main", DEAF, "")])
+        .replace("PeriodSeconds: 20", "PeriodSeconds: 3");
     let text = "echo \"CONFIG_1='value1'\" >/e/config.env; echo \"CONFIG_2='value2'\" >>/e/config.env";
     let key = |number: u8| {
         format!(
@@ -144,51 +169,57 @@ fn containers_begin_and_end_in_order() {
         sidecars,
         ending,
         nonzero,
+        blocked,
         files,
         everything,
     ];
     let mut board = controlled()
         .manifest("rest.yaml", &rest.concat())
         .manifest("leaving.yaml", &leaving)
+        .manifest("stubborn.yaml", &stubborn)
+        .manifest("removed.yaml", &removed)
         .manifest(".overdue", &deaf)
         .boot();
     let board = &mut board;
     board.wait_for("ctl-podinit/ctl: started");
-    row_19_init_containers_run_one_after_the_other(board);
-    row_20_a_failing_init_container_is_tried_again(board);
-    row_21_a_failing_init_container_fails_the_pod(board);
-    row_22_a_sidecar_is_up_before_what_follows(board);
-    row_23_a_sidecar_that_ends_runs_again(board);
-    row_4_variables_come_from_a_file(board);
-    row_5_a_rule_restarts_all_containers(board);
-    row_25_a_sidecars_exit_code_does_not_count(board);
-    row_26_a_main_container_past_its_grace_fails_the_pod(board);
-    row_24_mains_end_first_and_sidecars_in_reverse(board);
+    rows!(board;
+        j1_19_init_containers_run_one_after_the_other,
+        j1_20_a_failing_init_container_is_tried_again,
+        j1_21_a_failing_init_container_fails_the_pod,
+        j1_22_a_sidecar_is_up_before_what_follows,
+        j1_23_a_sidecar_that_ends_runs_again,
+        j1_4_variables_come_from_a_file,
+        j1_5_a_rule_restarts_all_containers,
+        j1_25_a_sidecars_exit_code_does_not_count,
+        j1_28_a_hook_that_blocks_holds_back_the_next_container,
+        j1_26_a_main_container_past_its_grace_fails_the_pod,
+        j1_24_mains_end_first_and_sidecars_in_reverse,
+    );
 }
 
-fn row_19_init_containers_run_one_after_the_other(board: &mut Board) {
+fn j1_19_init_containers_run_one_after_the_other(board: &mut Board) {
     pods(board, |pods| phase(pods, "serial") == "Succeeded");
     assert_eq!(order(board, "serial", 5), ["one", "end", "two", "end", "main"]);
 }
 
-fn row_20_a_failing_init_container_is_tried_again(board: &mut Board) {
+fn j1_20_a_failing_init_container_is_tried_again(board: &mut Board) {
     let all = pods(board, |pods| status(pods, "patient", "init").restart_count >= 2);
     assert_eq!(phase(&all, "patient"), "Pending");
     assert!(fresh(&all, "patient", "main"));
 }
 
-fn row_21_a_failing_init_container_fails_the_pod(board: &mut Board) {
+fn j1_21_a_failing_init_container_fails_the_pod(board: &mut Board) {
     let all = pods(board, |pods| phase(pods, "halted") == "Failed");
     assert_eq!(status(&all, "halted", "init").restart_count, 0);
     assert!(fresh(&all, "halted", "main"));
 }
 
-fn row_22_a_sidecar_is_up_before_what_follows(board: &mut Board) {
+fn j1_22_a_sidecar_is_up_before_what_follows(board: &mut Board) {
     pods(board, |pods| running(pods, "sidecars", "side") && running(pods, "sidecars", "main"));
     assert_eq!(order(board, "sidecars", 5), ["first", "side", "up", "second", "main"]);
 }
 
-fn row_23_a_sidecar_that_ends_runs_again(board: &mut Board) {
+fn j1_23_a_sidecar_that_ends_runs_again(board: &mut Board) {
     for name in ["againalways", "againonfailure", "againnever"] {
         let all =
             pods(board, |pods| status(pods, name, "side").restart_count == 1 && running(pods, name, "side"));
@@ -198,7 +229,7 @@ fn row_23_a_sidecar_that_ends_runs_again(board: &mut Board) {
     }
 }
 
-fn row_4_variables_come_from_a_file(board: &mut Board) {
+fn j1_4_variables_come_from_a_file(board: &mut Board) {
     pods(board, |pods| phase(pods, "files") == "Succeeded");
     let said = board.ask("logs files");
     for line in ["CONFIG_1=value1", "CONFIG_2=value2"] {
@@ -206,7 +237,7 @@ fn row_4_variables_come_from_a_file(board: &mut Board) {
     }
 }
 
-fn row_5_a_rule_restarts_all_containers(board: &mut Board) {
+fn j1_5_a_rule_restarts_all_containers(board: &mut Board) {
     let all = pods(board, |pods| {
         ["ruled", "other"].iter().all(|container| {
             status(pods, "everything", container).restart_count == 1 && running(pods, "everything", container)
@@ -218,14 +249,14 @@ fn row_5_a_rule_restarts_all_containers(board: &mut Board) {
     assert_eq!(order(board, "everything", 2), ["init", "init"]);
 }
 
-fn row_25_a_sidecars_exit_code_does_not_count(board: &mut Board) {
+fn j1_25_a_sidecars_exit_code_does_not_count(board: &mut Board) {
     let all = pods(board, |pods| phase(pods, "nonzero") == "Succeeded");
     let side = ended(status(&all, "nonzero", "side").state.as_ref()).expect("it ended");
     assert_eq!(side.exit_code, 3);
 }
 
 /// Stopped by its liveness probe: a pod that is removed leaves the list with its last container.
-fn row_26_a_main_container_past_its_grace_fails_the_pod(board: &mut Board) {
+fn j1_26_a_main_container_past_its_grace_fails_the_pod(board: &mut Board) {
     let mark = board.mark();
     ctl(board, "cd /host/etc/kubernetes/manifests; cp .overdue .t; mv .t overdue.yaml");
     let (mark, asked) = when(board, mark, "overdue-podinit/main: sent stop signal");
@@ -236,240 +267,54 @@ fn row_26_a_main_container_past_its_grace_fails_the_pod(board: &mut Board) {
     let main = ended(status(&all, "overdue", "main").state.as_ref()).expect("it ended");
     assert_eq!(main.exit_code, 137);
     assert!(ended(status(&all, "overdue", "side").state.as_ref()).is_some());
+
+    // What is told of the other while it is listed and after.
+    pods(board, |pods| running(pods, "removed", "main"));
+    let mark = remove(board, "removed.yaml");
+    let (mark, asked) = when(board, mark, "removed-podinit/main: sent stop signal");
+    let (mark, killed) = when(board, mark, "removed-podinit/main: killed: its grace period is over");
+    assert!(killed - asked >= 2.5, "killed after {} s", killed - asked);
+    let (mark, _) = board.wait_from(mark, "removed-podinit/main: ended by signal 9");
+    board.wait_from(mark, "removed-podinit: gone");
 }
 
-fn row_24_mains_end_first_and_sidecars_in_reverse(board: &mut Board) {
-    pods(board, |pods| running(pods, "leaving", "main"));
+fn j1_24_mains_end_first_and_sidecars_in_reverse(board: &mut Board) {
+    pods(board, |pods| ["a", "b", "main", "other"].iter().all(|name| running(pods, "leaving", name)));
     let mark = remove(board, "leaving.yaml");
     let (end, _) = board.wait_from(mark, "leaving-podinit: gone");
-    assert_eq!(order(board, "leaving", 6), ["pre", "pre", "pre", "term-main", "term-b", "term-a"]);
-    let told = &board.console()[mark..end];
-    for name in ["a", "b", "main"] {
-        assert!(told.contains(&format!("leaving-podinit/{name}: exited with code 0")), "{told}");
+    let told = order(board, "leaving", 10);
+    // No hook could end before all three had begun, and no signal comes before its container's hook.
+    assert_eq!(told[..3], ["pre", "pre", "pre"]);
+    let signals = ["term-main", "end-main", "term-b", "end-b", "term-a", "end-a"];
+    let of_three: Vec<_> = told[3..].iter().filter(|line| *line != "end-other").collect();
+    assert_eq!(of_three, signals.iter().collect::<Vec<_>>());
+    let at = |line: &str| told.iter().position(|known| known == line).expect("it is told");
+    assert!(at("end-other") < at("term-b"), "{told:?}");
+    // Nobody was killed, so that all were within the grace.
+    for name in ["a", "b", "main", "other"] {
+        let line = format!("leaving-podinit/{name}: exited with code 0");
+        assert!(board.console()[mark..end].contains(&line), "{name}");
     }
-}
 
-/// A re-execution of PID 1.
-fn fault(board: &mut Board) {
-    let mark = board.say("fault panic");
-    let (mark, _) = board.wait_from(mark, "re-executed after death 1");
-    board.wait_from(mark, "logger: started");
-}
-
-fn uid(board: &mut Board, name: &str) -> String {
-    named(&pods(board, |_| true), name).metadata.uid.clone().expect("a uid")
-}
-
-#[test]
-fn pods_outlive_pid_1_and_reboots() {
-    let env = "    env: [{name: WHOM, value: board}, {name: GREETING, value: hello $(WHOM)}]\n";
-    let kept = pod(
-        "kept",
-        "Always",
-        &[
-            container("init", "echo init >>/v/order", ""),
-            sidecar("side", &format!("echo side >>/v/order; {WAIT}"), ""),
-        ],
-        &[container("main", &format!("echo $GREETING >>/v/order; {WAIT}"), env)],
-    )
-    .replace("/var/kept", "/data/kept");
-    let mut board = controlled().data().append("podinit.faults=1").manifest("kept.yaml", &kept).boot();
-    row_6_and_16_a_finished_init_container_is_not_run_again(&mut board);
-    row_17_a_sidecar_that_died_with_pid_1_runs_again(&mut board);
-    row_27_a_reboot_begins_anew_in_order(board);
-}
-
-fn kept_order(board: &mut Board, lines: usize) -> Vec<String> {
-    let order = order(board, "../data/kept", lines);
-    assert_eq!(ctl(board, "busybox sync"), "");
-    order
-}
-
-/// What is left of it in the runtime goes, too.
-fn row_6_and_16_a_finished_init_container_is_not_run_again(board: &mut Board) {
-    board.wait_for("ctl-podinit/ctl: started");
-    pods(board, |pods| running(pods, "kept", "main"));
-    let uid = uid(board, "kept");
-    assert_eq!(ctl(board, &format!("busybox rm -r /host/run/podinit/pods/{uid}/c/init 2>/dev/null")), "");
-    fault(board);
-    let all = pods(board, |pods| status(pods, "kept", "main").ready);
-    let init = status(&all, "kept", "init");
-    let end = ended(init.state.as_ref()).expect("it ended");
-    assert_eq!((end.exit_code, end.reason.as_deref()), (0, Some("Completed")));
-    assert!(init.restart_count == 0 && status(&all, "kept", "main").restart_count == 0);
-    assert_eq!(kept_order(board, 3), ["init", "side", "hello board"]);
-}
-
-/// Killed at about the time when PID 1 dies: nothing else can wait for it then.
-fn row_17_a_sidecar_that_died_with_pid_1_runs_again(board: &mut Board) {
-    let uid = uid(board, "kept");
-    let before = status(&pods(board, |_| true), "kept", "side").container_id.clone().expect("an id");
-    let id = before.rsplit('/').next().expect("an id");
-    let file = format!("/host/sys/fs/cgroup/kubepods/besteffort/pod{uid}/{id}/cgroup.kill");
-    assert_eq!(ctl(board, &format!("(sleep 1; echo 1 >{file}) >/dev/null 2>&1 & true")), "");
-    fault(board);
-    let all = pods(board, |pods| {
-        let side = status(pods, "kept", "side");
-        side.restart_count == 1 && running(pods, "kept", "side")
+    pods(board, |pods| ["c", "d", "main"].iter().all(|name| running(pods, "stubborn", name)));
+    let mark = remove(board, "stubborn.yaml");
+    let (_, asked) = when(board, mark, "stubborn-podinit/main: sent stop signal");
+    let [main, c, d] = ["main", "c", "d"].map(|name| {
+        when(board, mark, &format!("stubborn-podinit/{name}: killed: its grace period is over")).1
     });
-    assert_ne!(status(&all, "kept", "side").container_id.as_ref(), Some(&before));
-    assert_eq!(status(&all, "kept", "main").restart_count, 0);
-    assert_eq!(kept_order(board, 4), ["init", "side", "hello board", "side"]);
-}
-
-fn row_27_a_reboot_begins_anew_in_order(board: Board) {
-    let mut board = board.boot_again();
-    board.wait_for("ctl-podinit/ctl: started");
-    pods(&mut board, |pods| running(pods, "kept", "main"));
-    assert_eq!(kept_order(&mut board, 7)[4..], ["init", "side", "hello board"]);
-}
-
-#[test]
-fn critical_pods_end_after_the_others() {
-    let config = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
-                  shutdownGracePeriod: 20s\nshutdownGracePeriodCriticalPods: 10s\n";
-    let deaf = "trap : TERM; while :; do sleep 1000 & wait $!; done";
-    let with = |name: &str, grace: u32, more: &str| {
-        pod(name, "Always", &[], &[container("main", deaf, "")])
-            .replace("PeriodSeconds: 20", &format!("PeriodSeconds: {grace}{more}"))
-    };
-    let critical = "\n  priorityClassName: system-node-critical";
-    let all = [
-        with("long", 120, ""),
-        with("short", 5, ""),
-        with("criticallong", 120, critical),
-        with("criticalshort", 5, critical),
-    ];
-    let mut board = controlled().config(config).manifest("all.yaml", &all.concat()).boot();
-    row_33_critical_pods_have_the_end_of_the_grace(&mut board);
-}
-
-fn row_33_critical_pods_have_the_end_of_the_grace(board: &mut Board) {
-    let names = ["long", "short", "criticallong", "criticalshort"];
-    for name in names {
-        board.wait_for(&format!("{name}-podinit/main: started"));
+    assert!(main - asked >= 4.5, "{main} {asked}");
+    for sidecar in [c, d] {
+        // Asked when the grace was over, and a busy machine is late; one after the other would be a grace each.
+        assert!(sidecar - main >= 1.0 && sidecar - main < 30.0, "{sidecar} {main}");
     }
-    let mark = board.say("poweroff");
-    let [long, short, critical, quick] = names.map(|name| {
-        let (_, asked) = when(board, mark, &format!("/{name}-podinit/main: sent stop signal"));
-        let (_, killed) = when(board, mark, &format!("/{name}-podinit/main: killed"));
-        (asked, killed)
-    });
-    for (name, (asked, killed), grace) in [
-        ("long", long, 10.0),
-        ("short", short, 5.0),
-        ("criticallong", critical, 10.0),
-        ("criticalshort", quick, 5.0),
-    ] {
-        let waited = killed - asked;
-        assert!(waited > grace - 1.0, "{name}: {waited} s instead of {grace}");
-    }
-    // The long ones had asked for two minutes; who asked for less than its share had no more. By far and in order, as a
-    // busy machine is late.
-    for (long, short) in [(long, short), (critical, quick)] {
-        assert!(long.1 - long.0 < 60.0 && short.1 < long.1 + 1.0, "{long:?} {short:?}");
-    }
-    // They are asked in the same moment in which the last of the others is killed.
-    assert!(critical.0 >= long.0 + 9.0 && quick.0 >= long.0 + 9.0, "{long:?} {critical:?} {quick:?}");
-    assert!(critical.0 >= short.1, "{short:?} {critical:?}");
-    assert_eq!(board.ended().code(), Some(0));
+    board.wait_from(mark, "stubborn-podinit: gone");
 }
 
-#[test]
-fn probes_hooks_and_names() {
-    let mark = |text: &str| format!("exec: {{command: [sh, -c, 'echo {text} >>/v/order']}}");
-    let probe =
-        |kind: &str, what: &str| format!("    {kind}: {{{what}, periodSeconds: 1, failureThreshold: 2}}\n");
-    let alone =
-        |name: &str, script: &str, more: &str| pod(name, "Always", &[], &[container("main", script, more)]);
-    let pre = format!("    lifecycle: {{preStop: {{{}}}}}\n", mark("pre"));
-    let none = "exec: {command: [ls, /v/none]}";
-    let live = alone("live", WAIT, &(probe("livenessProbe", none) + &pre));
-    let startup = alone("startup", WAIT, &(probe("startupProbe", none) + &pre));
-    let web =
-        "echo ok >/v/healthz; (sleep 10; busybox rm /v/healthz; touch /v/gone) & exec httpd -f -h /v -p 8000";
-    let get = "httpGet: {port: 8000, path: /healthz}";
-    let health = alone("health", web, &probe("livenessProbe", get));
-    let unready = alone("unready", web, &probe("readinessProbe", get));
-    let own = "    volumeMounts: [{name: own, mountPath: /etc/hosts, subPath: hosts}]\n";
-    let hosts = pod(
-        "hosts",
-        "Always",
-        &[],
-        &[
-            container("managed", WAIT, ""),
-            container("own", WAIT, "").replace("    volumeMounts: [{name: v, mountPath: /v}]\n", own),
-        ],
-    )
-    .replace("volumes: [", "volumes: [{name: own, configMap: {name: own}}, ");
-    let hosts = format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: own}}\ndata: {{hosts: mine}}\n---\n{hosts}"
-    );
-    let hooks =
-        |post: &str, pre: &str| format!("    lifecycle: {{postStart: {{{post}}}, preStop: {{{pre}}}}}\n");
-    let ask = |path: &str| format!("httpGet: {{port: 8000, path: {path}}}");
-    let bad = "    livenessProbe: {exec: {command: [sh, -c, '! test -e /v/bad']}, timeoutSeconds: 20, periodSeconds: 1, failureThreshold: 1}\n";
-    let hooked = pod(
-        "hooked",
-        "Always",
-        &[sidecar(
-            "server",
-            "exec httpd -f -vv -h /www -p 8000",
-            "    startupProbe: {tcpSocket: {port: 8000}, periodSeconds: 1, failureThreshold: 60}\n",
-        )],
-        &[
-            container("exec", WAIT, &(hooks(&mark("post"), &mark("pre")) + bad)),
-            container("http", WAIT, &(hooks(&ask("/post"), &ask("/pre")) + bad)),
-        ],
-    );
-    let nap = alone("nap", WAIT, &hooks("sleep: {seconds: 2}", "sleep: {seconds: 4}"));
-    let all = [live, startup, health, unready, hosts, hooked];
-    let mut board = controlled().manifest("all.yaml", &all.concat()).manifest("nap.yaml", &nap).boot();
-    let board = &mut board;
-    board.wait_for("ctl-podinit/ctl: started");
-    row_38_a_failed_probe_runs_the_hook_and_restarts(board);
-    row_40_liveness_restarts_and_readiness_does_not(board);
-    row_41_hosts_files_are_managed_unless_mounted(board);
-    row_42_hooks_are_run_and_a_sleep_delays_the_end(board);
-}
-
-fn row_38_a_failed_probe_runs_the_hook_and_restarts(board: &mut Board) {
-    for name in ["live", "startup"] {
-        pods(board, |pods| status(pods, name, "main").restart_count >= 1);
-        assert_eq!(order(board, name, 1)[0], "pre", "{name}");
-    }
-}
-
-/// A page that is gone fails the probe as a 500 does.
-fn row_40_liveness_restarts_and_readiness_does_not(board: &mut Board) {
-    pods(board, |pods| status(pods, "health", "main").restart_count >= 1);
-    ctl(board, "until test -e /host/var/unready/gone; do sleep 1; done; sleep 4");
-    let all = pods(board, |pods| !status(pods, "unready", "main").ready);
-    assert!(running(&all, "unready", "main") && status(&all, "unready", "main").restart_count == 0);
-}
-
-fn row_41_hosts_files_are_managed_unless_mounted(board: &mut Board) {
-    pods(board, |pods| running(pods, "hosts", "own"));
-    let managed = inside(board, "hosts -c managed", "cat /etc/hosts");
-    assert!(managed.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost"), "{managed}");
-    assert_eq!(inside(board, "hosts -c own", "cat /etc/hosts"), "mine");
-    // Of the machine's network: the machine's names.
-    let host = ctl(board, "cat /etc/hosts");
-    assert!(!host.contains("ctl-podinit"), "{host}");
-}
-
-fn row_42_hooks_are_run_and_a_sleep_delays_the_end(board: &mut Board) {
-    pods(board, |pods| ["exec", "http"].iter().all(|name| status(pods, "hooked", name).ready));
-    assert_eq!(order(board, "hooked", 1), ["post"]);
-    board.ask_until("logs hooked -c server", |said| said.contains("url:/post"));
-    ctl(board, "touch /host/var/hooked/bad");
-    pods(board, |pods| ["exec", "http"].iter().all(|name| status(pods, "hooked", name).restart_count >= 1));
-    assert_eq!(order(board, "hooked", 2)[..2], ["post", "pre"]);
-    board.ask_until("logs hooked -c server", |said| said.contains("url:/pre"));
-
-    pods(board, |pods| status(pods, "nap", "main").ready);
-    let mark = remove(board, "nap.yaml");
-    let (mark, begun) = when(board, mark, "nap-podinit: stopping");
-    let (_, asked) = when(board, mark, "nap-podinit/main: sent stop signal");
-    assert!(asked - begun >= 3.5, "{}", asked - begun);
+fn j1_28_a_hook_that_blocks_holds_back_the_next_container(board: &mut Board) {
+    assert_eq!(order(board, "blocked", 1), ["hook"]);
+    let all = pods(board, |_| true);
+    assert!(fresh(&all, "blocked", "two") && phase(&all, "blocked") == "Pending");
+    assert_eq!(ctl(board, "touch /host/var/blocked/go"), "");
+    pods(board, |pods| ["one", "two"].iter().all(|name| running(pods, "blocked", name)));
+    assert_eq!(order(board, "blocked", 3), ["hook", "hooked", "two"]);
 }

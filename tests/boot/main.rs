@@ -2,15 +2,18 @@
 //!
 //! A scenario is a test like those below: `board(NAME)` with its manifests, `boot()`, then what a person would do and see.
 
+mod cases;
+mod hooks;
+mod jobs;
 mod lifecycle;
 mod logs;
 mod manifests;
 mod operator;
+mod outlive;
 mod pods;
 mod qemu;
 mod resources;
 mod robust;
-mod scenarios;
 mod security;
 
 use qemu::board;

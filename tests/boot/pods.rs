@@ -1,7 +1,7 @@
 //! Pods on a real kernel: what containers share, how they restart and end, their limits, and that nothing stays behind.
 
 use k8s_openapi::List;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 use crate::qemu::{Board, Setup, board};
 
@@ -40,6 +40,29 @@ pub fn ctl(board: &mut Board, script: &str) -> String {
     inside(board, "ctl", script)
 }
 
+/// Runs the steps of a test, each named after its row, on their board. A step that fails is told by its name.
+macro_rules! rows {
+    ($board:expr; $($row:ident),+ $(,)?) => {{
+        let board: &mut crate::qemu::Board = $board;
+        $(
+            let row = crate::pods::Row(stringify!($row));
+            $row(board);
+            drop(row);
+        )+
+    }};
+}
+pub(crate) use rows;
+
+/// A step that is being taken: a row of our list of Kubernetes' own end-to-end cases.
+pub struct Row(pub &'static str);
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        let Row(name) = self;
+        eprintln!("{name}: {}", if std::thread::panicking() { "FAILED" } else { "ok" });
+    }
+}
+
 /// The seconds since boot of the first console line after `mark` that holds `text`.
 pub fn when(board: &Board, mark: usize, text: &str) -> (usize, f64) {
     let (mark, line) = board.wait_from(mark, text);
@@ -62,6 +85,12 @@ pub fn named<'a>(pods: &'a [Pod], name: &str) -> &'a Pod {
 
 pub fn phase<'a>(pods: &'a [Pod], name: &str) -> &'a str {
     named(pods, name).status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// A condition of a pod.
+pub fn condition<'a>(pods: &'a [Pod], pod: &str, kind: &str) -> &'a PodCondition {
+    let mut all = named(pods, pod).status.iter().flat_map(|status| status.conditions.iter().flatten());
+    all.find(|one| one.type_ == kind).unwrap_or_else(|| panic!("{pod} has no condition {kind}"))
 }
 
 /// The status of a container of a pod, init containers too.

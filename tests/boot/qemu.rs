@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// What qemu may take for anything that a test waits for. An emulated board on a busy machine is slow, and only a
 /// failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What the console shows when it waits for a command.
 const PROMPT: &str = "podinit> ";

@@ -1,7 +1,7 @@
 //! What only a whole machine shows of security contexts: devices of the machine's stay closed under all of cgroup v2's
 //! controllers, commands are filtered as their container is, pids are shared where the pod says so.
 
-use crate::pods::{controlled, inside, named, pods};
+use crate::pods::{controlled, inside, named, pods, rows};
 use crate::qemu::Board;
 
 const PODS: &str = "
@@ -81,15 +81,7 @@ fn containers_are_confined_as_their_pods_say() {
         })
     });
 
-    // J1, row 37. Each container is a shell, in whose words the sleep is told too, and a sleep.
-    let first = |count: u8| {
-        let sleeps = "ps | busybox grep -c '[s]leep [12]000'";
-        // A shell that has just started has no sleep yet.
-        format!("cat /proc/1/comm; until [ $({sleeps}) -ge {count} ]; do sleep 1; done; {sleeps}")
-    };
-    assert_eq!(inside(&mut board, "apart -c two", &first(2)), "sh\n2");
-    let seen = inside(&mut board, "shared -c two", &first(4));
-    assert!(seen.ends_with("\n4") && !seen.starts_with("sh\n"), "{seen}");
+    rows!(&mut board; j1_37_pids_are_a_containers_own_unless_shared);
     // Pause has no files, and who may not trace it may not even look.
     let root = inside(&mut board, "shared -c two", "ls /proc/1/root/ 2>&1");
     assert!(root.contains("ermission denied"), "{root}");
@@ -111,6 +103,20 @@ fn containers_are_confined_as_their_pods_say() {
     assert!(told.contains("Seccomp:\t0") && told.contains("CapEff:\t000001ffffffffff"), "{told}");
 
     users(&mut board);
+}
+
+/// Each container is a shell, in whose words the sleep is told too, and a sleep.
+fn j1_37_pids_are_a_containers_own_unless_shared(board: &mut Board) {
+    let first = |count: u8| {
+        let sleeps = "ps | busybox grep -c '[s]leep [12]000'";
+        // A shell that has just started has no sleep yet.
+        format!("cat /proc/1/comm; until [ $({sleeps}) -ge {count} ]; do sleep 1; done; {sleeps}")
+    };
+    for name in ["one", "two"] {
+        assert_eq!(inside(board, &format!("apart -c {name}"), &first(2)), "sh\n2");
+        let seen = inside(board, &format!("shared -c {name}"), &first(4));
+        assert!(seen.ends_with("\n4") && !seen.starts_with("sh\n"), "{seen}");
+    }
 }
 
 /// hostUsers: false, on a kernel that maps EROFS (Linux 5.19) but no tmpfs (6.3), with all that is not an image on tmpfs.

@@ -42,6 +42,7 @@ pub(super) fn read(report: &mut Report<'_>, spec: &Node) -> Cron {
         keep_succeeded: keep(number(report, spec, &path, "successfulJobsHistoryLimit"), 3),
         keep_failed: keep(number(report, spec, &path, "failedJobsHistoryLimit"), 1),
         schedule: schedule(report, spec, &path.key("schedule")),
+        text: spec.get("schedule").and_then(Node::text).unwrap_or_default().to_owned(),
         ..Cron::default()
     }
 }
@@ -71,7 +72,7 @@ fn zone(report: &mut Report<'_>, spec: &Node, path: &Path) -> Zone {
         None | Some("") => {
             Err(format!("{} is no name of a time zone: write one, or leave it out for UTC", node.brief()))
         }
-        Some("UTC" | "Etc/UTC") => Ok(Zone::default()),
+        Some(name @ ("UTC" | "Etc/UTC")) => Ok(Zone::utc(name)),
         Some("Local") => Err("\"Local\" is no name of a time zone: write one such as Europe/Berlin".into()),
         Some(name) => named(ZONES, name),
     };

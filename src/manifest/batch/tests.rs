@@ -60,7 +60,7 @@ fn what_is_left_out_is_as_in_kubernetes() {
 
     let all = cron_job("");
     assert_eq!((all.keep_succeeded, all.keep_failed, all.late, all.suspend), (3, 1, None, false));
-    assert_eq!((all.concurrency, all.zone.name()), (Concurrency::Allow, "UTC"));
+    assert_eq!((all.concurrency, all.zone.name()), (Concurrency::Allow, ""));
     let given =
         cron_job("concurrencyPolicy: Replace, startingDeadlineSeconds: 9, failedJobsHistoryLimit: 0, ");
     assert_eq!((given.concurrency, given.late, given.keep_failed), (Concurrency::Replace, Some(9), 0));

@@ -24,7 +24,7 @@ pub(super) fn decide(turn: &Turn, wants: &mut Wants, cron: &Arc<Cron>, facts: &C
         let Some(time) = of(&past.of) else { continue };
         let job = cron.job(time);
         wants.note(match job.uid == *uid {
-            true => JobFact::Begun { job, at: past.created },
+            true => JobFact::Begun { job },
             false => JobFact::Forgotten { job: uid.clone() },
         });
     }
@@ -52,10 +52,11 @@ pub(super) fn decide(turn: &Turn, wants: &mut Wants, cron: &Arc<Cron>, facts: &C
         }
         return;
     };
-    let active: Vec<&JobFacts> =
-        jobs.iter().map(|(_, job)| *job).filter(|job| job.finished.is_none() && !job.expired).collect();
+    let unexpired = || jobs.iter().map(|(_, job)| *job).filter(|job| !job.expired);
+    let active: Vec<&JobFacts> = unexpired().filter(|job| job.finished.is_none()).collect();
     match cron.concurrency {
-        Concurrency::Forbid if !active.is_empty() => {
+        // Also one whose end might be forgotten: after a power cut it would go on beside the next.
+        Concurrency::Forbid if unexpired().any(|job| !job.kept) => {
             skip(wants, time, Skip::Active);
             return;
         }
@@ -70,14 +71,16 @@ pub(super) fn decide(turn: &Turn, wants: &mut Wants, cron: &Arc<Cron>, facts: &C
     if missed > MANY && skip(wants, time, Skip::TooMany) {
         return;
     }
-    wants.note(JobFact::Begun { job: cron.job(time), at: turn.time });
+    wants.note(JobFact::Begun { job: cron.job(time) });
 }
 
 /// The oldest go.
 fn history(wants: &mut Wants, cron: &Cron, jobs: &[(i64, &JobFacts)]) {
     for (succeeded, keep) in [(true, cron.keep_succeeded), (false, cron.keep_failed)] {
-        let ended: Vec<_> =
-            jobs.iter().filter(|(_, job)| !job.expired && job.succeeded() == Some(succeeded)).collect();
+        let ended: Vec<_> = jobs
+            .iter()
+            .filter(|(_, job)| job.kept && !job.expired && job.succeeded() == Some(succeeded))
+            .collect();
         for (_, job) in ended.iter().take(ended.len().saturating_sub(keep)) {
             wants.note(JobFact::Expired { job: job.job.uid.clone() });
         }

@@ -114,7 +114,7 @@ fn jobs(turn: &Turn, wants: &mut Wants) {
     let names: BTreeSet<String> = turn.desired.jobs.iter().map(|job| job.full_name()).collect();
     for job in &turn.desired.jobs {
         if !batch.jobs.contains_key(&job.uid) {
-            wants.note(JobFact::Begun { job: job.clone(), at: turn.time });
+            wants.note(JobFact::Begun { job: job.clone() });
         }
     }
     for (uid, facts) in &batch.jobs {
@@ -174,7 +174,7 @@ fn crons(turn: &Turn, wants: &mut Wants) {
         let name = cron.full_name();
         let known = batch.crons.get(&name);
         let same = known.is_some_and(|facts| Arc::ptr_eq(&facts.cron, cron) || facts.cron == *cron);
-        if believed && !same {
+        if batch.clock.is_some() && !same {
             wants.note(JobFact::Followed { cron: cron.clone(), at: turn.time });
         }
     }

@@ -24,7 +24,6 @@ pub enum JobFact {
     /// The Job was taken up.
     Begun {
         job: Arc<Job>,
-        at: i64,
     },
     /// A pod of it is over and was counted.
     Counted {
@@ -43,6 +42,10 @@ pub enum JobFact {
         job: String,
         end: End,
         at: i64,
+    },
+    /// That it is finished is on the disk, or could not be brought there, which was told: from here on it is acted upon.
+    Kept {
+        job: String,
     },
     /// Its time to live is over, or the history of its CronJob is full: its pods are not wanted any more.
     Expired {
@@ -129,10 +132,12 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobFacts {
     pub job: Arc<Job>,
-    /// The wall time at which it was first taken up.
-    pub created: i64,
-    /// Since when it is active: its activeDeadlineSeconds count from here.
+    /// When it was taken up in this boot, and since when it is active: its activeDeadlineSeconds count from there.
+    pub begun: Tick,
     pub started: Tick,
+    /// Where a former boot took it up, or made it active: when, by the wall clock.
+    pub created: Option<i64>,
+    pub since: Option<i64>,
     pub suspended: bool,
     pub progress: Progress,
     /// Failures in a row, and the last of them; by index (or for all, under None, `""`).
@@ -141,6 +146,8 @@ pub struct JobFacts {
     pub doomed: Option<String>,
     /// When it was finished: by both clocks.
     pub finished: Option<(Tick, End, i64)>,
+    /// Whether a later boot knows of its end.
+    pub kept: bool,
     pub expired: bool,
     pub missed: Option<Tick>,
 }
@@ -149,11 +156,14 @@ pub struct JobFacts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CronFacts {
     pub cron: Arc<Cron>,
+    /// Since when it is followed in this boot.
+    pub begun: Tick,
     /// Its last time that has a Job; else since when it is followed.
     pub since: i64,
     /// Whether a Job was made at all.
     pub ran: bool,
-    /// Whether `since` comes from before the machine came up, when its clock was another's.
+    /// Whether `since` comes from before the machine came up, when its clock was another's. What this boot noted while its
+    /// clock was not believed is void once it is.
     pub recalled: bool,
     pub skipped: Option<(i64, Skip)>,
     pub missed: Option<Tick>,
@@ -178,9 +188,26 @@ impl Batch {
         self.jobs.is_empty() && self.crons.is_empty()
     }
 
+    /// The uids of Jobs whose end is not on the disk yet.
+    pub fn unkept(&self) -> Vec<String> {
+        let unkept = self.jobs.iter().filter(|(_, facts)| facts.finished.is_some() && !facts.kept);
+        unkept.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// From here on a clock that nobody was seen to set is believed.
     pub fn floor(&self) -> i64 {
         EARLIEST.max(self.memory.latest.saturating_sub(JUMP))
+    }
+}
+
+impl JobFacts {
+    /// When it was first taken up, and since when it is active, by the wall clock as it stands now.
+    pub fn created(&self, wall: &Wall) -> i64 {
+        self.created.unwrap_or_else(|| wall.time(self.begun).as_second())
+    }
+
+    pub fn start(&self, wall: &Wall) -> i64 {
+        self.since.unwrap_or_else(|| wall.time(self.started).as_second())
     }
 }
 
@@ -200,6 +227,9 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
     pub created: i64,
+    /// Since when it was active; what is before 2025 is not known.
+    #[serde(default)]
+    pub started: i64,
     /// Of a CronJob, and for which of its times.
     pub of: Option<(String, i64)>,
     pub progress: Progress,
@@ -212,7 +242,8 @@ impl Memory {
         let mut memory = batch.memory.clone();
         for (uid, facts) in &batch.jobs {
             let past = Past {
-                created: facts.created,
+                created: facts.created(wall),
+                started: facts.start(wall),
                 of: facts.job.of.clone(),
                 progress: facts.progress.clone(),
                 finished: facts.finished.as_ref().map(|(_, end, at)| (end.clone(), *at)),
@@ -222,8 +253,10 @@ impl Memory {
                 memory.jobs.insert(uid.clone(), past);
             }
         }
-        memory.crons.extend(batch.crons.iter().map(|(name, facts)| (name.clone(), (facts.since, facts.ran))));
-        if batch.clock.is_some_and(|(_, believed)| believed) {
+        let believed = batch.clock.is_some_and(|(_, believed)| believed);
+        let crons = batch.crons.iter().filter(|(_, facts)| believed || facts.recalled);
+        memory.crons.extend(crons.map(|(name, facts)| (name.clone(), (facts.since, facts.ran))));
+        if believed {
             memory.latest = wall.time(now).as_second();
         }
         memory

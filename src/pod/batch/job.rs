@@ -10,6 +10,7 @@ use super::facts::{End, JobFact, JobFacts, Verdict};
 use super::instance::instance;
 use super::learn::streak;
 use super::spec::{Consequence, Job, Rule};
+use crate::clock::Tick;
 use crate::pod::facts::PodFacts;
 use crate::pod::restart;
 use crate::pod::spec::RestartPolicy;
@@ -33,6 +34,7 @@ pub(super) fn decide(turn: &Turn, wants: &mut Wants, job: &Arc<Job>, facts: &Job
     wants.pods.extend(kept.map(|(_, pod)| pod.spec.clone()));
     if let Some((at, _, _)) = &facts.finished {
         if let Some(ttl) = job.ttl
+            && facts.kept
             && wants.due(*at + ttl, turn.now)
         {
             wants.note(JobFact::Expired { job: job.uid.clone() });
@@ -83,7 +85,7 @@ fn end(turn: &Turn, wants: &mut Wants, job: &Job, facts: &JobFacts, active: &[&P
         return failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
     }
     if let Some(deadline) = job.deadline
-        && wants.due(facts.started + deadline, turn.now)
+        && wants.due(expiry(turn, facts, deadline), turn.now)
     {
         return failed("DeadlineExceeded", "Job was active longer than specified deadline");
     }
@@ -105,6 +107,20 @@ fn end(turn: &Turn, wants: &mut Wants, job: &Job, facts: &JobFacts, active: &[&P
         Some(count) => progress.succeeded >= count,
     };
     complete.then_some(End::Complete)
+}
+
+/// When its activeDeadlineSeconds are over. Where a former boot began it they go on by the wall clock, once that stands
+/// where it can be believed: until then the time before this boot is not counted.
+fn expiry(turn: &Turn, facts: &JobFacts, deadline: Duration) -> Tick {
+    let here = facts.started + deadline;
+    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
+    match facts.since {
+        Some(since) if turn.time >= turn.world.batch.floor().max(since) => {
+            // Before this boot: now.
+            turn.desired.wall.tick(since.saturating_add(seconds)).unwrap_or(turn.now).min(here)
+        }
+        Some(_) | None => here,
+    }
 }
 
 /// The active ones as far as they are wanted, and new ones in the place of those that are missing.

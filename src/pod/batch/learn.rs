@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decide::{EARLIEST, JUMP};
-use super::facts::{Batch, CronFacts, End, JobFact, JobFacts, Past, Progress, Verdict};
+use super::facts::{Batch, CronFacts, End, JobFact, JobFacts, Progress, Verdict};
 use super::spec::{Cron, Job, Owner};
 use crate::clock::Tick;
 use crate::pod::World;
@@ -25,13 +25,13 @@ pub fn learn(world: &mut World, fact: &JobFact, now: Tick) -> bool {
             fresh
         }
         JobFact::Clock { offset, time } => clock(batch, *offset, *time),
-        JobFact::Begun { job, at } => begun(batch, job, *at, now),
+        JobFact::Begun { job } => begun(batch, job, now),
         JobFact::Counted { .. } => false,
         JobFact::Suspended { job, on } => about(batch, job, |facts| {
             let fresh = facts.suspended != *on;
             if fresh {
                 facts.suspended = *on;
-                facts.started = now;
+                (facts.started, facts.since) = (now, None);
             }
             fresh
         }),
@@ -40,12 +40,15 @@ pub fn learn(world: &mut World, fact: &JobFact, now: Tick) -> bool {
             facts.finished.get_or_insert((now, end.clone(), *at));
             fresh
         }),
+        JobFact::Kept { job } => {
+            about(batch, job, |facts| facts.finished.is_some() && !std::mem::replace(&mut facts.kept, true))
+        }
         JobFact::Expired { job } => about(batch, job, |facts| !std::mem::replace(&mut facts.expired, true)),
         JobFact::Missed { job, on } => about(batch, job, |facts| missed(&mut facts.missed, *on, now)),
         JobFact::Forgotten { job } => {
             batch.memory.jobs.remove(job).is_some() | batch.jobs.remove(job).is_some()
         }
-        JobFact::Followed { cron, at } => followed(batch, cron, *at),
+        JobFact::Followed { cron, at } => followed(batch, cron, *at, now),
         JobFact::Skipped { cron, at, why } => batch.crons.get_mut(cron).is_some_and(|facts| {
             let fresh = facts.skipped != Some((*at, *why));
             facts.skipped = Some((*at, *why));
@@ -80,7 +83,7 @@ fn missed(slot: &mut Option<Tick>, on: bool, now: Tick) -> bool {
     fresh
 }
 
-fn begun(batch: &mut Batch, job: &Arc<Job>, at: i64, now: Tick) -> bool {
+fn begun(batch: &mut Batch, job: &Arc<Job>, now: Tick) -> bool {
     if batch.jobs.contains_key(&job.uid) {
         return false;
     }
@@ -92,21 +95,24 @@ fn begun(batch: &mut Batch, job: &Arc<Job>, at: i64, now: Tick) -> bool {
             (facts.since, facts.ran, facts.recalled) = (*time, true, false);
         }
     }
-    let past = batch.memory.jobs.remove(&job.uid).unwrap_or(Past {
-        created: at,
-        of: None,
-        progress: Progress::default(),
-        finished: None,
-    });
+    let past = batch.memory.jobs.remove(&job.uid);
+    let known = |second: i64| Some(second).filter(|second| *second >= EARLIEST);
+    let (created, since) =
+        past.as_ref().map_or((None, None), |past| (known(past.created), known(past.started)));
+    let (progress, finished) =
+        past.map_or((Progress::default(), None), |past| (past.progress, past.finished));
     let facts = JobFacts {
         job: job.clone(),
-        created: past.created,
+        begun: now,
         started: now,
+        created,
+        since,
         suspended: job.suspend,
-        progress: past.progress,
+        progress,
         streaks: Default::default(),
         doomed: None,
-        finished: past.finished.map(|(end, at)| (now, end, at)),
+        kept: finished.is_some(),
+        finished: finished.map(|(end, at)| (now, end, at)),
         expired: false,
         missed: None,
     };
@@ -176,12 +182,12 @@ pub(super) fn believable(batch: &Batch, offset: i64, time: i64) -> bool {
     }
 }
 
-/// A clock that was set makes void what was noted by the old one.
+/// A clock that was set, or is believed at last, makes void what was noted by the old one.
 fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
     let believed = believable(batch, offset, time);
     let fresh = batch.clock != Some((offset, believed));
-    let before = batch.clock.replace((offset, believed)).map(|(before, _)| before);
-    if before.is_some_and(|before| offset.saturating_sub(before).abs() >= JUMP) {
+    let before = batch.clock.replace((offset, believed));
+    if before.is_some_and(|(before, was)| believed && !was || offset.saturating_sub(before).abs() >= JUMP) {
         for facts in batch.crons.values_mut() {
             if !facts.recalled || facts.since > time {
                 (facts.since, facts.ran, facts.skipped) = (time, false, None);
@@ -191,7 +197,7 @@ fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
     fresh
 }
 
-fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64) -> bool {
+fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64, now: Tick) -> bool {
     let name = cron.full_name();
     if let Some(facts) = batch.crons.get_mut(&name) {
         let fresh = facts.cron != *cron;
@@ -201,7 +207,8 @@ fn followed(batch: &mut Batch, cron: &Arc<Cron>, at: i64) -> bool {
     let remembered = batch.memory.crons.remove(&name);
     let recalled = remembered.is_some();
     let (since, ran) = remembered.unwrap_or((at, false));
-    let facts = CronFacts { cron: cron.clone(), since, ran, recalled, skipped: None, missed: None };
+    let facts =
+        CronFacts { cron: cron.clone(), begun: now, since, ran, recalled, skipped: None, missed: None };
     batch.crons.insert(name, facts);
     true
 }

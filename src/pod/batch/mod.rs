@@ -12,6 +12,7 @@ mod job;
 pub mod learn;
 pub mod schedule;
 pub mod spec;
+pub mod status;
 pub mod tell;
 #[cfg(test)]
 mod tests;

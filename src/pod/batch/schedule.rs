@@ -285,6 +285,12 @@ impl Zone {
         Zone::try_from(Rules(name.into(), Some(file.into())))
     }
 
+    /// UTC by one of its names.
+    pub fn utc(name: &str) -> Zone {
+        Zone { rules: Rules(name.into(), None), zone: TimeZone::UTC }
+    }
+
+    /// Empty where none was named, which is UTC.
     pub fn name(&self) -> &str {
         &self.rules.0
     }
@@ -292,7 +298,7 @@ impl Zone {
 
 impl Default for Zone {
     fn default() -> Zone {
-        Zone { rules: Rules("UTC".into(), None), zone: TimeZone::UTC }
+        Zone::utc("")
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Cron {
     pub namespace: String,
     pub name: String,
     pub schedule: Schedule,
+    /// As it is written.
+    pub text: String,
     pub zone: Zone,
     pub concurrency: Concurrency,
     pub suspend: bool,

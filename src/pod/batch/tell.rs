@@ -8,7 +8,9 @@ use crate::pod::World;
 
 /// One event.
 pub struct Told {
-    /// `namespace/name` of the Job or CronJob.
+    /// Job or CronJob.
+    pub kind: &'static str,
+    /// Its `namespace/name`.
     pub about: String,
     pub uid: String,
     pub warning: bool,
@@ -63,8 +65,10 @@ impl JobFact {
                 let facts = job(uid).filter(|facts| facts.suspended != *on)?;
                 Some(format!("{}: job {}", name(facts), if *on { "suspended" } else { "resumed" }))
             }
-            JobFact::Finished { job: uid, end, .. } => {
-                let facts = job(uid).filter(|facts| facts.finished.is_none())?;
+            JobFact::Finished { .. } => None,
+            JobFact::Kept { job: uid } => {
+                let facts = job(uid).filter(|facts| !facts.kept)?;
+                let (_, end, _) = facts.finished.as_ref()?;
                 Some(match end {
                     End::Complete => format!("{}: job complete", name(facts)),
                     End::Failed(reason, message) => {
@@ -107,10 +111,11 @@ pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
     let of_job = |uid: &str, warning: bool, reason: &str, message: String| {
         let facts = batch.jobs.get(uid)?;
         let (about, reason) = (facts.job.full_name(), reason.into());
-        Some(Told { about, uid: uid.into(), warning, reason, message })
+        Some(Told { kind: "Job", about, uid: uid.into(), warning, reason, message })
     };
     let of_cron = |cron: &str, warning: bool, reason: &str, message: String| {
-        Some(Told { about: cron.into(), uid: String::new(), warning, reason: reason.into(), message })
+        let uid = batch.crons.get(cron)?.cron.job.uid.clone();
+        Some(Told { kind: "CronJob", about: cron.into(), uid, warning, reason: reason.into(), message })
     };
     match fact {
         JobFact::Begun { job, .. } => job.of.as_ref().and_then(|(cron, _)| {
@@ -118,12 +123,10 @@ pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
         }),
         JobFact::Suspended { job, on: true } => of_job(job, false, "Suspended", "Job suspended".into()),
         JobFact::Suspended { job, on: false } => of_job(job, false, "Resumed", "Job resumed".into()),
-        JobFact::Finished { job, end: End::Complete, .. } => {
-            of_job(job, false, "Completed", "Job completed".into())
-        }
-        JobFact::Finished { job, end: End::Failed(reason, message), .. } => {
-            of_job(job, true, reason, message.clone())
-        }
+        JobFact::Kept { job } => match &batch.jobs.get(job)?.finished.as_ref()?.1 {
+            End::Complete => of_job(job, false, "Completed", "Job completed".into()),
+            End::Failed(reason, message) => of_job(job, true, reason, message.clone()),
+        },
         JobFact::Skipped { cron, at, why } => match why {
             Skip::Active => of_cron(
                 cron,
@@ -145,6 +148,7 @@ pub fn event(world: &World, fact: &JobFact) -> Option<Told> {
         JobFact::Recalled { .. }
         | JobFact::Clock { .. }
         | JobFact::Counted { .. }
+        | JobFact::Finished { .. }
         | JobFact::Expired { .. }
         | JobFact::Missed { .. }
         | JobFact::Forgotten { .. }

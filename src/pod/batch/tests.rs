@@ -22,6 +22,8 @@ struct Scene {
     /// Which must come to the same as `plan`.
     planner: Planner,
     now: u64,
+    /// The disk takes its time: no end is on it yet.
+    slow: bool,
 }
 
 impl Scene {
@@ -30,7 +32,7 @@ impl Scene {
         let desired = Desired { certain: true, wall, ..Desired::default() };
         let world = World::default();
         let planner = Planner::new(Desired::default(), &world);
-        Scene { desired, world, planner, now: 0 }
+        Scene { desired, world, planner, now: 0, slow: false }
     }
 
     fn of(job: Job) -> Scene {
@@ -69,11 +71,22 @@ impl Scene {
             let now = Tick::seconds(self.now);
             assert_eq!(self.planner.next(&self.world, now), told);
             let Some(action) = plan.actions.first().cloned() else {
+                if self.keep() {
+                    continue;
+                }
                 return plan.wake_at.map(|at| at.0.div_ceil(1_000_000_000));
             };
             self.act(action);
         }
         panic!("it does not come to rest");
+    }
+
+    /// Whether an end came to the disk.
+    fn keep(&mut self) -> bool {
+        let ends = if self.slow { Vec::new() } else { self.world.batch.unkept() };
+        let some = !ends.is_empty();
+        ends.into_iter().for_each(|job| self.learn(Fact::Job(JobFact::Kept { job })));
+        some
     }
 
     fn act(&mut self, action: Action) {
@@ -503,6 +516,89 @@ fn a_new_boot_goes_on_and_runs_nothing_twice() {
 }
 
 #[test]
+fn an_end_is_told_and_acted_upon_once_it_is_on_the_disk() {
+    let mut scene = Scene::of(Job { ttl: Some(Duration::from_secs(5)), ..job() });
+    scene.slow = true;
+    scene.go();
+    scene.exit(0);
+    scene.at(100);
+    let event = |scene: &Scene| scene.world.events.iter().any(|event| event.reason == "Completed");
+    assert_eq!(scene.told(), told(1, 0, 0, "Complete"));
+    assert!(scene.world.pods.contains_key("j-0") && !event(&scene), "its pod stays, whatever its ttl");
+    scene.slow = false;
+    scene.go();
+    assert!(scene.world.pods.is_empty() && event(&scene));
+
+    // Nor does the next one of a CronJob that forbids two begin, which would run beside it after a power cut.
+    let mut scene = crons(Cron { concurrency: Concurrency::Forbid, ..cron("* * * * *") });
+    scene.slow = true;
+    scene.go();
+    scene.at(60);
+    scene.exit(0);
+    scene.at(120);
+    assert_eq!(scene.times(), [1]);
+    scene.slow = false;
+    scene.go();
+    assert_eq!(scene.times(), [1, 2]);
+}
+
+#[test]
+fn a_deadline_goes_on_over_a_reboot_once_the_clock_is_set() {
+    let limited = || Job { deadline: Some(Duration::from_secs(1000)), ..job() };
+    let mut scene = Scene::of(limited());
+    scene.go();
+    scene.at(300);
+    let memory = Memory::of(&scene.world.batch, Tick::seconds(300), &scene.desired.wall);
+    let recalled = |memory: &Memory| {
+        let mut boot = Scene::of(limited());
+        boot.learn(Fact::Job(JobFact::Recalled { memory: memory.clone() }));
+        boot
+    };
+    // 400 s later the machine comes up.
+    let mut boot = recalled(&memory);
+    boot.clock(MORNING + 700);
+    assert_eq!(boot.go(), Some(300));
+    boot.at(299);
+    assert_eq!(boot.told(), told(0, 0, 1, ""));
+    boot.at(300);
+    assert_eq!(boot.told(), told(0, 0, 0, "DeadlineExceeded"));
+    // And again: since when it is active does not change.
+    let mut boot = recalled(&memory);
+    boot.clock(MORNING + 700);
+    boot.go();
+    let again = Memory::of(&boot.world.batch, Tick::seconds(20), &boot.desired.wall);
+    assert_eq!(again.jobs["j"].started, MORNING);
+    // It was over while the machine was off.
+    let mut boot = recalled(&memory);
+    boot.clock(MORNING + 2000);
+    boot.go();
+    assert_eq!(boot.told(), told(0, 0, 0, "DeadlineExceeded"));
+    // A clock that was never set tells nothing: it counts anew, until it is set.
+    let mut boot = recalled(&memory);
+    boot.clock(0);
+    assert_eq!(boot.go(), Some(1000));
+    boot.clock(MORNING + 700);
+    assert_eq!(boot.go(), Some(300));
+    boot.at(300);
+    assert_eq!(boot.told(), told(0, 0, 0, "DeadlineExceeded"));
+    // What was noted by such a clock is no start either.
+    let mut scene = Scene::of(limited());
+    scene.clock(0);
+    scene.go();
+    let mut boot = recalled(&Memory::of(&scene.world.batch, Tick::seconds(300), &scene.desired.wall));
+    boot.clock(MORNING);
+    assert_eq!(boot.go(), Some(1000));
+    // Resumed, it counts from there.
+    let mut boot = recalled(&memory);
+    boot.clock(MORNING + 700);
+    boot.want(Job { suspend: true, ..limited() });
+    boot.go();
+    boot.want(limited());
+    boot.at(50);
+    assert_eq!(boot.go(), Some(1050));
+}
+
+#[test]
 fn names_of_a_jobs_pods_differ() {
     let job = Arc::new(job());
     let names: BTreeSet<String> =
@@ -520,6 +616,7 @@ fn cron(schedule: &str) -> Cron {
         namespace: "default".into(),
         name: "tick".into(),
         schedule: Schedule::parse(schedule).unwrap(),
+        text: schedule.into(),
         zone: Zone::default(),
         concurrency: Concurrency::Allow,
         suspend: false,
@@ -632,8 +729,9 @@ fn a_clock_that_was_never_set_starts_nothing_and_its_setting_nothing_at_once() {
     let mut scene = crons(cron("*/5 * * * *"));
     scene.clock(0);
     scene.at(1000);
+    let told = |scene: &Scene| Memory::of(&scene.world.batch, Tick::seconds(scene.now), &scene.desired.wall);
     assert_eq!(scene.times(), [0i64; 0]);
-    assert!(scene.world.batch.crons.is_empty());
+    assert!(!told(&scene).crons.contains_key("default/tick"), "what such a clock says is not kept");
     // It is set: the first time is the next one.
     scene.clock(MORNING);
     assert_eq!(scene.go(), Some(1200));
@@ -726,7 +824,7 @@ fn a_clock_that_is_behind_what_was_known_is_believed_once_it_gets_there() {
     boot.learn(recalled());
     assert_eq!(boot.go(), Some(100), "an hour before it");
     boot.at(99);
-    assert!(boot.world.batch.crons.is_empty());
+    assert_eq!(boot.world.batch.clock.map(|(_, believed)| believed), Some(false));
     boot.at(100);
     assert_eq!(boot.go(), Some(300));
     boot.at(300);
