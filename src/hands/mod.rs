@@ -2,6 +2,7 @@
 
 mod checks;
 mod exec;
+mod fetch;
 mod helpers;
 mod hooks;
 mod line;
@@ -15,6 +16,7 @@ mod reaper;
 mod resize;
 mod run;
 mod sandbox;
+mod start;
 mod sweep;
 mod volumes;
 
@@ -52,6 +54,7 @@ pub struct Hands {
     probes: probes::Probes,
     /// Tries of probes and hooks under way, by their helpers.
     checks: BTreeMap<i32, checks::Check>,
+    fetch: fetch::Fetch,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -86,6 +89,7 @@ impl Hands {
             names: [None; 2],
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
+            fetch: fetch::Fetch::new(config),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -108,6 +112,7 @@ impl Hands {
             names: [None; 2],
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
+            fetch: fetch::Fetch::new(config),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
