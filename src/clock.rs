@@ -40,6 +40,11 @@ impl Sub<Tick> for Tick {
     }
 }
 
+/// The sooner of a wake-up that may be set already and this one.
+pub fn sooner(wake_at: Option<Tick>, due: Tick) -> Option<Tick> {
+    Some(wake_at.map_or(due, |at| at.min(due)))
+}
+
 /// What turns a tick into wall time. Taken anew for each answer, so that a clock set late corrects every time told.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wall {
@@ -71,6 +76,33 @@ impl Wall {
     }
 }
 
+/// A span as Go writes it (time.ParseDuration): `1m30s`, `1.5h`, `300ms`, `0`; None where it is none, or negative.
+pub fn span(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let digit = |letter: char| letter.is_ascii_digit() || letter == '.';
+    let (mut rest, mut total) = (text, 0.0);
+    loop {
+        let (number, tail) = rest.split_at(rest.find(|letter| !digit(letter))?);
+        let (unit, tail) = tail.split_at(tail.find(digit).unwrap_or(tail.len()));
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * seconds;
+        if tail.is_empty() {
+            return Duration::try_from_secs_f64(total).ok();
+        }
+        rest = tail;
+    }
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     match clock_gettime(clock) {
         Ok(time) => time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64,
@@ -82,6 +114,41 @@ fn nanoseconds(clock: ClockId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_gos() {
+        for (text, milliseconds) in [
+            ("20s", 20_000),
+            ("1m30s", 90_000),
+            ("3h30m", 12_600_000),
+            ("1.5h", 5_400_000),
+            (".5s", 500),
+            ("300ms", 300),
+            ("2000us", 2),
+            ("3000µs", 3),
+            ("5000000ns", 5),
+            ("0", 0),
+            ("0s", 0),
+        ] {
+            assert_eq!(span(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in [
+            "",
+            "20",
+            "s",
+            "-5s",
+            "+5s",
+            "5 s",
+            " 5s",
+            "5d",
+            "1..2s",
+            "99999999999999999999999h",
+            "1e3s",
+            "1m2",
+        ] {
+            assert_eq!(span(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_tick_saturates_and_tells_wall_time() {

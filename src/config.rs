@@ -138,6 +138,12 @@ pub enum Network {
     None,
 }
 
+/// The device of the terminal that the kernel's console is on: the last one that it names, if it names any.
+pub fn console_terminal() -> Option<String> {
+    let active = std::fs::read_to_string("/sys/class/tty/console/active").ok()?;
+    active.split_ascii_whitespace().last().map(|name| format!("/dev/{name}"))
+}
+
 /// Where the operator's verbs can be typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {

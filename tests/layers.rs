@@ -47,7 +47,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("spawn", &["container"]),
     ("fatal", &[]),
     ("pages", &[]),
-    ("config", &["spelling"]),
+    ("config", &["clock", "spelling"]),
     ("clock", &[]),
     ("octal", &[]),
     ("spelling", &[]),

@@ -244,6 +244,7 @@ fn world() -> World {
             refused: true,
         },
     ];
+    batch(&mut world);
     world.events.extend([
         event(101, 1, false, ("Started", "Started container web"), ("default/web-board1", "aaaa", "web")),
         event(
@@ -256,15 +257,13 @@ fn world() -> World {
         event(400, 1, true, ("Failed", "no such image"), ("kube-system/lost-board1", "ffff", "main")),
         event(2, 1, false, ("Starting", "podinit started"), ("", "", "")),
     ]);
-    batch(&mut world);
     world
 }
 
 /// Jobs and CronJobs, by the facts that would have made them.
 fn batch(world: &mut World) {
-    let learn = |world: &mut World, second: u64, fact| {
-        world.learn(Fact::Job(fact), Tick::seconds(second));
-    };
+    let mut told: Vec<(u64, Fact)> = Vec::new();
+    let learn = |told: &mut Vec<(u64, Fact)>, second: u64, fact| told.push((second, Fact::Job(fact)));
     let template = pod(
         serde_json::json!({
             "metadata": {
@@ -289,14 +288,14 @@ fn batch(world: &mut World) {
         pod: template.spec.clone(),
         ..Job::default()
     };
-    let begin = |world: &mut World, second, job: Job| {
-        learn(world, second, JobFact::Begun { job: Arc::new(job) });
+    let begin = |told: &mut Vec<(u64, Fact)>, second, job: Job| {
+        learn(told, second, JobFact::Begun { job: Arc::new(job) });
     };
-    let finish = |world: &mut World, second: u64, job: &str, end: End, kept| {
+    let finish = |told: &mut Vec<(u64, Fact)>, second: u64, job: &str, end: End, kept| {
         let job = format!("{job}-uid");
-        learn(world, second, JobFact::Finished { job: job.clone(), end, at: 0 });
+        learn(told, second, JobFact::Finished { job: job.clone(), end, at: 0 });
         if kept {
-            learn(world, second, JobFact::Kept { job });
+            learn(told, second, JobFact::Kept { job });
         }
     };
     let indexed = Job {
@@ -313,7 +312,7 @@ fn batch(world: &mut World) {
         ..job("index", Some(5), 2)
     };
     let uid = indexed.uid.clone();
-    begin(world, 100, indexed);
+    begin(&mut told, 100, indexed);
     for (number, index, verdict) in [
         (0, 0, Verdict::Succeeded),
         (1, 1, Verdict::Succeeded),
@@ -324,28 +323,27 @@ fn batch(world: &mut World) {
         let owner = Owner { job: uid.clone(), index: Some(index), number };
         let spec =
             Arc::new(Pod { uid: format!("{uid}-{number}"), owner: Some(owner), ..(*template.spec).clone() });
-        world.learn(Fact::Admitted { pod: spec.clone() }, Tick::seconds(110));
+        told.push((110, Fact::Admitted { pod: spec.clone() }));
         let counted =
             JobFact::Counted { job: uid.clone(), pod: spec.uid.clone(), index: Some(index), verdict };
-        learn(world, 120, counted);
-        world.pods.remove(&spec.uid);
+        learn(&mut told, 120, counted);
     }
-    begin(world, 100, job("done", Some(1), 1));
-    finish(world, 163, "done", End::Complete, true);
-    begin(world, 100, job("late", Some(1), 1));
+    begin(&mut told, 100, job("done", Some(1), 1));
+    finish(&mut told, 163, "done", End::Complete, true);
+    begin(&mut told, 100, job("late", Some(1), 1));
     let why =
         End::Failed("BackoffLimitExceeded".into(), "Job has reached the specified backoff limit".into());
-    finish(world, 163, "late", why.clone(), true);
-    begin(world, 100, job("soon", None, 1));
-    finish(world, 990, "soon", End::Complete, false);
-    begin(world, 100, job("sooner", None, 3));
-    finish(world, 990, "sooner", why, false);
-    begin(world, 300, Job { suspend: true, ..job("rest", Some(1), 1) });
-    begin(world, 300, job("gone", Some(1), 1));
-    learn(world, 995, JobFact::Missed { job: "gone-uid".into(), on: true });
-    begin(world, 300, Job { namespace: "kube-system".into(), ..job("other", Some(1), 1) });
+    finish(&mut told, 163, "late", why.clone(), true);
+    begin(&mut told, 100, job("soon", None, 1));
+    finish(&mut told, 990, "soon", End::Complete, false);
+    begin(&mut told, 100, job("sooner", None, 3));
+    finish(&mut told, 990, "sooner", why, false);
+    begin(&mut told, 300, Job { suspend: true, ..job("rest", Some(1), 1) });
+    begin(&mut told, 300, job("gone", Some(1), 1));
+    learn(&mut told, 995, JobFact::Missed { job: "gone-uid".into(), on: true });
+    begin(&mut told, 300, Job { namespace: "kube-system".into(), ..job("other", Some(1), 1) });
 
-    learn(world, 90, JobFact::Clock { offset: BOOT, time: BOOT + 90 });
+    learn(&mut told, 90, JobFact::Clock { offset: BOOT, time: BOOT + 90 });
     let cron = |name: &str, text: &str| Cron {
         namespace: "default".into(),
         name: name.into(),
@@ -361,13 +359,18 @@ fn batch(world: &mut World) {
         tick.clone(),
         Cron { suspend: true, zone: Zone::utc("Etc/UTC"), late: Some(60), ..cron("night", "@daily") },
     ] {
-        learn(world, 100, JobFact::Followed { cron: Arc::new(cron), at: BOOT + 100 });
+        learn(&mut told, 100, JobFact::Followed { cron: Arc::new(cron), at: BOOT + 100 });
     }
     let (first, second) = (tick.job(BOOT + 300), tick.job(BOOT + 600));
-    learn(world, 300, JobFact::Begun { job: first.clone() });
-    learn(world, 320, JobFact::Finished { job: first.uid.clone(), end: End::Complete, at: BOOT + 320 });
-    learn(world, 321, JobFact::Kept { job: first.uid.clone() });
-    learn(world, 600, JobFact::Begun { job: second });
+    learn(&mut told, 300, JobFact::Begun { job: first.clone() });
+    learn(&mut told, 320, JobFact::Finished { job: first.uid.clone(), end: End::Complete, at: BOOT + 320 });
+    learn(&mut told, 321, JobFact::Kept { job: first.uid.clone() });
+    learn(&mut told, 600, JobFact::Begun { job: second });
+    told.sort_by_key(|(second, _)| *second);
+    for (second, fact) in told {
+        world.learn(fact, Tick::seconds(second));
+    }
+    world.pods.retain(|_, pod| pod.spec.owner.is_none());
 }
 
 // ---- A fake PID 1 ----

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use lexopt::prelude::*;
 
 use super::resource::{self, Resource};
+use crate::clock::span;
 use crate::operator::request::{Fault, Power};
 
 /// A command that makes sense.
@@ -391,32 +392,10 @@ fn nothing(args: &[String], verb: Verb) -> Result<Verb, String> {
     }
 }
 
-/// A span as Go writes it: `5m`, `1h30m`, `1.5s`, `300ms`.
+/// A span as Go writes it, and longer than none.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("invalid --since \"{text}\": a span as 5s, 2m or 3h30m would do");
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').ok_or_else(wrong)?;
-        let (number, after) = rest.split_at(digits);
-        let unit = after.find(|letter: char| letter.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(wrong()),
-        };
-        total += number.parse::<f64>().map_err(|_| wrong())? * seconds;
-        rest = after;
-    }
-    if text.is_empty() || total <= 0.0 {
-        return Err(wrong());
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
+    let span = span(text).filter(|span| !span.is_zero());
+    span.ok_or_else(|| format!("invalid --since \"{text}\": a span as 5s, 2m or 3h30m would do"))
 }
 
 #[cfg(test)]

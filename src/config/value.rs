@@ -3,36 +3,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// A Go duration (time.ParseDuration): `1m30s`, `1.5h`, `300ms`, `0`. Not negative.
+use crate::clock::span;
+
+/// A Go duration: `1m30s`, `1.5h`, `300ms`, `0`. Not negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration, write it like 20s or 1m30s");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total = 0.0;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(end);
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(end);
-        let seconds = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        total += number * seconds;
-        rest = tail;
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
+    span(text).ok_or_else(|| format!("{text:?} is no duration, write it like 20s or 1m30s"))
 }
 
 /// A Kubernetes quantity in whole bytes: `10Mi`, `5M`, `1048576`, `1.5Gi`, `1e6`.

@@ -20,7 +20,7 @@ use nix::unistd::{Pid, close};
 use super::line::{self, Line};
 use super::reaper::is_child;
 use super::{Hands, paths};
-use crate::clock::Tick;
+use crate::clock::{Tick, sooner};
 use crate::logs::{self, Report};
 use crate::pod::facts::Stream;
 use crate::pod::{Fact, World};
@@ -153,7 +153,7 @@ impl Hands {
             }
             let due = self.helpers.due(name);
             if now < due {
-                wake_at = Some(wake_at.map_or(due, |at: Tick| at.min(due)));
+                wake_at = sooner(wake_at, due);
                 continue;
             }
             self.helpers.tried(name, now);

@@ -7,7 +7,7 @@ use super::checks::{Check, Hooked, Purpose, hooks};
 use super::probes::{address, command};
 use super::reaper::is_child;
 use super::{Hands, of};
-use crate::clock::Tick;
+use crate::clock::{Tick, sooner};
 use crate::pod::facts::{ContainerFacts, HookKind, PodFacts};
 use crate::pod::probe::HookRequest;
 use crate::pod::spec::Handler;
@@ -73,7 +73,7 @@ impl Hands {
         for hooked in pods.flat_map(hooks) {
             match self.end_hook(&hooked, now) {
                 Next::Ended(failed) => facts.push(hooked.ended(failed)),
-                Next::At(due) => wake_at = Some(wake_at.map_or(due, |at: Tick| at.min(due))),
+                Next::At(due) => wake_at = sooner(wake_at, due),
                 Next::Later => {}
             }
         }

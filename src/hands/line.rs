@@ -1,13 +1,13 @@
 //! The serial line while nobody is at it: PID 1 listens for the first Enter, and only then there is a prompt.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::sys::termios::{ControlFlags, SetArg, tcgetattr, tcsetattr};
 
-use crate::config::Prompt;
+use crate::config::{Prompt, console_terminal};
 
 pub struct Line {
     terminal: File,
@@ -39,7 +39,7 @@ impl Line {
 /// The terminal that the prompt is on, and the speed that it is given; None: there is none.
 pub fn of(prompt: &Prompt) -> Option<(String, Option<u32>)> {
     match prompt {
-        Prompt::Console => console().map(|path| (path, None)),
+        Prompt::Console => console_terminal().map(|path| (path, None)),
         Prompt::Terminal(terminal) => Some((format!("/dev/{}", terminal.name), terminal.speed)),
         Prompt::None => None,
     }
@@ -58,13 +58,6 @@ fn rate(speed: u32) -> Option<ControlFlags> {
         921_600 => libc::B921600,
         _ => return None,
     }))
-}
-
-/// The serial line that the kernel's console is on: the last one that it names.
-fn console() -> Option<String> {
-    let active = fs::read_to_string("/sys/class/tty/console/active").ok()?;
-    let name = active.split_whitespace().last()?;
-    Some(format!("/dev/{name}"))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use nix::sys::termios::{ControlFlags, LocalFlags, SetArg, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, setpgid, setsid, tcsetpgrp};
 
 use crate::clock::Tick;
+use crate::config::console_terminal;
 use crate::pages;
 
 nix::ioctl_write_int_bad!(take_terminal, libc::TIOCSCTTY);
@@ -100,13 +101,10 @@ fn own(tty: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The terminal behind /dev/console: the last that the kernel names; others stand for themselves.
+/// The terminal behind /dev/console; others stand for themselves.
 fn behind(tty: &str) -> String {
-    if tty != "/dev/console" {
-        return tty.into();
-    }
-    let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
-    active.split_ascii_whitespace().last().map_or_else(|| tty.into(), |name| format!("/dev/{name}"))
+    let console = if tty == "/dev/console" { console_terminal() } else { None };
+    console.unwrap_or_else(|| tty.into())
 }
 
 /// Answers until the terminal fails; how it did.

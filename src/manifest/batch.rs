@@ -189,13 +189,10 @@ fn choose<T: Copy>(
     key: &str,
     words: &[(&str, T)],
 ) -> Option<T> {
-    let Some(node) = spec.get(key) else { return words.first().map(|(_, value)| *value) };
-    let found = words.iter().find(|(word, _)| node.text() == Some(*word));
-    if found.is_none() {
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        report.refuse(&path.key(key), format!("{} is none of {}", node.brief(), known.join(", ")));
+    match spec.get(key) {
+        Some(node) => report.one_of(&path.key(key), node.text(), &node.brief(), words),
+        None => words.first().map(|(_, value)| *value),
     }
-    found.map(|(_, value)| *value)
 }
 
 #[cfg(test)]

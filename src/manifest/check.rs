@@ -202,12 +202,7 @@ fn choose<T: Copy>(
     path: &Path,
 ) -> Option<T> {
     let given = given.as_deref().unwrap_or_default();
-    let found = words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value);
-    if found.is_none() {
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
-        report.refuse(path, format!("{} is none of {}", quote(given), known.join(", ")));
-    }
-    found
+    report.one_of(path, Some(given), &quote(given), words)
 }
 
 /// A quantity that may not be negative.

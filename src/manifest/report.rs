@@ -58,6 +58,23 @@ impl<'d> Report<'d> {
         Report { file, root, place: Place::default(), found: Vec::new(), room, refused: false }
     }
 
+    /// What this word stands for; refused, as `shown`, where it is none of these. One that is empty is not offered.
+    pub fn one_of<T: Copy>(
+        &mut self,
+        path: &Path,
+        given: Option<&str>,
+        shown: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let found = words.iter().find(|(word, _)| given == Some(*word)).map(|(_, value)| *value);
+        if found.is_none() {
+            let known: Vec<&str> =
+                words.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
+            self.refuse(path, format!("{shown} is none of {}", known.join(", ")));
+        }
+        found
+    }
+
     /// Its root stands there in the document.
     pub fn at(self, place: Place) -> Self {
         Report { place, ..self }

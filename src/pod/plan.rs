@@ -21,7 +21,7 @@ use super::batch::facts::JobFact;
 use super::facts::{Dismissal, HookKind, PodFacts, World};
 use super::resources::Grant;
 use super::spec::{Desired, Pod};
-use crate::clock::Tick;
+use crate::clock::{Tick, sooner};
 use admit::Edit;
 
 /// One thing to do. Each is answered by at least one fact, at once or (Start) by a helper's end.
@@ -149,7 +149,7 @@ impl Turn<'_> {
         if due <= self.now {
             self.act(action());
         } else {
-            self.plan.wake_at = Some(self.plan.wake_at.map_or(due, |other| other.min(due)));
+            self.plan.wake_at = sooner(self.plan.wake_at, due);
         }
     }
 }

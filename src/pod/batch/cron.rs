@@ -20,22 +20,28 @@ pub(super) fn decide(turn: &Turn, wants: &mut Wants, cron: &Arc<Cron>, facts: &C
     jobs.sort_by_key(|(time, _)| *time);
     history(wants, cron, &jobs);
     // What a former boot left unfinished goes on, unless the template is another one by now.
+    let mut waits = false;
     for (uid, past) in &batch.memory.jobs {
         let Some(time) = of(&past.of) else { continue };
+        waits = true;
         let job = cron.job(time);
         wants.note(match job.uid == *uid {
             true => JobFact::Begun { job },
             false => JobFact::Forgotten { job: uid.clone() },
         });
     }
-    if cron.suspend || !believed {
+    // What follows from those is decided when they are there.
+    if cron.suspend || !believed || waits {
         return;
     }
-    let next = cron.schedule.next(facts.since.max(turn.time), &cron.zone);
+    let latest = |since: i64| cron.schedule.latest(since, turn.time, &cron.zone);
+    // Also the next one is after the latest, from which `@every` counts on.
+    let found = latest(facts.since).map(|(time, _)| time);
+    let next = cron.schedule.next(found.unwrap_or(facts.since), &cron.zone);
     if let Some(next) = next.and_then(|next| turn.desired.wall.tick(next)) {
         wants.due(next, turn.now);
     }
-    let latest = |since: i64| cron.schedule.latest(since, turn.time, &cron.zone);
+    let Some(time) = found else { return };
     let earliest = cron.late.map_or(facts.since, |late| facts.since.max(turn.time.saturating_sub(late)));
     let skip = |wants: &mut Wants, at: i64, why: Skip| {
         let fresh = facts.skipped != Some((at, why));
@@ -44,20 +50,21 @@ pub(super) fn decide(turn: &Turn, wants: &mut Wants, cron: &Arc<Cron>, facts: &C
         }
         fresh
     };
-    let Some((time, missed)) = latest(earliest) else {
-        if earliest > facts.since
-            && let Some((time, _)) = latest(facts.since)
-        {
-            skip(wants, time, Skip::Late);
-        }
+    if time <= earliest {
+        skip(wants, time, Skip::Late);
         return;
-    };
+    }
+    let missed = latest(earliest).map_or(0, |(_, missed)| missed);
     let unexpired = || jobs.iter().map(|(_, job)| *job).filter(|job| !job.expired);
     let active: Vec<&JobFacts> = unexpired().filter(|job| job.finished.is_none()).collect();
     match cron.concurrency {
         // Also one whose end might be forgotten: after a power cut it would go on beside the next.
         Concurrency::Forbid if unexpired().any(|job| !job.kept) => {
             skip(wants, time, Skip::Active);
+            // Then it is too late for it.
+            if let Some(end) = cron.late.and_then(|late| turn.desired.wall.tick(time.saturating_add(late))) {
+                wants.due(end, turn.now);
+            }
             return;
         }
         Concurrency::Replace if !active.is_empty() => {

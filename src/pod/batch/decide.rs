@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::facts::{End, JobFact, JobFacts};
 use super::spec::{Cron, Job};
 use super::{cron, job};
-use crate::clock::Tick;
+use crate::clock::{Tick, sooner};
 use crate::pod::World;
 use crate::pod::facts::PodFacts;
 use crate::pod::spec::{Desired, Pod};
@@ -37,7 +37,7 @@ impl Wants {
     /// Whether this moment has come; else something to wake up for.
     pub(super) fn due(&mut self, at: Tick, now: Tick) -> bool {
         if at > now {
-            self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
+            self.wake_at = sooner(self.wake_at, at);
         }
         at <= now
     }

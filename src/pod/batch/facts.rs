@@ -142,6 +142,8 @@ pub struct JobFacts {
     pub progress: Progress,
     /// Failures in a row, and the last of them; by index (or for all, under None, `""`).
     pub streaks: BTreeMap<String, (u32, Tick)>,
+    /// The numbers of the pods that were counted last, at that moment: told again they do not count again.
+    pub counted: (Tick, BTreeSet<u32>),
     /// What podFailurePolicy says of it.
     pub doomed: Option<String>,
     /// When it was finished: by both clocks.
@@ -181,6 +183,8 @@ pub struct Batch {
     pub memory: Memory,
     /// Where the clock stood when it was last noted, and whether it is believed.
     pub clock: Option<(i64, bool)>,
+    /// When something was last learned of any of them.
+    pub learned: Tick,
 }
 
 impl Batch {
@@ -248,8 +252,8 @@ impl Memory {
                 progress: facts.progress.clone(),
                 finished: facts.finished.as_ref().map(|(_, end, at)| (end.clone(), *at)),
             };
-            // A CronJob's last time is enough to know of its finished ones.
-            if past.of.is_none() || past.finished.is_none() {
+            // A CronJob's last time is enough to know of its finished ones, and of those that were replaced.
+            if past.of.is_none() || past.finished.is_none() && !facts.expired {
                 memory.jobs.insert(uid.clone(), past);
             }
         }

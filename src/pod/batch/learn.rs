@@ -1,5 +1,6 @@
 //! What a Job's fact changes. As everywhere: a fact that does not fit changes nothing, one told again counts once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decide::{EARLIEST, JUMP};
@@ -10,12 +11,24 @@ use crate::pod::World;
 
 /// True where something changed.
 pub fn learn(world: &mut World, fact: &JobFact, now: Tick) -> bool {
-    if let JobFact::Counted { job, pod, index, verdict } = fact {
-        let Some(pod) = world.pods.get_mut(pod).filter(|pod| !pod.counted) else { return false };
-        pod.counted = true;
-        return about(&mut world.batch, job, |facts| counted(facts, *index, verdict, now));
+    // A replay over a snapshot: what came of it is in there, also where nothing is left of what it came of.
+    let told = now < world.batch.learned;
+    let fresh = match fact {
+        JobFact::Counted { job, pod, index, verdict } => {
+            let Some(pod) = world.pods.get_mut(pod).filter(|pod| !pod.counted) else { return false };
+            pod.counted = true;
+            let number = pod.spec.owner.as_ref().map(|owner| owner.number).unwrap_or_default();
+            !told && about(&mut world.batch, job, |facts| counted(facts, number, *index, verdict, now))
+        }
+        other => !told && of_batch(&mut world.batch, other, now),
+    };
+    if fresh {
+        world.batch.learned = now;
     }
-    let batch = &mut world.batch;
+    fresh
+}
+
+fn of_batch(batch: &mut Batch, fact: &JobFact, now: Tick) -> bool {
     match fact {
         JobFact::Recalled { memory } => {
             let fresh = batch.memory != *memory && batch.is_empty();
@@ -87,15 +100,15 @@ fn begun(batch: &mut Batch, job: &Arc<Job>, now: Tick) -> bool {
     if batch.jobs.contains_key(&job.uid) {
         return false;
     }
+    let past = batch.memory.jobs.remove(&job.uid);
     if let Some((cron, time)) = &job.of
         && let Some(facts) = batch.crons.get_mut(cron)
     {
-        // A Job that a former boot left unfinished is not the latest.
-        if *time > facts.since || !facts.ran {
-            (facts.since, facts.ran, facts.recalled) = (*time, true, false);
+        // A Job that a former boot left unfinished need not be the latest.
+        if *time > facts.since || !facts.ran && past.is_none() {
+            (facts.since, facts.ran, facts.recalled) = (*time, true, past.is_some());
         }
     }
-    let past = batch.memory.jobs.remove(&job.uid);
     let known = |second: i64| Some(second).filter(|second| *second >= EARLIEST);
     let (created, since) =
         past.as_ref().map_or((None, None), |past| (known(past.created), known(past.started)));
@@ -110,6 +123,7 @@ fn begun(batch: &mut Batch, job: &Arc<Job>, now: Tick) -> bool {
         suspended: job.suspend,
         progress,
         streaks: Default::default(),
+        counted: Default::default(),
         doomed: None,
         kept: finished.is_some(),
         finished: finished.map(|(end, at)| (now, end, at)),
@@ -128,7 +142,13 @@ pub(super) fn streak(job: &Job, index: Option<u32>) -> String {
     }
 }
 
-fn counted(facts: &mut JobFacts, index: Option<u32>, verdict: &Verdict, now: Tick) -> bool {
+fn counted(facts: &mut JobFacts, number: u32, index: Option<u32>, verdict: &Verdict, now: Tick) -> bool {
+    if facts.counted.0 != now {
+        facts.counted = (now, BTreeSet::new());
+    }
+    if !facts.counted.1.insert(number) {
+        return false;
+    }
     let key = streak(&facts.job, index);
     let progress = &mut facts.progress;
     let failed = |progress: &mut Progress| {
@@ -189,7 +209,8 @@ fn clock(batch: &mut Batch, offset: i64, time: i64) -> bool {
     let before = batch.clock.replace((offset, believed));
     if before.is_some_and(|(before, was)| believed && !was || offset.saturating_sub(before).abs() >= JUMP) {
         for facts in batch.crons.values_mut() {
-            if !facts.recalled || facts.since > time {
+            // What a former boot knew is near, where the clock is one to go by.
+            if !facts.recalled || facts.since > time.saturating_add(JUMP) {
                 (facts.since, facts.ran, facts.skipped) = (time, false, None);
             }
         }

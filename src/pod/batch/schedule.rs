@@ -11,6 +11,8 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::span;
+
 /// A checked schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Schedule {
@@ -245,27 +247,15 @@ fn number(text: &str) -> Result<u32, String> {
     u32::try_from(whole).map_err(|_| format!("negative number ({whole}) not allowed: {text}"))
 }
 
-/// Go's duration: `1h30m`; None where it is none. At least a second.
+/// Go's duration: `1h30m`; None where it is none. At least a second, and no fraction of one.
 fn every(text: &str) -> Option<Schedule> {
-    let mut rest = text.trim();
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let factor = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        seconds += number.parse::<f64>().ok()? * factor;
-        rest = tail;
-    }
-    (seconds > 0.0 && seconds < 1e10).then_some(Schedule::Every((seconds as i64).max(1)))
+    let span = span(text).filter(|span| !span.is_zero())?;
+    let seconds = i64::try_from(span.as_secs()).ok().filter(|seconds| *seconds < LONGEST)?;
+    Some(Schedule::Every(seconds.max(1)))
 }
+
+/// Three centuries, as Go's own durations.
+const LONGEST: i64 = 10_000_000_000;
 
 /// A time zone by its IANA name, with its rules as they were read.
 #[derive(Clone, Serialize, Deserialize)]
