@@ -6,7 +6,7 @@ use std::process::Command;
 
 use k8s_openapi::ByteString;
 
-use crate::pods::{controlled, ctl, inside, named, one, phase, pods, rows, status};
+use crate::pods::{controlled, ctl, inside, listed, named, one, phase, pods, rows, status};
 use crate::qemu::{Board, Setup};
 
 /// Anything goes but one file.
@@ -106,8 +106,7 @@ pub fn all(board: &mut Board) {
 }
 
 fn a_profile_that_is_not_loaded_is_refused(board: &mut Board) {
-    let all =
-        pods(board, |pods| pods.iter().any(|pod| pod.metadata.name.as_deref() == Some("armoured-podinit")));
+    let all = pods(board, |pods| listed(pods, "armoured"));
     let told = named(&all, "armoured").status.as_ref().expect("a status");
     assert_eq!((told.phase.as_deref(), told.reason.as_deref()), (Some("Pending"), Some("AppArmor")));
     let words =
@@ -118,9 +117,6 @@ fn a_profile_that_is_not_loaded_is_refused(board: &mut Board) {
 /// No manifest changes: the node is looked at again with each listing.
 fn a_profile_that_is_loaded_is_enforced(board: &mut Board) {
     assert_eq!(ctl(board, "cd /host/etc/kubernetes/manifests; mv .loader loader.yaml"), "");
-    let listed = |pods: &[k8s_openapi::api::core::v1::Pod], name: &str| {
-        pods.iter().any(|pod| pod.metadata.name.as_ref() == Some(&format!("{name}-podinit")))
-    };
     pods(board, |pods| listed(pods, "loader") && phase(pods, "loader") == "Succeeded");
     pods(board, |pods| phase(pods, "armoured") == "Running" && status(pods, "armoured", "main").ready);
     let first = "cat /proc/1/attr/apparmor/current";

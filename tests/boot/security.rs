@@ -2,7 +2,7 @@
 //! controllers, commands are filtered as their container is, pids are shared where the pod says so.
 
 use crate::enforced;
-use crate::pods::{inside, named, pods, rows};
+use crate::pods::{inside, listed, named, pods, rows};
 use crate::qemu::Board;
 
 const PODS: &str = "
@@ -74,7 +74,7 @@ fn containers_are_confined_as_their_pods_say() {
     board.wait_for("free-podinit/one: started");
     pods(&mut board, |pods| {
         ["apart", "shared", "free", "own"].iter().all(|name| {
-            pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(&format!("{name}-podinit")))
+            listed(pods, name)
                 && named(pods, name).status.as_ref().is_some_and(|status| {
                     let all = status.container_statuses.as_deref().unwrap_or_default();
                     !all.is_empty() && all.iter().all(|each| each.ready)
