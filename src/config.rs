@@ -1,8 +1,11 @@
 //! What the operator set: kernel command line, flags, configuration file. Read once.
 
+mod fields;
 mod file;
 mod flags;
+mod known;
 mod node;
+mod url;
 mod value;
 
 use std::fmt;
@@ -12,6 +15,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use log::LevelFilter;
+
+pub use url::Headers;
 
 /// The whole configuration, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +39,11 @@ pub struct Config {
     pub node_name: String,
     /// How often the manifest directory is listed, beside inotify.
     pub file_check: Duration,
+    /// Where pods are read from beside the manifests; None: nowhere.
+    pub static_pod_url: Option<String>,
+    pub static_pod_url_headers: Headers,
+    /// How often it is asked.
+    pub http_check: Duration,
     /// A log file is rotated once it holds this many bytes.
     pub log_max_size: u64,
     /// How many log files a container keeps, the present one included; at least 2.
@@ -279,6 +289,9 @@ impl Default for Config {
             cgroup_parent: String::new(),
             node_name: "podinit".into(),
             file_check: Duration::from_secs(20),
+            static_pod_url: None,
+            static_pod_url_headers: Headers::default(),
+            http_check: Duration::from_secs(20),
             log_max_size: 10 << 20,
             log_max_files: 5,
             pod_pids_limit: None,

@@ -51,6 +51,8 @@ pub mod clock;
 pub mod config;
 /// The log: one grammar, one write a line.
 pub mod console;
+/// The kernel's escapes in its tables of mounts.
+pub mod octal;
 /// What a resting process gives back.
 pub mod pages;
 /// Names and texts in messages: quoted, and what an unknown name was probably meant to be.

@@ -8,7 +8,7 @@ pub fn quote(text: &str) -> String {
     }
 }
 
-/// The known name that the unknown one was probably meant to be.
+/// The known name that is nearest to this one, where one is near: a third of its letters may be wrong.
 pub fn nearest<'f>(name: &str, known: &[&'f str]) -> Option<&'f str> {
     if name.len() > 64 {
         return None;

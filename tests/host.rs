@@ -15,6 +15,8 @@ mod names;
 mod probes;
 #[path = "host/security.rs"]
 mod security;
+#[path = "host/url.rs"]
+mod url;
 #[path = "host/users.rs"]
 mod users;
 #[path = "host/volumes.rs"]

@@ -35,9 +35,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("operator", &["pod", "clock", "config"]),
     ("manifest", &["pod", "spelling"]),
     ("container", &["pod", "clock", "config"]),
-    ("volume", &["pod", "clock", "config"]),
+    ("volume", &["pod", "clock", "config", "octal"]),
     ("ledger", &["pod", "clock"]),
-    ("machine", &["clock", "config", "console"]),
+    ("machine", &["clock", "config", "console", "octal"]),
     ("image", &["clock", "config"]),
     ("net", &["clock", "config"]),
     ("logs", &["clock", "config"]),
@@ -48,8 +48,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("fatal", &[]),
     ("pages", &[]),
     ("config", &["spelling"]),
-    ("spelling", &[]),
     ("clock", &[]),
+    ("octal", &[]),
+    ("spelling", &[]),
 ];
 
 #[test]

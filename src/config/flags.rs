@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use log::LevelFilter;
 use sha2::{Digest, Sha256};
 
-use super::{Config, Data, file, value};
+use super::{Config, Data, Headers, fields, file, url, value};
 
 /// Applies every `podinit.` word of the kernel's command line; other words are the kernel's.
 pub fn cmdline(config: &mut Config, text: &str, warnings: &mut Vec<String>) {
@@ -32,6 +32,9 @@ const FLAGS: &[(&str, &str, &str)] = &[
     ("", "", "--pod-logs-dir RUN-DIR/containers"),
     ("cgroup-root", "PATH", "the cgroup of all pods; default /podinit, and with --run-dir one of its own"),
     ("file-check-frequency", "SPAN", "how often manifests are listed beside inotify; default 20s"),
+    ("manifest-url", "URL", "where pods are read from over HTTP beside the manifests; default nowhere"),
+    ("manifest-url-header", "NAME:VALUE", "a header for it; may be repeated, or hold several with commas"),
+    ("http-check-frequency", "SPAN", "how often the URL is asked; default 20s"),
     ("v", "LEVEL", "0 to 10: from 4 on debug, from 6 on trace"),
     ("faults", "", "allow 'podinit fault', by which tests harm podinit"),
 ];
@@ -82,13 +85,17 @@ pub fn run(args: &[String]) -> Result<(Config, Vec<String>), String> {
             Some((_, "", _)) => parser.optional_value().unwrap_or_else(|| "true".into()),
             Some(_) => parser.value().map_err(|error| error.to_string())?,
         };
-        let text = text.into_string().map_err(|text| format!("--{name}: {text:?} is not UTF-8"))?;
+        let text = text.into_string().map_err(|_| format!("--{name}: not UTF-8"))?;
         flags.push((name, text));
     }
     // The file first, wherever its flag stands: flags are over it.
     for (_, path) in flags.iter().filter(|(name, _)| name == "config") {
         let text = std::fs::read_to_string(path).map_err(|error| format!("--config: {path}: {error}"))?;
         file::apply(&mut config, &text, path, &mut warnings);
+    }
+    // As with the kubelet, a header's flag stands for all of the file's.
+    if flags.iter().any(|(name, _)| name == "manifest-url-header") {
+        config.static_pod_url_headers = Headers::default();
     }
     for (name, text) in &flags {
         flag(&mut config, name, text).map_err(|why| format!("--{name}: {why}"))?;
@@ -158,6 +165,9 @@ fn flag(config: &mut Config, name: &str, text: &str) -> Result<(), String> {
         "container-logs-dir" => config.container_logs = path(text)?,
         "cgroup-root" => config.cgroup_parent = cgroup(text)?,
         "file-check-frequency" => config.file_check = value::duration(text)?,
+        "manifest-url" => config.static_pod_url = Some(url::url(text)?),
+        "manifest-url-header" => config.static_pod_url_headers.add_pairs(text)?,
+        "http-check-frequency" => config.http_check = fields::positive(text)?,
         "v" => config.log = verbosity(text)?,
         "faults" => config.faults = text.parse().map_err(|_| format!("{text:?}: true or false would do"))?,
         _ => return Err("unknown".into()),
@@ -213,6 +223,18 @@ mod tests {
         assert_eq!((config.manifests, config.root), ("/m".into(), "/r".into()));
         assert_eq!((config.node_name.as_str(), config.log), ("porch", LevelFilter::Debug));
         assert_eq!(flags(&["--file-check-frequency=5s"]).unwrap().file_check, Duration::from_secs(5));
+        let config = flags(&[
+            "--manifest-url=http://h/p",
+            "--manifest-url-header=a:1",
+            "--manifest-url-header",
+            "b:2",
+        ]);
+        let config = config.unwrap();
+        let headers = [("a", "1"), ("b", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            (config.static_pod_url.as_deref(), config.static_pod_url_headers.0),
+            (Some("http://h/p"), headers.to_vec())
+        );
         let table = [
             (vec!["--v=x"], "--v: \"x\" is no number"),
             (vec!["--hostname-override=a_b"], "--hostname-override: \"a_b\" is no host name"),
@@ -223,6 +245,9 @@ mod tests {
             (vec!["--faults=perhaps"], "--faults: \"perhaps\": true or false"),
             (vec!["--cgroup-root=/"], "--cgroup-root: \"/\" is no cgroup of our own"),
             (vec!["--cgroup-root=/a/../b"], "is no cgroup of our own"),
+            (vec!["--manifest-url=pods"], "--manifest-url: \"pods\" is no HTTP URL"),
+            (vec!["--manifest-url-header=x"], "--manifest-url-header: malformed pair"),
+            (vec!["--http-check-frequency=0"], "--http-check-frequency: must be longer than 0"),
         ];
         for (args, part) in table {
             let error = flags(&args).unwrap_err();

@@ -1,6 +1,6 @@
 //! KubeletConfiguration's fields about the machine: what is reserved, how many pods, how limits are enforced.
 
-use super::file::number;
+use super::fields::number;
 use super::{Config, Floor, Reserved, value};
 
 /// Sets one of them; None: it is none.

@@ -139,7 +139,7 @@ impl Hands {
         self.tend_tree();
         self.watch_probes(world, now);
         let done = [self.start_helpers(world, now), self.try_probes(world, now), self.end_hooks(world, now)];
-        let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).min();
+        let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).chain(self.fetch.tend(now)).min();
         (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)
     }
 

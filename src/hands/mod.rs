@@ -2,6 +2,7 @@
 
 mod checks;
 mod exec;
+mod fetch;
 mod helpers;
 mod hooks;
 mod line;
@@ -15,6 +16,7 @@ mod reaper;
 mod resize;
 mod run;
 mod sandbox;
+mod start;
 mod sweep;
 mod volumes;
 
@@ -51,6 +53,7 @@ pub struct Hands {
     probes: probes::Probes,
     /// Tries of probes and hooks under way, by their helpers.
     checks: BTreeMap<i32, checks::Check>,
+    fetch: fetch::Fetch,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -85,6 +88,7 @@ impl Hands {
             names: [None; 2],
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
+            fetch: fetch::Fetch::new(config),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -107,6 +111,7 @@ impl Hands {
             names: [None; 2],
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
+            fetch: fetch::Fetch::new(config),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),

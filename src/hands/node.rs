@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::{Hands, paths};
 use crate::config::{Config, Floor};
 use crate::container::apparmor;
-use crate::pod::resources::{Allocatable, Cfs, Machine, Node, Reserve, Threshold, tree};
+use crate::pod::resources::{Cfs, Machine, Node, Reserve, Threshold, tree};
 use crate::pod::sysctl;
 
 /// The sizes of huge pages that this kernel has, a folder each: `hugepages-2048kB`.
@@ -32,12 +32,6 @@ impl Hands {
         };
         self.node = Node::of(&machine, &reserve(&self.config));
         self.node.clone()
-    }
-
-    /// What downward fields tell where a container has no limit.
-    pub(super) fn allocatable(&self) -> Allocatable {
-        let most = &self.node.allocatable;
-        Allocatable { cpu_milli: most.cpu_milli, memory: most.memory, storage: most.storage }
     }
 
     /// How cpu limits are enforced.

@@ -341,10 +341,9 @@ pub fn command(container: &Container, words: &[String]) -> Vec<String> {
         let var = container.env.iter().rev().find(|var| var.name == name)?;
         match &var.value {
             EnvValue::Literal(text) => Some(text.clone()),
-            EnvValue::Field(_)
-            | EnvValue::Resource { .. }
-            | EnvValue::Config { .. }
-            | EnvValue::File { .. } => None,
+            EnvValue::Field(_) | EnvValue::Resource(_) | EnvValue::Config { .. } | EnvValue::File { .. } => {
+                None
+            }
         }
     };
     words.iter().map(|word| env::expand(word, value)).collect()

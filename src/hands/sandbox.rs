@@ -195,15 +195,17 @@ fn runs(sandbox: &Path) -> Vec<(String, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::clock::Tick;
     use crate::config::Config;
     use crate::pod::sample;
     use crate::pod::spec::RestartPolicy;
 
-    #[test]
-    fn a_pod_that_was_never_set_up_is_torn_down_where_no_log_directory_was_made() {
-        let folder = std::env::temp_dir().join(format!("podinit-sandbox-{}", std::process::id()));
+    /// A directory of the test's own, and a configuration that leaves everything else alone.
+    fn beside(name: &str) -> (PathBuf, Config) {
+        let folder = std::env::temp_dir().join(format!("podinit-{name}-{}", std::process::id()));
         let below = |name: &str| folder.join(name);
         let config = Config {
             run: below("run"),
@@ -213,22 +215,19 @@ mod tests {
             cgroup: below("cgroup"),
             ..Config::default()
         };
+        (folder, config)
+    }
+
+    #[test]
+    fn a_pod_that_was_never_set_up_is_torn_down_where_no_log_directory_was_made() {
+        let (_, config) = beside("sandbox");
         let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
         assert_eq!(Hands::idle(&config).tear_down(&pod, false), Fact::TornDown { uid: "u1".into() });
     }
 
     #[test]
     fn a_run_that_the_world_never_heard_of_goes_with_its_pod() {
-        let folder = std::env::temp_dir().join(format!("podinit-unheard-{}", std::process::id()));
-        let below = |name: &str| folder.join(name);
-        let config = Config {
-            run: below("run"),
-            root: below("root"),
-            pod_logs: below("pods"),
-            container_logs: below("containers"),
-            cgroup: below("cgroup"),
-            ..Config::default()
-        };
+        let (folder, config) = beside("unheard");
         let pod = PodFacts::new(sample::pod(RestartPolicy::Always, &[], &["c"]), Tick::seconds(1));
         let run = paths::run(&config, &pod.spec, "c", 3);
         let state = config.run.join("state").join(&run.id);

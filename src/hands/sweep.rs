@@ -104,6 +104,7 @@ impl Hands {
 
     /// The end of `podinit run`: helpers, cgroups, mounts and files in the run directory go.
     pub fn leave(&mut self, world: &World) {
+        self.fetch_no_more();
         self.resume(world.clone());
         for check in std::mem::take(&mut self.checks).into_values() {
             check.session.kill();

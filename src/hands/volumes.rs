@@ -56,8 +56,7 @@ impl Hands {
 
     /// What the pod's projected volumes should hold now, or the message of its FailedMount event.
     pub(super) fn contents(&self, pod: &Pod) -> (u64, Result<Contents, String>) {
-        let node = self.allocatable();
-        let contents = project::contents(pod, &self.configs, &node);
+        let contents = project::contents(pod, &self.configs, &self.node.allocatable);
         let contents = contents.map_err(|trouble| volume::failed(&trouble.volume, &trouble.why));
         (project::digest(pod, &self.configs), contents)
     }

@@ -1,10 +1,15 @@
 //! Short conversations with servers in pods: connect, ask, hear, all before one deadline. For helpers: it blocks.
 
+mod authorities;
 pub mod grpc;
 pub mod http;
 mod resolve;
+#[cfg(test)]
+pub mod servers;
 mod tls;
 pub mod url;
+
+pub use authorities::{Authorities, FILES};
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -6,6 +6,8 @@ pub mod check;
 pub mod client;
 /// A process inside a running container.
 pub mod exec;
+/// What pods a URL wants.
+pub mod fetch;
 /// An HTTP hook.
 pub mod hook;
 /// Container output to CRI log files.
@@ -27,8 +29,8 @@ use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &[
-    "__check", "__exec", "__hook", "__logger", "__net", "__pause", "__probe", "__prompt", "__remove",
-    "__start",
+    "__check", "__exec", "__fetch", "__hook", "__logger", "__net", "__pause", "__probe", "__prompt",
+    "__remove", "__start",
 ];
 
 /// Runs the helper of this name; returns its exit code.
@@ -36,6 +38,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
         "__check" => check::run(args),
         "__exec" => exec::run(args),
+        "__fetch" => fetch::run(),
         "__hook" => hook::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),

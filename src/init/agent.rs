@@ -14,7 +14,7 @@ use crate::fatal;
 use crate::hands::{Ended, Hands, Session};
 use crate::ledger::{Ledger, MemoryFile};
 use crate::machine::Machine;
-use crate::manifest::Dir;
+use crate::manifest::{Dir, Http};
 use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
@@ -52,6 +52,7 @@ pub struct Agent {
     /// Something happened to a Job since it was last written.
     unwritten: bool,
     dir: Dir,
+    http: Option<Http>,
     senses: Senses,
     listed: Option<Tick>,
     /// When the last fact was learned, and whether what it took has been given back.
@@ -77,6 +78,11 @@ impl Agent {
                 .map(|pod| pod.spec.clone()),
         );
         dir.remember_configs(world.configs.values().cloned());
+        let mut http = config.static_pod_url.clone().map(|url| Http::new(url, config.node_name.clone()));
+        if let Some(http) = &mut http {
+            let pods = world.pods.values().filter(|pod| pod.dismissed.is_none());
+            http.remember(pods.map(|pod| pod.spec.clone()), world.configs.values().cloned());
+        }
         let senses = Senses::open(&config.manifests)?;
         let socket = config.run.join("podinit.sock");
         let operator = Listener::bind(&socket).map_err(|why| error!("operator: no socket: {why}")).ok();
@@ -110,6 +116,7 @@ impl Agent {
             memory,
             unwritten: false,
             dir,
+            http,
             senses,
             listed: None,
             learned: Tick::now(),
@@ -252,10 +259,13 @@ impl Agent {
         }
         self.hands.follow_names(&self.world);
         self.senses.watch();
-        let listing = self.dir.list();
-        // What a refused manifest wants is not known.
-        // What a refused manifest wants is not known.
-        let certain = !listing.problems.iter().any(|problem| problem.refused);
+        let mut listing = self.dir.list();
+        if let Some(http) = &self.http {
+            http.join(&mut listing);
+        }
+        // What a refused manifest wants is not known, nor what a URL wants that has not answered yet.
+        let certain = self.http.as_ref().is_none_or(Http::answered)
+            && !listing.problems.iter().any(|problem| problem.refused);
         if certain {
             self.hands.forget(&self.world, &listing.pods);
         }
@@ -316,6 +326,12 @@ impl Agent {
                 None => session.close(),
             };
         }
+        if let Some(answer) = self.hands.fetched(pid, ended) {
+            if self.http.as_mut().is_some_and(|http| http.hear(answer)) {
+                self.listed = None;
+            }
+            return;
+        }
         for fact in self.hands.ended(pid, ended, &self.world) {
             self.learn(fact);
         }
@@ -331,6 +347,7 @@ impl Agent {
                 }
             }
         }
+        self.hands.fetch_no_more();
         let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
         self.ending = Some((power, since));
         self.planner.want(Desired { ending: true, ..self.planner.desired().clone() });
@@ -395,8 +412,8 @@ fn remembered(config: &Config, hands: &mut Hands, dir: &mut Dir) -> (Option<Ledg
         }
     }
     let listing = dir.list();
-    // What a refused manifest wants is not known.
-    let certain = !listing.problems.iter().any(|problem| problem.refused);
+    // What a refused manifest wants is not known, nor what a URL does.
+    let certain = config.static_pod_url.is_none() && !listing.problems.iter().any(|problem| problem.refused);
     let wanted: BTreeSet<_> = listing.pods.iter().map(|pod| pod.uid.clone()).collect();
     hands.sweep(certain.then_some(&wanted));
     let ledger = Ledger::create(&config.run).map_err(|why| error!("ledger: {why}")).ok();

@@ -100,7 +100,8 @@ fn begin(config: &Config) -> Result<(), String> {
     umask(Mode::from_bits_truncate(0o022));
     // A later life has its predecessor's namespace and lock, and never gives up.
     let again = fatal::resumed().is_some();
-    if !again && !config.manifests.is_dir() && !config.manifests.is_file() {
+    let elsewhere = config.static_pod_url.is_some();
+    if !again && !elsewhere && !config.manifests.is_dir() && !config.manifests.is_file() {
         let shown = config.manifests.display();
         return Err(format!(
             "{shown} is no directory and no file: --pod-manifest-path names manifests, or one"

@@ -4,6 +4,7 @@
 //! has gone by, then `force`, wait likewise, then `finish`. Nothing here sleeps.
 
 use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
@@ -15,6 +16,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, getpid, sync};
 
 use super::partition;
+use crate::octal::unescaped;
 
 /// How long TERM and KILL each have.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -100,24 +102,26 @@ fn unmount() {
     let _ = nix::unistd::chdir("/");
     for _ in 0..8 {
         let mut freed = false;
-        for target in targets(&fs::read_to_string("/proc/self/mounts").unwrap_or_default()).iter().rev() {
-            freed |= !KEPT.contains(&target.as_str()) && umount2(target.as_str(), MntFlags::empty()).is_ok();
+        for target in targets(&table(), |_| true).iter().rev() {
+            freed |= !KEPT.iter().any(|kept| target == Path::new(kept))
+                && umount2(target, MntFlags::empty()).is_ok();
         }
         free_loops();
         if !freed {
             break;
         }
     }
-    for target in targets(&on_disk(&fs::read_to_string("/proc/self/mounts").unwrap_or_default())).iter().rev()
-    {
-        let below_kept = ["/proc/", "/sys/", "/dev/"].iter().any(|kept| target.starts_with(kept));
-        if KEPT.contains(&target.as_str()) || below_kept {
+    let on_disk = |kind: &[u8]| !IN_MEMORY.iter().any(|known| kind == known.as_bytes());
+    for target in targets(&table(), on_disk).iter().rev() {
+        let below_kept = ["/proc", "/sys", "/dev"].iter().any(|kept| target.starts_with(kept));
+        if target == Path::new("/") || below_kept {
             continue;
         }
+        let shown = target.display();
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        match mount(None::<&str>, target.as_str(), None::<&str>, flags, None::<&str>) {
-            Ok(()) => warn!("machine: {target} is still in use, now read-only"),
-            Err(error) => warn!("machine: {target} is still in use, and stays writable: {error}"),
+        match mount(None::<&str>, target, None::<&str>, flags, None::<&str>) {
+            Ok(()) => warn!("machine: {shown} is still in use, now read-only"),
+            Err(error) => warn!("machine: {shown} is still in use, and stays writable: {error}"),
         }
     }
 }
@@ -137,41 +141,31 @@ fn free_loops() {
     }
 }
 
-/// The lines of /proc/self/mounts that must be remounted where they cannot be unmounted.
-fn on_disk(mounts: &str) -> String {
-    let kept =
-        mounts.lines().filter(|line| !line.split(' ').nth(2).is_some_and(|kind| IN_MEMORY.contains(&kind)));
-    kept.map(|line| format!("{line}\n")).collect()
+fn table() -> Vec<u8> {
+    fs::read("/proc/self/mounts").unwrap_or_default()
 }
 
-/// The mount points of /proc/self/mounts, in order, their octal escapes resolved.
-fn targets(mounts: &str) -> Vec<String> {
-    mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(unescape).collect()
-}
-
-fn unescape(text: &str) -> String {
-    let mut out = text.to_owned();
-    for (code, c) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
-        out = out.replace(code, c);
-    }
-    out
+/// The mount points of /proc/self/mounts, in order, of the kinds that are wanted.
+fn targets(mounts: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Vec<PathBuf> {
+    let lines = mounts.split(|byte| *byte == b'\n').map(|line| line.split(|byte| *byte == b' '));
+    let found = lines.filter_map(|mut words| Some((words.nth(1)?, words.next()?)));
+    found.filter(|(_, kind)| wanted(kind)).map(|(target, _)| unescaped(target)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
-    fn mount_points_are_read_in_order() {
+    fn mount_points_are_read_in_order_whatever_their_names() {
         let text =
-            "proc /proc proc rw 0 0\n/dev/vda /data ext4 rw 0 0\nnone /mnt/a\\040b tmpfs rw 0 0\nbroken\n";
-        assert_eq!(targets(text), ["/proc", "/data", "/mnt/a b"]);
-    }
-
-    #[test]
-    fn a_busy_tmpfs_is_not_warned_about() {
-        let text = "tmpfs /run tmpfs rw 0 0\n/dev/vda /data ext4 rw 0 0\nnsfs /run/x nsfs rw 0 0\n";
-        assert_eq!(targets(&on_disk(text)), ["/data"]);
+            b"proc /proc proc rw 0 0\n/dev/vda /data ext4 rw 0 0\nnone /mnt/a\\040b tmpfs rw 0 0\n/dev/vdb /\xff ext4 rw\nbroken\n";
+        let odd = Path::new(OsStr::from_bytes(b"/\xff"));
+        let all = targets(text, |_| true);
+        assert_eq!(all, [Path::new("/proc"), Path::new("/data"), Path::new("/mnt/a b"), odd]);
+        assert_eq!(targets(text, |kind| kind == b"ext4"), [Path::new("/data"), odd]);
     }
 
     #[test]

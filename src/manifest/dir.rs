@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::{Content, Named, Subject, Taken, key};
-use super::uid::Fnv;
+use super::uid::{Fnv, From};
 use super::{Read, read, unique, unique_configs, unique_crons, unique_jobs};
 use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Listing, Pod, Problem};
@@ -167,7 +167,7 @@ impl Entry {
             }
             return;
         }
-        let read = read(&bytes, label, &path.to_string_lossy(), node);
+        let read = read(&bytes, label, From::File(&path.to_string_lossy()), node);
         self.take(label, read);
     }
 
@@ -252,16 +252,16 @@ impl Entry {
     }
 }
 
-fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
+pub(super) fn taken(pod: &Arc<Pod>, file: &str) -> Taken {
     Taken { pod: pod.clone(), file: file.into(), line: 0 }
 }
 
-fn kept(config: &Arc<Config>, file: &str) -> Named<Config> {
+pub(super) fn kept(config: &Arc<Config>, file: &str) -> Named<Config> {
     Named { is: config.clone(), file: file.into(), line: 0 }
 }
 
 /// What was there before stays the same allocation, so that comparing is cheap.
-fn same<T: PartialEq>(before: &[Named<T>], mut new: Named<T>) -> Named<T> {
+pub(super) fn same<T: PartialEq>(before: &[Named<T>], mut new: Named<T>) -> Named<T> {
     if let Some(same) = before.iter().find(|old| old.is == new.is) {
         new.is = same.is.clone();
     }
@@ -269,7 +269,7 @@ fn same<T: PartialEq>(before: &[Named<T>], mut new: Named<T>) -> Named<T> {
 }
 
 /// The file's name in an origin: `web.yaml#2` is of `web.yaml`.
-fn file_of(origin: &str) -> String {
+pub(super) fn file_of(origin: &str) -> String {
     match origin.rsplit_once('#') {
         Some((file, number)) if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) => {
             file.into()

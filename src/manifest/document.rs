@@ -9,6 +9,7 @@ use super::batch::{self, Whole};
 use super::kind::{self, Kind};
 use super::report::{Place, Report};
 use super::tree::{Node, Path, Value};
+use super::uid::From;
 use super::{check, config, defaults, fields, identity, shape, workload};
 use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};
@@ -20,12 +21,11 @@ const ITEMS: usize = 1000;
 
 /// Where a document comes from.
 pub struct Source<'s> {
-    /// The file's name in the directory.
+    /// The file's name in the directory, or the URL.
     pub file: &'s str,
     /// With the document's number: `web.yaml#2`.
     pub origin: &'s str,
-    /// The file's full path, which is hashed into the uid.
-    pub path: &'s str,
+    pub from: From<'s>,
     pub node: &'s str,
     /// How much (`Node::weight`) the pods of the file's workloads may still be together.
     pub room: &'s Cell<usize>,
@@ -296,7 +296,7 @@ fn pod(report: &mut Report<'_>, source: &Source<'_>) -> Option<Pod> {
     if report.refused() {
         return None;
     }
-    match identity::give(&mut pod, object, source.path, source.node) {
+    match identity::give(&mut pod, object, source.from, source.node) {
         Ok(()) => {
             pod.origin = source.origin.into();
             Some(pod)

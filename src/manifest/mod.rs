@@ -10,6 +10,7 @@ mod defaults;
 mod dir;
 mod document;
 mod fields;
+mod http;
 mod identity;
 mod json;
 mod kind;
@@ -27,10 +28,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use dir::Dir;
+pub use http::Http;
 
 use crate::pod::batch::spec::{Cron, Job};
 use crate::pod::spec::{Config, Pod, Problem};
 use document::{Content, Document, Named, Source, Subject, Taken};
+use uid::From;
 
 /// What one file's text says.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +49,7 @@ pub struct Parsed {
 /// Parses one file's text (YAML 1.1 scalars or JSON, several documents). `file` is its name in the directory, `path`
 /// the full path (hashed into the uid), `node` the node's name.
 pub fn parse(text: &[u8], file: &str, path: &str, node: &str) -> Parsed {
-    let read = read(text, file, path, node);
+    let read = read(text, file, From::File(path), node);
     let mut problems = read.problems;
     let (mut pods, mut configs, mut jobs, mut crons) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for document in read.documents {
@@ -73,7 +76,7 @@ struct Read {
     legible: bool,
 }
 
-fn read(text: &[u8], file: &str, path: &str, node: &str) -> Read {
+fn read(text: &[u8], file: &str, from: From<'_>, node: &str) -> Read {
     let trouble = |fault: yaml::Fault| Problem {
         file: file.into(),
         line: fault.line,
@@ -91,7 +94,7 @@ fn read(text: &[u8], file: &str, path: &str, node: &str) -> Read {
         let origin = if index == 0 { file.into() } else { format!("{file}#{}", index + 1) };
         match piece.read {
             Ok(root) => {
-                let source = Source { file, origin: &origin, path, node, room: &room };
+                let source = Source { file, origin: &origin, from, node, room: &room };
                 read.documents.extend(document::read(&root, &source, &mut read.problems));
             }
             Err(fault) => {

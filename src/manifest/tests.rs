@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::pod::spec::{
-    Container, EnvValue, EnvVar, HostPathType, Mount, PullPolicy, Resources, RestartPolicy, Volume,
-    VolumeSource,
+    Container, EnvValue, EnvVar, HostPathType, Measure, Mount, PullPolicy, ResourceField, Resources,
+    RestartPolicy, Volume, VolumeSource,
 };
 
 const WEB: &str = "
@@ -85,10 +85,8 @@ fn a_manifest_becomes_a_pod() {
         ..Container::default()
     };
     let var = |name: &str, value| EnvVar { name: name.into(), value };
-    let resource = |container: &str, resource: &str, divisor: &str| EnvValue::Resource {
-        container: container.into(),
-        resource: resource.into(),
-        divisor: divisor.into(),
+    let resource = |container: &str, limit, measure| {
+        EnvValue::Resource(ResourceField { container: container.into(), limit, measure, divisor: 1 })
     };
     let nginx = Container {
         name: "nginx".into(),
@@ -100,8 +98,8 @@ fn a_manifest_becomes_a_pod() {
         env: vec![
             var("A", EnvValue::Literal("x$(B)".into())),
             var("IP", EnvValue::Field("status.podIP".into())),
-            var("CPU", resource("nginx", "limits.cpu", "1m")),
-            var("MEM", resource("prepare", "requests.memory", "1")),
+            var("CPU", resource("nginx", true, Measure::Cpu)),
+            var("MEM", resource("prepare", false, Measure::Memory)),
         ],
         mounts: vec![
             Mount { sub_path: Some("a/b".into()), read_only: true, ..mount("data", "/srv/www") },
@@ -329,7 +327,7 @@ fn a_pod_survives_its_way_through_the_ledger() {
 fn a_file_tells_a_bounded_number_of_findings_and_hides_no_refusal() {
     let wrong: String = (0..50).map(|n| format!("wrong{n}: 1, ")).collect();
     let bad = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec: {{{wrong}}}\n---\n");
-    let read = read(bad.repeat(50).as_bytes(), "f", "/f", "n");
+    let read = read(bad.repeat(50).as_bytes(), "f", From::File("/f"), "n");
     assert_eq!(
         read.documents.iter().filter(|document| !matches!(document.content, Content::Refused)).count(),
         0

@@ -3,10 +3,7 @@
 use super::tree::Node;
 use super::yaml::{Budget, Fault};
 use super::{json, yaml};
-
-/// The largest file that is read, in bytes: what an API server's etcd takes for one object (1.5 MiB). The kubelet reads
-/// 10 MiB, but not in the one thread on which a machine hangs.
-pub const LARGEST: usize = 3 << 19;
+use crate::pod::fetch::LARGEST;
 
 /// How many documents a file may have: beyond any use, and short of keeping PID 1 busy for seconds.
 const MOST: usize = 1000;

@@ -36,11 +36,33 @@ impl Write for Fnv {
     }
 }
 
-/// The uid of a defaulted pod read from `path` on `node`. Err: the pod holds what JSON cannot (a date beyond the year 9999).
-pub fn uid(pod: &Pod, node: &str, path: &str) -> Result<String, String> {
+/// Where a pod is read from; it is hashed into its uid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From<'s> {
+    /// The full path.
+    File(&'s str),
+    Url(&'s str),
+}
+
+impl From<'_> {
+    /// The word of the annotation kubernetes.io/config.source.
+    pub fn source(self) -> &'static str {
+        match self {
+            From::File(_) => "file",
+            From::Url(_) => "http",
+        }
+    }
+}
+
+/// The uid of a defaulted pod read from there on `node`. Err: the pod holds what JSON cannot (a date beyond the year 9999).
+pub fn uid(pod: &Pod, node: &str, from: From<'_>) -> Result<String, String> {
     let mut hash = Fnv::new();
     serde_json::to_writer(&mut hash, pod).map_err(|error| error.to_string())?;
-    hash.eat(format!("host:{node}file:{path}").as_bytes());
+    let place = match from {
+        From::File(path) => format!("file:{path}"),
+        From::Url(url) => format!("url:{url}"),
+    };
+    hash.eat(format!("host:{node}{place}").as_bytes());
     Ok(hash.hex())
 }
 

@@ -8,6 +8,7 @@ pub mod env;
 pub mod envfile;
 pub mod events;
 pub mod facts;
+pub mod fetch;
 pub mod hosts;
 pub mod kept;
 pub mod learn;

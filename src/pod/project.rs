@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::env::{self, Addresses};
-use super::resources::Allocatable;
+use super::resources::Amounts;
 use super::spec::{Config, ConfigRef, DownwardItem, DownwardValue, Item, Map, Pod, Projection, VolumeSource};
 
 /// One file of a projected volume.
@@ -41,12 +41,12 @@ pub fn digests(pods: &[Arc<Pod>], configs: &[Arc<Config>]) -> BTreeMap<String, u
 /// The same of one pod. What the node has is left out: it does not change.
 pub fn digest(pod: &Pod, configs: &[Arc<Config>]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    contents(pod, configs, &Allocatable::default()).hash(&mut hasher);
+    contents(pod, configs, &Amounts::default()).hash(&mut hasher);
     hasher.finish()
 }
 
 /// All projected volumes of the pod. The first one that cannot be filled stands for all.
-pub fn contents(pod: &Pod, configs: &[Arc<Config>], node: &Allocatable) -> Result<Contents, Trouble> {
+pub fn contents(pod: &Pod, configs: &[Arc<Config>], node: &Amounts) -> Result<Contents, Trouble> {
     let mut contents = Contents::new();
     for volume in &pod.volumes {
         let Some((sources, mode)) = sources(&volume.source) else { continue };
@@ -68,7 +68,7 @@ fn sources(source: &VolumeSource) -> Option<(&[Projection], u32)> {
 struct Ground<'a> {
     pod: &'a Pod,
     configs: &'a [Arc<Config>],
-    node: &'a Allocatable,
+    node: &'a Amounts,
 }
 
 impl Ground<'_> {
@@ -112,16 +112,7 @@ impl Ground<'_> {
         items: &'s [Item],
         mode: u32,
     ) -> Result<Vec<(&'s str, File)>, String> {
-        let found = self.configs.iter().find(|config| {
-            config.secret == wanted.secret
-                && config.namespace == self.pod.namespace
-                && config.name == wanted.name
-        });
-        let Some(config) = found else {
-            let kind = if wanted.secret { "secret" } else { "configmap" };
-            let why = || format!("{kind} \"{}\" not found", wanted.name);
-            return if wanted.optional { Ok(Vec::new()) } else { Err(why()) };
-        };
+        let Some(config) = wanted.find(&self.pod.namespace, self.configs)? else { return Ok(Vec::new()) };
         if items.is_empty() {
             return Ok(config.data.iter().map(|(key, data)| file(key, data.clone(), mode)).collect());
         }
@@ -147,11 +138,7 @@ impl Ground<'_> {
                 "metadata.annotations" => Ok(map_text(meta.annotations.as_ref())),
                 _ => env::field(self.pod, path, &Addresses::default()),
             },
-            DownwardValue::Resource { container, resource, divisor } => {
-                let of = self.pod.container(container);
-                let of = of.ok_or_else(|| format!("container {container} not found"))?;
-                env::resource_value(self.pod, of, resource, divisor, self.node)
-            }
+            DownwardValue::Resource(wanted) => env::resource(self.pod, wanted, self.node),
         }
     }
 }
@@ -198,9 +185,10 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::pod::resources::tests::{container, pod as pod_of};
-    use crate::pod::spec::{Plugin, Resources, Volume};
+    use crate::pod::spec::{Measure, Plugin, ResourceField, Resources, Volume};
 
-    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30, storage: 8 << 30 };
+    const NODE: Amounts =
+        Amounts { cpu_milli: 4000, memory: 1 << 30, storage: 8 << 30, huge_pages: BTreeMap::new() };
 
     fn config(secret: bool, name: &str, data: &[(&str, &str)]) -> Arc<Config> {
         let data = data.iter().map(|(key, value)| (key.to_string(), value.as_bytes().to_vec())).collect();
@@ -300,10 +288,8 @@ mod tests {
     /// What files take of the pod: fieldRef paths and resourceFieldRef.
     #[test]
     fn downward_values() {
-        let resource = |resource: &str, divisor: &str| DownwardValue::Resource {
-            container: "c".into(),
-            resource: resource.into(),
-            divisor: divisor.into(),
+        let resource = |limit: bool, measure: Measure, divisor: u64| {
+            DownwardValue::Resource(ResourceField { container: "c".into(), limit, measure, divisor })
         };
         let table = [
             (field("metadata.labels"), Ok("a=\"o\\\"ne\\n\"\nb=\"two\"")),
@@ -314,21 +300,20 @@ mod tests {
             (field("metadata.namespace"), Ok("default")),
             (field("metadata.uid"), Ok("uid1")),
             (field("metadata.whoops"), Err("unsupported fieldPath: metadata.whoops")),
-            (resource("limits.cpu", ""), Ok("2")),
-            (resource("limits.cpu", "1m"), Ok("1500")),
-            (resource("requests.memory", "100Mi"), Ok("2")),
-            (resource("limits.memory", "1Mi"), Ok("1024")),
+            (resource(true, Measure::Cpu, 1000), Ok("2")),
+            (resource(true, Measure::Cpu, 1), Ok("1500")),
+            (resource(false, Measure::Memory, 100 << 20), Ok("2")),
+            (resource(true, Measure::Memory, 1 << 20), Ok("1024")),
+            (resource(true, Measure::Storage, 1 << 30), Ok("8")),
+            (resource(false, Measure::HugePages(2 << 20), 1 << 20), Ok("0")),
         ];
         for (value, expected) in table {
             let found = told(&with(vec![downward("f", value.clone())]), &[]);
             let expected = expected.map(|text| vec![format!("f:644={text}")]).map_err(str::to_owned);
             assert_eq!(found, expected, "{value:?}");
         }
-        let gone = DownwardValue::Resource {
-            container: "x".into(),
-            resource: "limits.cpu".into(),
-            divisor: "".into(),
-        };
+        let gone = ResourceField { container: "x".into(), limit: true, measure: Measure::Cpu, divisor: 1 };
+        let gone = DownwardValue::Resource(gone);
         assert_eq!(told(&with(vec![downward("f", gone)]), &[]), Err("container x not found".into()));
     }
 

@@ -19,14 +19,6 @@ pub use grant::Grant;
 pub use node::{Amounts, Machine, Node, Reserve, Threshold, requests};
 pub use oom::oom_score_adj;
 
-/// What the node has for pods: thousandths of a core, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allocatable {
-    pub cpu_milli: u64,
-    pub memory: u64,
-    pub storage: u64,
-}
-
 /// Kubernetes' quality of service class; only cpu and memory count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qos {

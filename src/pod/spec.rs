@@ -247,12 +247,7 @@ pub enum EnvValue {
     Literal(String),
     /// A checked fieldPath: metadata.name, metadata.labels['k'], status.podIP, ...
     Field(String),
-    /// A checked resourceFieldRef of a container of the same pod.
-    Resource {
-        container: String,
-        resource: String,
-        divisor: String,
-    },
+    Resource(ResourceField),
     /// configMapKeyRef or secretKeyRef.
     Config {
         config: ConfigRef,
@@ -267,12 +262,54 @@ pub enum EnvValue {
     },
 }
 
+/// A resourceFieldRef: a limit or request of a container of the same pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceField {
+    pub container: String,
+    /// Else the request.
+    pub limit: bool,
+    pub measure: Measure,
+    /// Not 0; in thousandths of a core, else in bytes.
+    pub divisor: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Measure {
+    Cpu,
+    Memory,
+    /// ephemeral-storage.
+    Storage,
+    /// Pages of this size in bytes.
+    HugePages(u64),
+}
+
 /// A ConfigMap or Secret of the pod's namespace, as a further document of the manifest directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigRef {
     pub secret: bool,
     pub name: String,
     pub optional: bool,
+}
+
+impl ConfigRef {
+    /// What it names in this namespace; None: it is not there, and need not be. An error is in the kubelet's words.
+    pub fn find<'a>(
+        &self,
+        namespace: &str,
+        configs: &'a [Arc<Config>],
+    ) -> Result<Option<&'a Config>, String> {
+        let is = |config: &&Arc<Config>| {
+            config.secret == self.secret && config.namespace == namespace && config.name == self.name
+        };
+        match configs.iter().find(is) {
+            Some(config) => Ok(Some(config)),
+            None if self.optional => Ok(None),
+            None => {
+                let kind = if self.secret { "secret" } else { "configmap" };
+                Err(format!("{kind} {:?} not found", self.name))
+            }
+        }
+    }
 }
 
 /// One source of envFrom.
@@ -511,11 +548,7 @@ pub struct DownwardItem {
 pub enum DownwardValue {
     /// A checked fieldPath; also whole `metadata.labels` and `metadata.annotations`.
     Field(String),
-    Resource {
-        container: String,
-        resource: String,
-        divisor: String,
-    },
+    Resource(ResourceField),
 }
 
 /// hostPath.type; the checks are in behaviour.md's section on volumes and in Kubernetes' API reference.

@@ -30,6 +30,8 @@ pub struct Instance {
     pub home: PathBuf,
     /// Another's data directory, where it is shared.
     root: PathBuf,
+    /// Flags beside those that every instance has.
+    pub more: Vec<String>,
     child: Option<Child>,
 }
 
@@ -43,7 +45,7 @@ impl Instance {
         for folder in [&home.join("m"), &root] {
             fs::create_dir_all(folder).expect("make directories");
         }
-        let instance = Instance { home, root, child: None };
+        let instance = Instance { home, root, more: Vec::new(), child: None };
         let store = instance.root.join("images").display().to_string();
         let archive = archive().display().to_string();
         assert_eq!(
@@ -77,7 +79,7 @@ impl Instance {
         let out =
             File::options().create(true).append(true).open(self.home.join("out")).expect("open the log");
         let mut command = Command::new(PODINIT);
-        command.arg("run").args(self.flags()).stdin(std::process::Stdio::null());
+        command.arg("run").args(self.flags()).args(&self.more).stdin(std::process::Stdio::null());
         command.stdout(out.try_clone().expect("the log twice")).stderr(out);
         // SAFETY: a plain system call. A test run that is killed leaves no podinit behind.
         unsafe {

@@ -37,7 +37,8 @@ fn a_pod_reads_its_files_and_a_changed_config_map_reaches_it_without_a_restart()
         "name: cm, configMap: {name: app}",
         "name: key, secret: {secretName: key, defaultMode: 0400, items: [{key: tls, path: deep/tls.key}]}",
         "name: fields, downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}, \
-         {path: cpu, resourceFieldRef: {containerName: c, resource: limits.cpu, divisor: 1m}}]}",
+         {path: cpu, resourceFieldRef: {containerName: c, resource: limits.cpu, divisor: 1m}}, \
+         {path: disk, resourceFieldRef: {containerName: c, resource: requests.ephemeral-storage, divisor: 1Ki}}]}",
         "name: all, projected: {sources: [{configMap: {name: app, items: [{key: a.conf, path: a, mode: 0600}]}}, \
          {secret: {name: key}}, {configMap: {name: none, optional: true}}, \
          {downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}",
@@ -51,7 +52,11 @@ fn a_pod_reads_its_files_and_a_changed_config_map_reaches_it_without_a_restart()
     ];
     let text = pod("reader", "", &volumes, &mounts)
         .replace("{name: reader}", "{name: reader, labels: {b: two, a: one}}")
-        .replace("    volumeMounts:", "    resources: {limits: {cpu: 250m}}\n    volumeMounts:");
+        .replace(
+            "    volumeMounts:",
+            "    resources: {limits: {cpu: 250m, ephemeral-storage: 10Mi}}\n    env: [{name: DISK, valueFrom: \
+             {resourceFieldRef: {resource: limits.ephemeral-storage, divisor: 1Mi}}}]\n    volumeMounts:",
+        );
     here.write("reader.yaml", &text);
     here.write("app.yaml", &config_map("app", "a.conf: one, b: \"two\""));
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\nstringData: {tls: secret}\n";
@@ -65,6 +70,7 @@ fn a_pod_reads_its_files_and_a_changed_config_map_reaches_it_without_a_restart()
         ("/key/deep/tls.key", "secret"),
         ("/fields/labels", "a=\"one\"\nb=\"two\""),
         ("/fields/cpu", "250"),
+        ("/fields/disk", "10240"),
         ("/all/a", "one"),
         ("/all/tls", "secret"),
         ("/all/name", "reader-host"),
@@ -72,6 +78,7 @@ fn a_pod_reads_its_files_and_a_changed_config_map_reaches_it_without_a_restart()
     ] {
         assert_eq!(cat(path), expected, "{path}");
     }
+    assert_eq!(sh(&here, "reader", "echo $DISK"), "10\n");
     let modes = "cd /; busybox stat -L -c '%a %n' cm/a.conf key/deep/tls.key all/a all/tls cm";
     assert_eq!(
         sh(&here, "reader", modes),

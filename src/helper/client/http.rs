@@ -1,12 +1,12 @@
-//! One HTTP/1.1 GET: a connection of its own, no compression, no proxy, and of the answer what a probe needs.
+//! One HTTP/1.1 GET: a connection of its own, no compression, no proxy, and of the answer what is needed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::Instant;
 
 use super::url::{Url, authority};
-use super::{Trouble, connect, tls};
+use super::{Authorities, Trouble, connect, tls};
 
-/// How much of a body is read.
+/// How much of a body a probe reads.
 const BODY: usize = 10 << 10;
 /// How long the head of an answer may be.
 const HEAD: u64 = 256 << 10;
@@ -18,8 +18,24 @@ pub const AGENT: &str = "kube-probe/1.36";
 pub struct Reply {
     pub status: u16,
     pub location: Option<String>,
-    /// Its first 10 KiB.
+    /// As much of it as was wanted.
     pub body: Vec<u8>,
+}
+
+/// On which terms a server is asked.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Who must vouch for it; None: nobody.
+    pub trust: Option<Authorities>,
+    /// How many bytes of the body are read.
+    pub most: usize,
+    /// A body that breaks off is trouble also where TLS alone can tell.
+    pub whole: bool,
+}
+
+impl Terms {
+    /// A probe's.
+    const PROBE: Terms = Terms { trust: None, most: BODY, whole: false };
 }
 
 /// The headers as the kubelet makes them of a handler's: names in Go's writing, one of a default's name replaces it,
@@ -41,9 +57,22 @@ pub fn headers(given: &[(String, String)]) -> Vec<(String, String)> {
 
 /// Asks once; a redirect is the caller's to follow. `headers`: as made by `headers`.
 pub fn get(url: &Url, headers: &[(String, String)], until: Instant) -> Result<Reply, Trouble> {
+    get_on(&Terms::PROBE, url, headers, until)
+}
+
+/// The same on other terms than a probe's.
+pub fn get_on(
+    terms: &Terms,
+    url: &Url,
+    headers: &[(String, String)],
+    until: Instant,
+) -> Result<Reply, Trouble> {
     let request = request(url, headers)?;
     let wire = connect(&url.host, url.port, until)?;
-    if url.https { talk(tls::client(wire, &url.host)?, &request) } else { talk(wire, &request) }
+    match url.https {
+        true => talk(tls::client(wire, &url.host, terms.trust.as_ref())?, &request, terms),
+        false => talk(wire, &request, terms),
+    }
 }
 
 fn request(url: &Url, headers: &[(String, String)]) -> Result<Vec<u8>, Trouble> {
@@ -63,7 +92,7 @@ fn request(url: &Url, headers: &[(String, String)]) -> Result<Vec<u8>, Trouble> 
     Ok(text.into_bytes())
 }
 
-fn talk(mut stream: impl Read + Write, request: &[u8]) -> Result<Reply, Trouble> {
+fn talk(mut stream: impl Read + Write, request: &[u8], terms: &Terms) -> Result<Reply, Trouble> {
     stream.write_all(request).map_err(tls::told)?;
     stream.flush().map_err(tls::told)?;
     let mut from = BufReader::new(stream);
@@ -71,7 +100,7 @@ fn talk(mut stream: impl Read + Write, request: &[u8]) -> Result<Reply, Trouble>
         let head = head(&mut from)?;
         // A server may say first that it will answer.
         if !(100..=199).contains(&head.status) || head.status == 101 {
-            let body = body(&mut from, &head)?;
+            let body = body(&mut from, &head, terms)?;
             return Ok(Reply { status: head.status, location: head.location, body });
         }
     }
@@ -128,18 +157,19 @@ fn line(from: &mut impl BufRead) -> Result<String, Trouble> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn body(from: &mut impl BufRead, head: &Head) -> Result<Vec<u8>, Trouble> {
+fn body(from: &mut impl BufRead, head: &Head, terms: &Terms) -> Result<Vec<u8>, Trouble> {
     let mut body = Vec::new();
     if matches!(head.status, 101 | 204 | 304) {
         return Ok(body);
     }
     if head.chunked {
-        chunks(from, &mut body)?;
+        chunks(from, &mut body, terms.most)?;
     } else {
-        let most = head.length.unwrap_or(u64::MAX).min(BODY as u64);
+        let most = head.length.unwrap_or(u64::MAX).min(terms.most as u64);
         match from.take(most).read_to_end(&mut body) {
             // TLS ended without a good-bye: where no length was told, that is the end.
-            Err(why) if why.kind() == io::ErrorKind::UnexpectedEof && head.length.is_none() => {}
+            Err(why)
+                if why.kind() == io::ErrorKind::UnexpectedEof && head.length.is_none() && !terms.whole => {}
             done => drop(done.map_err(tls::told)?),
         }
         if head.length.is_some() && (body.len() as u64) < most {
@@ -149,8 +179,8 @@ fn body(from: &mut impl BufRead, head: &Head) -> Result<Vec<u8>, Trouble> {
     Ok(body)
 }
 
-fn chunks(from: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), Trouble> {
-    while body.len() < BODY {
+fn chunks(from: &mut impl BufRead, body: &mut Vec<u8>, wanted: usize) -> Result<(), Trouble> {
+    while body.len() < wanted {
         let size = line(&mut from.by_ref().take(HEAD))?;
         let size = size.split(';').next().unwrap_or_default().trim();
         let size = u64::from_str_radix(size, 16)
@@ -158,7 +188,7 @@ fn chunks(from: &mut impl BufRead, body: &mut Vec<u8>) -> Result<(), Trouble> {
         if size == 0 {
             return Ok(());
         }
-        let most = size.min((BODY - body.len()) as u64);
+        let most = size.min((wanted - body.len()) as u64);
         let before = body.len();
         from.by_ref().take(most).read_to_end(body).map_err(tls::told)?;
         if ((body.len() - before) as u64) < most {
@@ -263,7 +293,8 @@ mod tests {
         ];
         for (text, expected) in table {
             let stream = Canned { said: text.as_bytes(), heard: Vec::new() };
-            let got = talk(stream, b"").map(|r| (r.status, String::from_utf8(r.body).unwrap()));
+            let got =
+                talk(stream, b"", &Terms::PROBE).map(|r| (r.status, String::from_utf8(r.body).unwrap()));
             assert_eq!(got, expected, "{text:?}");
         }
     }
@@ -273,13 +304,53 @@ mod tests {
         let long = "x".repeat(3 * BODY);
         for head in [String::new(), format!("Content-Length: {}\r\n", 3 * BODY)] {
             let text = format!("HTTP/1.1 200 OK\r\n{head}\r\n{long}");
-            let reply = talk(Canned { said: text.as_bytes(), heard: Vec::new() }, b"").unwrap();
+            let reply =
+                talk(Canned { said: text.as_bytes(), heard: Vec::new() }, b"", &Terms::PROBE).unwrap();
             assert_eq!(reply.body.len(), BODY);
         }
         let chunk = format!("{:x}\r\n{long}\r\n", 3 * BODY);
         let text = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
-        let reply = talk(Canned { said: text.as_bytes(), heard: Vec::new() }, b"").unwrap();
+        let reply = talk(Canned { said: text.as_bytes(), heard: Vec::new() }, b"", &Terms::PROBE).unwrap();
         assert_eq!(reply.body.len(), BODY);
+    }
+
+    #[test]
+    fn a_whole_body_is_read_as_far_as_wanted_and_a_cut_one_is_trouble() {
+        let terms = Terms { trust: None, most: 3 * BODY, whole: true };
+        for length in [2 * BODY, 3 * BODY, 4 * BODY] {
+            let long = "x".repeat(length);
+            let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{long}\r\n0\r\n\r\n");
+            for rest in [format!("\r\n{long}"), format!("Content-Length: {length}\r\n\r\n{long}"), chunked] {
+                let text = format!("HTTP/1.1 200 OK\r\n{rest}");
+                let reply = talk(Canned { said: text.as_bytes(), heard: Vec::new() }, b"", &terms).unwrap();
+                assert_eq!(reply.body.len(), length.min(3 * BODY));
+            }
+        }
+        // A TLS stream that ends without a good-bye.
+        let cut = || Cut(b"HTTP/1.1 200 OK\r\n\r\nhalf");
+        assert_eq!(talk(cut(), b"", &Terms::PROBE).unwrap().body, b"half");
+        assert_eq!(talk(cut(), b"", &terms), Err(Trouble::Other("EOF".into())));
+    }
+
+    struct Cut<'a>(&'a [u8]);
+
+    impl Read for Cut<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                length => Ok(length),
+            }
+        }
+    }
+
+    impl Write for Cut<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
 
     struct Canned<'a> {

@@ -1,14 +1,16 @@
-//! TLS without a check of the certificate, as the kubelet's probes and hooks: a probe asks for health, not for names.
+//! TLS. For probes and hooks without a check of the certificate, as the kubelet's: a probe asks for health, not for
+//! names. Pods are taken only from a server whose name an authority of the system vouches for.
 //!
-//! Only what a handshake needs is linked in: no roots, no signatures. That saves 80 KiB.
+//! Only what a client without a certificate of its own needs is linked in.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::{cipher_suite as suite, kx_group as group};
-use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::SigningKey;
 use rustls::{
@@ -16,18 +18,30 @@ use rustls::{
     StreamOwned,
 };
 
+use super::authorities::{Authorities, SIGNATURES};
 use super::{Trouble, Wire};
 
-/// Shakes hands. `host`: told to the server where it is a name.
-pub fn client(wire: Wire, host: &str) -> Result<impl Read + Write + use<>, Trouble> {
+/// Shakes hands. `host`: told to the server where it is a name. `trust`: who must vouch for it; None: nobody.
+pub fn client(
+    wire: Wire,
+    host: &str,
+    trust: Option<&Authorities>,
+) -> Result<impl Read + Write + use<>, Trouble> {
     let trouble = |error: Error| Trouble::Other(format!("tls: {error}"));
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Trouble::Other(format!("tls: {host:?} is no server's name")))?;
-    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+    let provider = Arc::new(provider());
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        None => Arc::new(Anyone),
+        Some(trust) => WebPkiServerVerifier::builder_with_provider(trust.roots(), provider.clone())
+            .build()
+            .map_err(|why| Trouble::Other(format!("tls: {why}")))?,
+    };
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(trouble)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     let connection = ClientConnection::new(Arc::new(config), name).map_err(trouble)?;
     Ok(StreamOwned::new(connection, wire))
@@ -57,7 +71,7 @@ fn provider() -> CryptoProvider {
             suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
         ],
         kx_groups: vec![group::X25519, group::SECP256R1, group::SECP384R1],
-        signature_verification_algorithms: WebPkiSupportedAlgorithms { all: &[], mapping: &[] },
+        signature_verification_algorithms: SIGNATURES,
         secure_random: &Kernel,
         key_provider: &Kernel,
     }

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use super::pool::persistent;
 use super::tries::attempt;
 use super::*;
+use crate::helper::client::servers::{TlsServer, nobody, redirect, says, server};
 use crate::pod::facts::ProbeKind;
 use crate::pod::probe::{Begin, Told};
 use crate::pod::spec::{Handler, Probe};
@@ -41,45 +41,6 @@ fn try_http(port: u16, path: &str, headers: &[(&str, &str)]) -> Try {
         &probe(Handler::Http { host: None, port, path: path.into(), https: false, headers }, 30),
         "127.0.0.1",
     )
-}
-
-/// An HTTP server: each request is answered with what this makes of its head; None: never.
-fn server(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        let mut held = Vec::new();
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = Vec::new();
-            let mut byte = [0];
-            // Who speaks something else is told so at once.
-            while !head.ends_with(b"\r\n\r\n")
-                && b"GET ".starts_with(&head[..head.len().min(4)])
-                && stream.read(&mut byte).is_ok_and(|n| n == 1)
-            {
-                head.push(byte[0]);
-            }
-            match answer(&String::from_utf8_lossy(&head)) {
-                Some(text) => drop(stream.write_all(text.as_bytes())),
-                None => held.push(stream),
-            }
-        }
-    });
-    port
-}
-
-fn says(status: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
-}
-
-fn redirect(status: u16, location: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"))
-}
-
-/// A port on which nobody listens.
-fn nobody() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
@@ -195,54 +156,6 @@ fn servers_that_do_not_answer_fail_in_the_kubelets_words() {
     );
 }
 
-/// `openssl s_server`, another's TLS, with a certificate of its own making.
-struct TlsServer {
-    child: Child,
-    port: u16,
-    folder: std::path::PathBuf,
-}
-
-impl TlsServer {
-    fn new(name: &str, flags: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("podinit-tls-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-            .args(["-days", "1", "-subj", "/CN=nobody.invalid", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&cert)
-            .output()
-            .expect("openssl (package openssl)");
-        assert!(made.status.success(), "{made:?}");
-        let port = nobody();
-        let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-www", "-accept", &format!("127.0.0.1:{port}"), "-cert"])
-            .arg(&cert)
-            .arg("-key")
-            .arg(&key)
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            thread::sleep(Duration::from_millis(10));
-        }
-        TlsServer { child, port, folder }
-    }
-}
-
-impl Drop for TlsServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
 fn https(port: u16) -> Try {
     let handler = Handler::Http { host: None, port, path: "/".into(), https: true, headers: Vec::new() };
     attempt(&probe(handler, 30), "127.0.0.1")
@@ -251,7 +164,7 @@ fn https(port: u16) -> Try {
 #[test]
 fn https_is_spoken_with_whoever_answers() {
     for version in ["-tls1_3", "-tls1_2"] {
-        let server = TlsServer::new(version, &[version]);
+        let server = TlsServer::new("ec", "DNS:nobody.invalid", &[version]);
         let said = https(server.port);
         assert!(matches!(&said, Try::Success(body) if body.contains("s_server")), "{version}: {said:?}");
     }

@@ -118,9 +118,7 @@ fn value(
     }
     if let Some(given) = resource {
         let path = from.key("resourceFieldRef");
-        let (container, resource, divisor) =
-            field::resource(report, given, Some(own), &around.containers, &path);
-        return Some(EnvValue::Resource { container, resource, divisor });
+        return field::resource(report, given, Some(own), &around.containers, &path).map(EnvValue::Resource);
     }
     if let Some(map) = map {
         let path = from.key("configMapKeyRef");

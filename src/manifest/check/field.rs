@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1 as k8s;
 
 use super::names;
+use super::resources::page_size;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Path, quote};
 use crate::pod::quantity::Quantity;
+use crate::pod::spec::{Measure, ResourceField};
 
 /// Where the value goes: not every field is for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,16 +71,18 @@ fn subscript(text: &str) -> Option<(&str, &str)> {
     (!path.is_empty() && !key.is_empty()).then_some((path, key))
 }
 
+const CORES: &[&str] = &["1", "1m"];
+
 const SIZES: &[&str] = &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
-/// A resourceFieldRef as container, resource and divisor. `own`: the container meant where none is named.
+/// A resourceFieldRef; None: it was refused. `own`: the container meant where none is named.
 pub fn resource(
     report: &mut Report<'_>,
     field: &k8s::ResourceFieldSelector,
     own: Option<&str>,
     containers: &HashSet<&str>,
     path: &Path,
-) -> (String, String, String) {
+) -> Option<ResourceField> {
     let named = field.container_name.as_deref().filter(|name| !name.is_empty()).or(own);
     match named {
         None => report.refuse(&path.key("containerName"), "is missing: name a container of the pod"),
@@ -87,50 +91,69 @@ pub fn resource(
         }
         Some(_) => {}
     }
-    let kind = field.resource.strip_prefix("limits.").or_else(|| field.resource.strip_prefix("requests."));
-    let units: &[&str] = match kind {
-        Some("cpu") => &["1", "1m"],
-        Some("memory" | "ephemeral-storage") => SIZES,
-        Some(huge) if huge.starts_with("hugepages-") => SIZES,
-        _ if field.resource.is_empty() => {
-            report.refuse(&path.key("resource"), "names no resource: give one such as limits.memory");
-            &[]
-        }
-        Some(_) | None => {
-            let cure = "limits or requests of cpu, memory, ephemeral-storage and hugepages-<size> are";
-            let message = format!("{} is not supported: {cure}", quote(&field.resource));
-            report.refuse(&path.key("resource"), message);
-            &[]
-        }
-    };
+    let kind = kind(&field.resource).map_err(|why| report.refuse(&path.key("resource"), why)).ok();
     let divisor = field.divisor.as_ref().map_or("1", |divisor| divisor.0.as_str());
+    let given = Quantity::parse(divisor).map_err(|why| report.refuse(&path.key("divisor"), why)).ok()?;
+    let (limit, measure) = kind?;
+    let units = if measure == Measure::Cpu { CORES } else { SIZES };
     let one = |text: &str| Quantity::parse(text).ok();
-    let divisor = match Quantity::parse(divisor) {
-        // Zero is how Kubernetes writes "not given".
-        Ok(given) if Some(given) == one("0") => "1".into(),
-        Ok(given) => {
-            if !units.is_empty() && !units.iter().any(|unit| one(unit) == Some(given)) {
-                let message = format!(
-                    "{} does not divide {}: use {}",
-                    quote(divisor),
-                    field.resource,
-                    units.join(", ")
-                );
-                report.refuse(&path.key("divisor"), message);
-            }
-            divisor.to_owned()
-        }
-        Err(why) => {
-            report.refuse(&path.key("divisor"), why);
-            "1".into()
+    // Zero is how Kubernetes writes "not given".
+    let given = if Some(given) == one("0") { one("1")? } else { given };
+    if !units.iter().any(|unit| one(unit) == Some(given)) {
+        let message =
+            format!("{} does not divide {}: use {}", quote(divisor), field.resource, units.join(", "));
+        report.refuse(&path.key("divisor"), message);
+        return None;
+    }
+    let divisor = if measure == Measure::Cpu { given.milli() } else { given.whole() };
+    Some(ResourceField { container: named?.into(), limit, measure, divisor })
+}
+
+/// Whether it is a limit, and of what.
+fn kind(text: &str) -> Result<(bool, Measure), String> {
+    if text.is_empty() {
+        return Err("names no resource: give one such as limits.memory".into());
+    }
+    let (limit, name) = match (text.strip_prefix("limits."), text.strip_prefix("requests.")) {
+        (Some(name), _) => (true, name),
+        (None, Some(name)) => (false, name),
+        (None, None) => (false, ""),
+    };
+    let measure = match name {
+        "cpu" => Measure::Cpu,
+        "memory" => Measure::Memory,
+        "ephemeral-storage" => Measure::Storage,
+        _ if name.starts_with("hugepages-") => Measure::HugePages(page_size(name)?),
+        _ => {
+            let cure = "limits or requests of cpu, memory, ephemeral-storage and hugepages-<size> are";
+            return Err(format!("{} is not supported: {cure}", quote(text)));
         }
     };
-    (named.unwrap_or_default().into(), field.resource.clone(), divisor)
+    Ok((limit, measure))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resource_is_a_limit_or_a_request_of_what_there_is() {
+        for (text, expected) in [
+            ("limits.cpu", Some((true, Measure::Cpu))),
+            ("requests.memory", Some((false, Measure::Memory))),
+            ("limits.ephemeral-storage", Some((true, Measure::Storage))),
+            ("requests.hugepages-2Mi", Some((false, Measure::HugePages(2 << 20)))),
+            ("limits.hugepages-2048Ki", Some((true, Measure::HugePages(2 << 20)))),
+            ("limits.hugepages-1Gi", Some((true, Measure::HugePages(1 << 30)))),
+            ("", None),
+            ("limits.gpu", None),
+            ("limits.hugepages-", None),
+            ("hugepages-2Mi", None),
+            ("cpu", None),
+        ] {
+            assert_eq!(kind(text).ok(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn a_field_path_is_judged_as_kubernetes_judges() {

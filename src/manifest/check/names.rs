@@ -3,6 +3,7 @@
 //! Source: RFC 1123 as Kubernetes' apimachinery/pkg/util/validation applies it.
 
 use crate::manifest::tree::quote;
+use crate::pod::env;
 
 /// Lower-case letters, digits and dashes, at most 63.
 pub fn label(text: &str) -> Result<(), String> {
@@ -61,7 +62,7 @@ pub fn port(text: &str) -> Result<(), String> {
 
 /// A variable's name: printable ASCII without '='.
 pub fn variable(text: &str) -> Result<(), String> {
-    if !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=') {
+    if env::variable(text) {
         return Ok(());
     }
     Err(format!("{} is not a variable's name: use printable ASCII without '='", quote(text)))

@@ -151,8 +151,10 @@ fn files(
             }
             (None, Some(given)) => {
                 let path = path.key("resourceFieldRef");
-                let (container, resource, divisor) = field::resource(report, given, None, containers, &path);
-                DownwardValue::Resource { container, resource, divisor }
+                match field::resource(report, given, None, containers, &path) {
+                    Some(wanted) => DownwardValue::Resource(wanted),
+                    None => continue,
+                }
             }
         };
         files.push(DownwardItem { path: place, mode, value });

@@ -157,10 +157,12 @@ fn huge_pages(report: &mut Report<'_>, limits: &Amounts, requests: &Amounts, pat
     names.sort();
     for name in names {
         let field = path.key(if limits.contains_key(name) { "limits" } else { "requests" }).entry(name);
-        let size = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
-        let Some(size) = size.filter(|size| !size.negative() && !size.fraction() && size.whole() > 0) else {
-            report.refuse(&field, format!("{} names no page size: write it as hugepages-2Mi", quote(name)));
-            continue;
+        let size = match page_size(name) {
+            Ok(size) => size,
+            Err(why) => {
+                report.refuse(&field, why);
+                continue;
+            }
         };
         let (Some(limit), Some(request)) = (
             amount(report, limits, name, &path.key("limits")),
@@ -175,7 +177,7 @@ fn huge_pages(report: &mut Report<'_>, limits: &Amounts, requests: &Amounts, pat
             let message = "differs from the limit: huge pages are not shared, so write the same";
             report.refuse(&path.key("requests").entry(name), message);
         }
-        if limit.fraction() || limit.whole() % size.whole() != 0 {
+        if limit.fraction() || limit.whole() % size != 0 {
             let text = limits.get(name).map(|text| text.0.as_str()).unwrap_or_default();
             report.refuse(&field, format!("{text} is not a multiple of the page size: round it up"));
         }
@@ -184,11 +186,19 @@ fn huge_pages(report: &mut Report<'_>, limits: &Amounts, requests: &Amounts, pat
             report.refuse(&field, "needs cpu or memory beside it: add one");
         }
         // One size may be written in two ways: hugepages-2Mi and hugepages-2048Ki.
-        let bytes: &mut u64 = pages.entry(size.whole()).or_default();
+        let bytes: &mut u64 = pages.entry(size).or_default();
         *bytes = bytes.saturating_add(limit.whole());
     }
     pages.retain(|_, bytes| *bytes > 0);
     pages
+}
+
+/// The bytes of `hugepages-2Mi`.
+pub fn page_size(name: &str) -> Result<u64, String> {
+    let size = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
+    let size = size.filter(|size| !size.negative() && !size.fraction() && size.whole() > 0);
+    let wrong = || format!("{} names no page size: write it as hugepages-2Mi", quote(name));
+    size.map(Quantity::whole).ok_or_else(wrong)
 }
 
 fn amount(report: &mut Report<'_>, amounts: &Amounts, name: &str, path: &Path) -> Option<Quantity> {

@@ -340,6 +340,10 @@ fn variables() {
             "spec.containers[0].env[0].valueFrom.resourceFieldRef.divisor: \"100m\" does not divide limits.cpu: use 1, 1m",
         ),
         (
+            "containers: [{$c, env: [{name: a, valueFrom: {resourceFieldRef: {resource: limits.hugepages-big}}}]}]",
+            "spec.containers[0].env[0].valueFrom.resourceFieldRef.resource: \"hugepages-big\" names no page size: write it as hugepages-2Mi",
+        ),
+        (
             "containers: [{$c, envFrom: [{}]}]",
             "spec.containers[0].envFrom[0]: names no source: give configMapRef or secretRef",
         ),
@@ -371,11 +375,12 @@ fn variables() {
     assert_eq!(container.env_from, expected);
     let values: Vec<&EnvValue> = container.env.iter().map(|var| &var.value).collect();
     let file = EnvValue::File { volume: "v".into(), path: "x/p".into(), key: "K".into(), optional: false };
-    let pages = EnvValue::Resource {
+    let pages = EnvValue::Resource(ResourceField {
         container: "c".into(),
-        resource: "requests.hugepages-2Mi".into(),
-        divisor: "1Mi".into(),
-    };
+        limit: false,
+        measure: Measure::HugePages(2 << 20),
+        divisor: 1 << 20,
+    });
     let secret = EnvValue::Config { config: config(true, "s", false), key: "k".into() };
     assert_eq!(values, [&file, &pages, &secret]);
 }
@@ -1191,11 +1196,12 @@ fn volumes() {
     let cpu = DownwardItem {
         path: "cpu".into(),
         mode: None,
-        value: DownwardValue::Resource {
+        value: DownwardValue::Resource(ResourceField {
             container: "c".into(),
-            resource: "limits.cpu".into(),
-            divisor: "1m".into(),
-        },
+            limit: true,
+            measure: Measure::Cpu,
+            divisor: 1,
+        }),
     };
     let labels = DownwardItem {
         path: "labels".into(),

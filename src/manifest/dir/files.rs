@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::manifest::text::LARGEST;
+use crate::pod::fetch::LARGEST;
 
 /// Tells whether a file changed.
 #[derive(Clone, Copy, PartialEq)]

@@ -1,55 +1,49 @@
-//! What a resourceFieldRef stands for.
+//! resourceFieldRef: what a container may use or asks for.
+//!
+//! Source: Kubernetes v1.36, pkg/api/v1/resource (ExtractContainerResourceValue) and the kubelet's defaults for it.
 
-use crate::pod::quantity::Quantity;
-use crate::pod::resources::Allocatable;
-use crate::pod::spec::{Container, Pod};
+use crate::pod::resources::Amounts;
+use crate::pod::spec::{Container, Measure, Pod, ResourceField};
 
-/// The value of a resourceFieldRef, divided and rounded up. A request that is not set is 0; so is a limit of huge pages,
-/// which are never more than were asked for. Any other limit that is not set, or 0, is that of the pod as a whole, else
-/// what the node has for pods.
-///
-/// Source: Kubernetes' ExtractContainerResourceValue, MergeContainerResourceLimits and the kubelet's
-/// defaultPodLimitsForDownwardAPI.
-pub(in crate::pod) fn resource_value(
-    pod: &Pod,
-    container: &Container,
-    resource: &str,
-    divisor: &str,
-    node: &Allocatable,
-) -> Result<String, String> {
-    let (own, whole) = (&container.resources, pod.resources.as_ref());
-    let limit = |own: Option<u64>, whole: Option<u64>, node: u64| {
-        u128::from(own.into_iter().chain(whole).find(|limit| *limit > 0).unwrap_or(node))
+/// Divided and rounded up. A limit of cpu, memory or ephemeral-storage that is not set (or 0) is the pod's own, where
+/// it gives one of the first two, else all that the node has for pods; any other not set is 0.
+pub(in crate::pod) fn resource(pod: &Pod, wanted: &ResourceField, node: &Amounts) -> Result<String, String> {
+    let name = &wanted.container;
+    let container = pod.container(name).ok_or_else(|| format!("container {name} not found"))?;
+    let value = if wanted.limit {
+        limit(pod, container, wanted.measure, node)
+    } else {
+        request(container, wanted.measure)
     };
-    let request = |own: Option<u64>| u128::from(own.unwrap_or(0));
-    // In thousandths, as is the divisor.
-    let value = match resource {
-        "limits.cpu" => limit(own.cpu_limit, whole.and_then(|whole| whole.cpu_limit), node.cpu_milli),
-        "requests.cpu" => request(own.cpu_request),
-        "limits.memory" => {
-            limit(own.memory_limit, whole.and_then(|whole| whole.memory_limit), node.memory) * 1000
-        }
-        "requests.memory" => request(own.memory_request) * 1000,
-        "limits.ephemeral-storage" => limit(own.storage_limit, None, node.storage) * 1000,
-        "requests.ephemeral-storage" => request(own.storage_request) * 1000,
-        _ => {
-            huge(container, resource).ok_or_else(|| format!("unsupported container resource: {resource}"))?
-                * 1000
-        }
-    };
-    let divisor = match divisor {
-        "" => 0,
-        given => Quantity::parse(given).map_err(|why| format!("divisor {why}"))?.milli(),
-    };
-    // Zero is how Kubernetes writes "not given".
-    Ok(value.div_ceil(if divisor == 0 { 1000 } else { divisor.into() }).to_string())
+    Ok(value.div_ceil(wanted.divisor.max(1)).to_string())
 }
 
-/// Huge pages are requested as they are limited.
-fn huge(container: &Container, resource: &str) -> Option<u128> {
-    let name = resource.strip_prefix("limits.").or_else(|| resource.strip_prefix("requests."))?;
-    let page = Quantity::parse(name.strip_prefix("hugepages-")?).ok()?.whole();
-    Some(u128::from(container.huge_pages.get(&page).copied().unwrap_or(0)))
+fn limit(pod: &Pod, container: &Container, measure: Measure, node: &Amounts) -> u64 {
+    let (given, own) = (&container.resources, pod.resources.as_ref());
+    let first = |values: [Option<u64>; 2], last| {
+        values.into_iter().flatten().find(|value| *value > 0).unwrap_or(last)
+    };
+    match measure {
+        Measure::Cpu => first([given.cpu_limit, own.and_then(|own| own.cpu_limit)], node.cpu_milli),
+        Measure::Memory => first([given.memory_limit, own.and_then(|own| own.memory_limit)], node.memory),
+        Measure::Storage => first([given.storage_limit, None], node.storage),
+        Measure::HugePages(size) => huge_pages(container, size),
+    }
+}
+
+fn request(container: &Container, measure: Measure) -> u64 {
+    let given = &container.resources;
+    match measure {
+        Measure::Cpu => given.cpu_request.unwrap_or(0),
+        Measure::Memory => given.memory_request.unwrap_or(0),
+        Measure::Storage => given.storage_request.unwrap_or(0),
+        Measure::HugePages(size) => huge_pages(container, size),
+    }
+}
+
+/// They are not shared: what is requested is the limit.
+fn huge_pages(container: &Container, size: u64) -> u64 {
+    container.huge_pages.get(&size).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -58,89 +52,74 @@ mod tests {
     use crate::pod::resources::tests::{container, pod};
     use crate::pod::spec::Resources;
 
-    const NODE: Allocatable = Allocatable { cpu_milli: 4000, memory: 1 << 30, storage: 8 << 30 };
     const MIB: u64 = 1 << 20;
 
-    fn cpu(request: Option<u64>, limit: Option<u64>) -> Resources {
-        Resources { cpu_request: request, cpu_limit: limit, ..Default::default() }
-    }
-
-    fn memory(request: Option<u64>, limit: Option<u64>) -> Resources {
-        Resources { memory_request: request, memory_limit: limit, ..Default::default() }
-    }
-
-    fn storage(request: Option<u64>, limit: Option<u64>) -> Resources {
-        Resources { storage_request: request, storage_limit: limit, ..Default::default() }
-    }
-
+    /// TestExtractResourceValue, and the defaults of the downward API.
     #[test]
     fn resource_values() {
-        let table = [
-            ("limits.cpu", "", cpu(None, Some(9000)), "9"),
-            ("limits.cpu", "1", cpu(None, Some(8001)), "9"),
-            ("requests.cpu", "", cpu(None, None), "0"),
-            ("requests.cpu", "100m", cpu(Some(1200), None), "12"),
-            ("requests.cpu", "1m", cpu(Some(1200), None), "1200"),
-            ("limits.cpu", "0", cpu(None, None), "4"),
-            ("limits.cpu", "", cpu(None, Some(0)), "4"),
-            ("requests.cpu", "", cpu(Some(1), None), "1"),
-            ("requests.memory", "1Mi", memory(Some(100 * MIB), None), "100"),
-            ("requests.memory", "100Mi", memory(Some(101 * MIB), None), "2"),
-            ("limits.memory", "", memory(None, Some(100 * MIB)), "104857600"),
-            ("limits.memory", "1Ki", memory(None, None), "1048576"),
-            ("limits.memory", "1Gi", memory(None, Some(0)), "1"),
-            ("requests.memory", "1E", memory(Some(1), None), "1"),
-            ("limits.ephemeral-storage", "1Mi", storage(None, Some(1025 * 1024)), "2"),
-            ("limits.ephemeral-storage", "1Gi", storage(None, None), "8"),
-            ("limits.ephemeral-storage", "1Gi", storage(None, Some(0)), "8"),
-            ("requests.ephemeral-storage", "1k", storage(Some(1500), None), "2"),
-            ("requests.ephemeral-storage", "", storage(None, None), "0"),
-            ("limits.hugepages-2Mi", "1Mi", Resources::default(), "64"),
-            ("requests.hugepages-2Mi", "", Resources::default(), "67108864"),
-            ("limits.hugepages-2048Ki", "1Gi", Resources::default(), "1"),
-            ("limits.hugepages-1Gi", "", Resources::default(), "0"),
-        ];
-        for (resource, divisor, given, expected) in table {
-            let mut of = container("c", given);
-            of.huge_pages.insert(2 * MIB, 64 * MIB);
-            let pod = pod(vec![of.clone()], vec![]);
-            let found = resource_value(&pod, &of, resource, divisor, &NODE);
-            assert_eq!(found.as_deref(), Ok(expected), "{resource} {divisor}");
-        }
-        let one = container("c", Resources::default());
-        let pod = pod(vec![one.clone()], vec![]);
-        for (resource, divisor) in
-            [("limits.gpu", ""), ("limits.cpu", "x"), ("limits.hugepages-", ""), ("hugepages-2Mi", "")]
-        {
-            assert!(resource_value(&pod, &one, resource, divisor, &NODE).is_err(), "{resource} {divisor}");
-        }
-    }
-
-    #[test]
-    fn a_limit_that_a_container_lacks_is_its_pods() {
-        let whole = Resources { memory_limit: Some(200 * MIB), ..cpu(None, Some(1500)) };
-        let table = [
-            ("limits.cpu", cpu(None, None), "1500"),
-            ("limits.cpu", cpu(None, Some(700)), "700"),
-            ("requests.cpu", cpu(None, None), "0"),
-            ("limits.memory", memory(None, None), "209715200000"),
-            ("limits.memory", memory(None, Some(MIB)), "1048576000"),
-            ("limits.ephemeral-storage", storage(None, None), "8589934592000"),
-        ];
-        for (resource, given, expected) in table {
-            let of = container("c", given);
-            let mut pod = pod(vec![of.clone()], vec![]);
-            pod.resources = Some(whole);
-            let found = resource_value(&pod, &of, resource, "1m", &NODE);
-            assert_eq!(found.as_deref(), Ok(expected), "{resource}");
-        }
-        let of = container("c", Resources::default());
-        let mut pod = pod(vec![of.clone()], vec![]);
-        pod.resources = Some(cpu(None, Some(1500)));
-        assert_eq!(
-            resource_value(&pod, &of, "limits.memory", "1Gi", &NODE).as_deref(),
-            Ok("1"),
-            "the node's"
+        use Measure::{Cpu, HugePages, Memory, Storage};
+        let cpu = |request, limit| Resources { cpu_request: request, cpu_limit: limit, ..Default::default() };
+        let memory =
+            |request, limit| Resources { memory_request: request, memory_limit: limit, ..Default::default() };
+        let storage = |request, limit| Resources {
+            storage_request: request,
+            storage_limit: limit,
+            ..Default::default()
+        };
+        let (none, own) = (
+            Resources::default(),
+            Resources { cpu_limit: Some(2500), memory_limit: Some(64 * MIB), ..Default::default() },
         );
+        let table = [
+            (true, Cpu, 1000, cpu(None, Some(9000)), None, "9"),
+            (true, Cpu, 1000, cpu(None, Some(8001)), None, "9"),
+            (false, Cpu, 1000, none, None, "0"),
+            (false, Cpu, 100, cpu(Some(1200), None), None, "12"),
+            (false, Cpu, 1, cpu(Some(1200), None), None, "1200"),
+            (true, Cpu, 1000, none, None, "4"),
+            (true, Cpu, 1000, cpu(None, Some(0)), None, "4"),
+            (true, Cpu, 1, none, Some(own), "2500"),
+            (true, Cpu, 1, cpu(None, Some(0)), Some(own), "2500"),
+            (true, Cpu, 1, cpu(None, Some(300)), Some(own), "300"),
+            (true, Cpu, 1, none, Some(none), "4000"),
+            // Requests have no such default.
+            (false, Cpu, 1, none, Some(own), "0"),
+            (false, Memory, MIB, memory(Some(100 * MIB), None), None, "100"),
+            (false, Memory, 100 * MIB, memory(Some(101 * MIB), None), None, "2"),
+            (true, Memory, 1, memory(None, Some(100 * MIB)), None, "104857600"),
+            (true, Memory, 1024, none, None, "1048576"),
+            (true, Memory, MIB, none, Some(own), "64"),
+            (true, Storage, MIB, storage(None, Some(10 * MIB)), None, "10"),
+            (true, Storage, 1 << 30, none, Some(own), "8"),
+            (false, Storage, 1, storage(Some(7), None), None, "7"),
+            (false, Storage, 1, none, None, "0"),
+            (true, HugePages(2 * MIB), MIB, none, None, "6"),
+            (false, HugePages(2 * MIB), 4 * MIB, none, None, "2"),
+            (true, HugePages(1 << 30), 1, none, None, "0"),
+            (true, Memory, 1 << 60, none, None, "1"),
+        ];
+        let node = Amounts {
+            cpu_milli: 4000,
+            memory: 1 << 30,
+            storage: 8 << 30,
+            huge_pages: [(1 << 30, 1 << 30)].into(),
+        };
+        for (limit, measure, divisor, given, own, expected) in table {
+            let mut one = container("c", given);
+            one.huge_pages = [(2 * MIB, 6 * MIB)].into();
+            for as_init in [false, true] {
+                let other = container("d", Resources::default());
+                let mut pod = if as_init {
+                    pod(vec![other], vec![one.clone()])
+                } else {
+                    pod(vec![other, one.clone()], vec![])
+                };
+                pod.resources = own;
+                let wanted = ResourceField { container: "c".into(), limit, measure, divisor };
+                assert_eq!(resource(&pod, &wanted, &node).as_deref(), Ok(expected), "{wanted:?} {given:?}");
+            }
+        }
+        let gone = ResourceField { container: "x".into(), limit: true, measure: Cpu, divisor: 1 };
+        assert_eq!(resource(&pod(vec![], vec![]), &gone, &node), Err("container x not found".into()));
     }
 }
