@@ -28,6 +28,9 @@ const NODEV: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 const CGROUP: &[&str] =
     &["nsdelegate,favordynmods,memory_recursiveprot", "nsdelegate,memory_recursiveprot", "nsdelegate", ""];
 
+/// A kernel without security modules has no such place.
+const SECURITY: &str = "/sys/kernel/security";
+
 const TABLE: &[Mount] = &[
     Mount { target: "/proc", kind: "proc", flags: QUIET, options: &[""] },
     Mount { target: "/sys", kind: "sysfs", flags: QUIET, options: &[""] },
@@ -43,6 +46,8 @@ const TABLE: &[Mount] = &[
     Mount { target: "/run", kind: "tmpfs", flags: NODEV, options: &["mode=0755"] },
     Mount { target: "/tmp", kind: "tmpfs", flags: NODEV, options: &["mode=1777"] },
     Mount { target: "/sys/fs/cgroup", kind: "cgroup2", flags: QUIET, options: CGROUP },
+    // Where AppArmor profiles are loaded, and listed.
+    Mount { target: SECURITY, kind: "securityfs", flags: QUIET, options: &[""] },
 ];
 
 /// Mounts everything, private to no peer group. The answer is what did not work, for the log that cannot be yet.
@@ -62,6 +67,9 @@ pub fn boot() -> Vec<String> {
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>),
     );
     for row in TABLE {
+        if row.target == SECURITY && !Path::new(SECURITY).exists() {
+            continue;
+        }
         if let Err(error) = row.mount() {
             if row.kind == "devtmpfs" {
                 note(&mut troubles, "cannot make a /dev without devtmpfs", devices::fallback());

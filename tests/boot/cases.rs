@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::pods::{condition, controlled, ctl, named, one, phase, pods, rows, status, when};
+use crate::pods::{condition, controlled, ctl, listed, named, one, phase, pods, rows, status, when};
 use crate::qemu::{Board, PATIENCE};
 
 /// In the manifest directory.
@@ -148,8 +148,7 @@ fn j1_3_a_pod_of_another_namespace_waits_for_the_port(board: &mut Board) {
 
 fn j1_10_a_file_that_comes_back_runs_again(board: &mut Board) {
     let uid = |board: &mut Board| {
-        let all =
-            pods(board, |pods| pods.iter().any(|pod| pod.metadata.name.as_deref() == Some("run-podinit")));
+        let all = pods(board, |pods| listed(pods, "run"));
         named(&all, "run").metadata.uid.clone()
     };
     let before = uid(board);
@@ -172,7 +171,7 @@ fn j1_7_a_pod_without_its_file_is_not_listed(board: &mut Board) {
     let mark = there(board, "rm run.yaml");
     board.wait_from(mark, "run-podinit: gone");
     let all = pods(board, |_| true);
-    assert!(all.iter().all(|pod| pod.metadata.name.as_deref() != Some("run-podinit")));
+    assert!(!listed(&all, "run"));
 }
 
 fn j1_14_a_replaced_pod_has_its_grace(board: &mut Board) {
@@ -200,8 +199,8 @@ fn j1_13_a_removed_pod_has_its_grace(board: &mut Board) {
     let mark = there(board, "rm deaf.yaml");
     let (mark, stopped) = when(board, mark, "deaf-podinit/main: sent stop signal");
     let still = |pods: &[Pod]| {
-        let deaf = pods.iter().find(|pod| pod.metadata.name.as_deref() == Some("deaf-podinit"));
-        deaf.inspect(|deaf| assert_eq!(deaf.metadata.uid, uid)).is_some()
+        listed(pods, "deaf")
+            && named(pods, "deaf").metadata.uid == uid
             && phase(pods, "deaf") == "Running"
             && status(pods, "deaf", "main").state.as_ref().is_some_and(|state| state.running.is_some())
     };

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::lifecycle::{WAIT, container, order, pod, remove, running, sidecar};
-use crate::pods::{controlled, ctl, inside, pods, rows, status, when};
+use crate::pods::{controlled, ctl, inside, listed, pods, rows, status, when};
 use crate::qemu::Board;
 
 /// Serves a page that is made anew each time. All that happens is written down.
@@ -175,10 +175,7 @@ fn j1_42_hooks_run_commands_and_ask_over_http(board: &mut Board) {
     let all = ["exec", "http", "https"];
     board.ask_until("get pods -o wide", |text| text.contains("10.0.2.15"));
     assert_eq!(ctl(board, "cd /host/etc/kubernetes/manifests; mv .hooked hooked.yaml"), "");
-    let known = |pods: &[k8s_openapi::api::core::v1::Pod]| {
-        pods.iter().any(|pod| pod.metadata.name.as_deref() == Some("hooked-podinit"))
-    };
-    pods(board, |pods| known(pods) && all.iter().all(|name| status(pods, "hooked", name).ready));
+    pods(board, |pods| listed(pods, "hooked") && all.iter().all(|name| status(pods, "hooked", name).ready));
     assert_eq!(order(board, "hooked", 1), ["post"]);
     board.ask_until("logs hooked -c server", |said| said.contains("url:/post"));
     assert_eq!(ctl(board, "touch /host/var/hooked/bad"), "");

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::jobs;
 use crate::lifecycle::{DEAF, WAIT, container, ended, order, pod, running, sidecar};
-use crate::pods::{Row, condition, controlled, ctl, named, phase, pods, rows, status, when};
+use crate::pods::{Row, condition, controlled, ctl, listed, named, phase, pods, rows, status, when};
 use crate::qemu::Board;
 
 /// A re-execution of PID 1. In between the script is run, with the pod's files of the runtime at hand.
@@ -189,10 +189,6 @@ fn j1_33_a_wish_that_is_refused_leaves_all_running(board: &mut Board) {
         assert_eq!((phase(&all, name), status(&all, name, "main").restart_count), ("Running", 0));
     }
     assert!(!board.console()[mark..].contains("ending"));
-}
-
-fn listed(pods: &[Pod], name: &str) -> bool {
-    pods.iter().any(|pod| pod.metadata.name.as_ref() == Some(&format!("{name}-podinit")))
 }
 
 /// As the kubelet tells it of a pod that the machine's end ends.

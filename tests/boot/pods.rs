@@ -78,6 +78,12 @@ pub fn pods(board: &mut Board, wanted: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
     parse(&board.ask_until("get pods -A -o json", good)).expect("parsed before")
 }
 
+/// Whether the pod is listed at all.
+pub fn listed(pods: &[Pod], name: &str) -> bool {
+    let name = format!("{name}-podinit");
+    pods.iter().any(|pod| pod.metadata.name.as_ref() == Some(&name))
+}
+
 pub fn named<'a>(pods: &'a [Pod], name: &str) -> &'a Pod {
     let name = format!("{name}-podinit");
     pods.iter().find(|pod| pod.metadata.name.as_ref() == Some(&name)).expect("the pod is listed")

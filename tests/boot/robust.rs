@@ -105,6 +105,7 @@ fn the_machine_is_set_up_and_zombies_are_reaped() {
         "/run tmpfs",
         "/tmp tmpfs",
         "/sys/fs/cgroup cgroup2",
+        "/sys/kernel/security securityfs",
     ] {
         assert!(mounts.lines().any(|line| line == wanted), "{wanted}: {mounts}");
     }

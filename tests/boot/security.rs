@@ -1,7 +1,8 @@
 //! What only a whole machine shows of security contexts: devices of the machine's stay closed under all of cgroup v2's
 //! controllers, commands are filtered as their container is, pids are shared where the pod says so.
 
-use crate::pods::{controlled, inside, named, pods, rows};
+use crate::enforced;
+use crate::pods::{inside, listed, named, pods, rows};
 use crate::qemu::Board;
 
 const PODS: &str = "
@@ -67,13 +68,13 @@ spec:
 
 #[test]
 fn containers_are_confined_as_their_pods_say() {
-    let mut board = controlled().manifest("confined.yaml", PODS).boot();
+    let mut board = enforced::board().manifest("confined.yaml", PODS).boot();
     // A key that is typed before PID 1 listens to its line would be lost.
     board.wait_for("machine: ready");
     board.wait_for("free-podinit/one: started");
     pods(&mut board, |pods| {
         ["apart", "shared", "free", "own"].iter().all(|name| {
-            pods.iter().any(|pod| pod.metadata.name.as_deref() == Some(&format!("{name}-podinit")))
+            listed(pods, name)
                 && named(pods, name).status.as_ref().is_some_and(|status| {
                     let all = status.container_statuses.as_deref().unwrap_or_default();
                     !all.is_empty() && all.iter().all(|each| each.ready)
@@ -103,6 +104,7 @@ fn containers_are_confined_as_their_pods_say() {
     assert!(told.contains("Seccomp:\t0") && told.contains("CapEff:\t000001ffffffffff"), "{told}");
 
     users(&mut board);
+    enforced::all(&mut board);
 }
 
 /// Each container is a shell, in whose words the sleep is told too, and a sleep.
