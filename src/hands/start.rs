@@ -261,11 +261,22 @@ mod tests {
     use crate::pod::sample;
     use crate::pod::spec::{Resources, RestartPolicy};
 
+    /// C9, row 5: the whole container goes, unless the operator wants it otherwise.
+    #[test]
+    fn c9_an_oom_kill_takes_the_whole_container() {
+        let pod = sample::pod(RestartPolicy::Always, &[], &["c"]);
+        for (single, wanted) in [(false, Some("1")), (true, None)] {
+            let config = Config { single_process_oom_kill: single, ..Config::default() };
+            let limits = Hands::idle(&config).limits(&pod, &pod.containers[0]);
+            assert_eq!(limits.unified.get("memory.oom.group").map(String::as_str), wanted);
+        }
+    }
+
     /// Swap. One row (a Burstable container with LimitedSwap gets its share) and the others that are not NoSwap are
     /// answered differently on purpose: memorySwap has no effect here, because the kubelet itself gives a static pod
     /// none (it takes all of them for critical: getContainerSwapBehavior).
     #[test]
-    fn no_container_gets_swap() {
+    fn h9_no_container_gets_swap() {
         let folder = std::env::temp_dir().join(format!("podinit-swap-{}", std::process::id()));
         let config = Config { cgroup: folder.clone(), ..Config::default() };
         let of = |request: Option<u64>, limit: Option<u64>| {

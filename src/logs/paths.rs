@@ -83,6 +83,7 @@ mod tests {
                     "23.log",
                     "23a.log",
                     "1aaa.log.rotated",
+                    "2.log",
                     "3.log.rotated",
                 ],
                 24,

@@ -230,13 +230,21 @@ mod tests {
             ("options edns0 trust-ad\noptions edns0", "", "", "edns0 trust-ad"),
             ("options ndots: rotate:x", "", "", "ndots: rotate:x"),
             ("options ndots:5 ndots", "", "", "ndots"),
+            ("\tnameserver\t1.2.3.4\t", "1.2.3.4", "", ""),
+            ("nameserver \t1.2.3.4", "1.2.3.4", "", ""),
+            ("nameserver 1.2.3.4\n\n\n#nameserver 5.6.7.8\n", "1.2.3.4", "", ""),
+            ("search .", "", "", ""),
+            ("search . . foo . bar .", "", "foo bar", ""),
+            ("options ndots:1\noptions ndots:1 attempts:3\noptions", "", "", "ndots:1 attempts:3"),
         ];
         for (text, servers, searches, options) in table {
             let expected =
                 Dns { servers: words(servers), searches: words(searches), options: words(options) };
             assert_eq!(Dns::parse(text), Ok(expected), "{text:?}");
         }
-        for text in ["#comment\nnameserver", "#comment\nnameserver\nsearch"] {
+        for text in
+            ["#comment\nnameserver", "#comment\nnameserver\nsearch", "search a\nnameserver \t\nsearch b"]
+        {
             assert_eq!(Dns::parse(text), Err("line 2: nameserver without an address".into()), "{text:?}");
         }
     }
@@ -360,6 +368,8 @@ mod tests {
                 "my.domain second.domain",
                 "ndots:3 debug",
             ),
+            (&cluster, DnsPolicy::None, false, &none, "", "", ""),
+            (&cluster, DnsPolicy::None, true, &none, "", "", ""),
             (&cluster, ClusterFirst, false, &more, "10.0.0.10 10.0.0.11", &with_more, "ndots:3 debug"),
             (&cluster, Default, false, &more, "8.8.8.8 10.0.0.11", "host.domain my.domain", "ndots:3 debug"),
             (&alone, ClusterFirst, false, &none, "8.8.8.8", "host.domain", ""),

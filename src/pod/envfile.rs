@@ -3,15 +3,14 @@
 //! Source: Kubernetes v1.36, pkg/kubelet/util/env: blanks may stand before the key and after the value, `#` begins a
 //! comment, a value may span lines, and nothing in it is special but the single quote that ends it.
 
-/// The value of the key; None: the file does not have it. An error names the line that is not as it should be, and is one
-/// also where the key stands elsewhere.
+/// The value of the key, where it stands first; None: the file does not have it. An error names the line before it that
+/// is not as it should be; what follows the key is not looked at.
 pub fn value(text: &str, key: &str) -> Result<Option<String>, String> {
-    let mut found = None;
-    let (mut rest, mut line) = (text, 1);
+    let text = text.replace("\r\n", "\n");
+    let (mut rest, mut line) = (text.strip_suffix('\r').unwrap_or(&text), 1);
     while !rest.is_empty() {
         let start = rest.trim_start_matches([' ', '\t']);
-        if start.starts_with('#') || start.starts_with('\n') || start.starts_with("\r\n") || start.is_empty()
-        {
+        if start.starts_with('#') || start.starts_with('\n') || start.is_empty() {
             (rest, line) = (start.split_once('\n').map_or("", |(_, rest)| rest), line + 1);
             continue;
         }
@@ -26,17 +25,17 @@ pub fn value(text: &str, key: &str) -> Result<Option<String>, String> {
         let quoted = after.strip_prefix('\'').ok_or_else(|| fault("no single quote after ="))?;
         let (inner, after) = quoted.split_once('\'').ok_or_else(|| fault("no closing single quote"))?;
         let (tail, next) = after.split_once('\n').unwrap_or((after, ""));
-        let tail = tail.trim_start_matches([' ', '\t']).trim_end_matches('\r');
+        let tail = tail.trim_start_matches([' ', '\t']);
         if !tail.is_empty() && !tail.starts_with('#') {
             return Err(fault("more after the closing quote"));
         }
-        if name == key && found.is_none() {
-            found = Some(inner.to_owned());
+        if name == key {
+            return Ok(Some(inner.to_owned()));
         }
         line += 1 + inner.matches('\n').count();
         rest = next;
     }
-    Ok(found)
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -66,10 +65,29 @@ mod tests {
                 Some("line one\nline two\nline three"),
             ),
             ("KEY1='a'\r\nKEY2='b'\r\n", "KEY2", Some("b")),
+            ("\r\n \r\nKEY1='a' \r", "KEY1", Some("a")),
+            ("KEY='1'\nKEY='2'", "KEY", Some("1")),
+            ("export KEY1='a'\nKEY1='b'", "KEY1", Some("b")),
+            ("KEY1='\n'\t#'", "KEY1", Some("\n")),
         ];
         for (text, key, expected) in table {
             assert_eq!(value(text, key), Ok(expected.map(str::to_owned)), "{text:?} {key}");
         }
+    }
+
+    /// A bad line after the key made its value an error, where the kubelet has read no further.
+    #[test]
+    fn what_follows_the_key_is_not_looked_at() {
+        for text in ["KEY='a'\nINVALID_LINE", "KEY='a' # b\nX = 'b'", "KEY='a'\nX='never ends"] {
+            assert_eq!(value(text, "KEY"), Ok(Some("a".into())), "{text:?}");
+            assert!(value(text, "OTHER").is_err(), "{text:?}");
+        }
+    }
+
+    /// The carriage returns of a file with such line ends were kept in a value of several lines.
+    #[test]
+    fn a_value_has_no_carriage_return_before_its_line_ends() {
+        assert_eq!(value("KEY='a\r\nb\rc'\r\n", "KEY"), Ok(Some("a\nb\rc".into())));
     }
 
     #[test]
@@ -87,8 +105,13 @@ mod tests {
             ("KEY2='bar'baz", 1),
             ("KEY1='value with \\'nested\\' quotes'", 1),
             ("KEY1='never ends", 1),
+            ("KEY1=foo", 1),
+            ("KEY1=", 1),
+            (" ='foo'", 1),
+            ("KEY1\t='foo'", 1),
+            ("KEY1='a'\n\n# b\nKEY2=\"bar\"", 4),
         ] {
-            let why = value(text, "KEY1").expect_err(text);
+            let why = value(text, "KEY9").expect_err(text);
             assert!(why.starts_with(&format!("line {line}: ")), "{text:?}: {why}");
         }
     }

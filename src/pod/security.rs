@@ -17,6 +17,9 @@ pub fn non_root(pod: &Pod, container: &Container, image_user: &str) -> Result<()
         (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {who}")),
         (Some(_), _) => Ok(()),
         (None, (Some(0), _)) => Err(format!("container has runAsNonRoot and image will run as root {who}")),
+        (None, (Some(uid), _)) if !(0..=HIGHEST).contains(&uid) => Err(format!(
+            "container has runAsNonRoot and image has an invalid user id ({uid}). (Must be 1-({HIGHEST})): must be between 0 and {HIGHEST}, inclusive {who}"
+        )),
         (None, (None, name)) if !name.is_empty() => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root {who}"
         )),
@@ -24,13 +27,15 @@ pub fn non_root(pod: &Pod, container: &Container, image_user: &str) -> Result<()
     }
 }
 
+/// The highest user id that Kubernetes takes.
+const HIGHEST: i64 = i32::MAX as i64;
+
 /// The user of an image config's USER without its group: a number, or a name. An image that names nobody runs as 0.
-fn user_of(image_user: &str) -> (Option<u32>, &str) {
+fn user_of(image_user: &str) -> (Option<i64>, &str) {
     let user = image_user.split(':').next().unwrap_or("");
-    match (user, user.parse::<i64>()) {
+    match (user, user.parse()) {
         ("", _) => (Some(0), ""),
-        // An id that is out of range is refused when it is looked up; it is not root.
-        (_, Ok(number)) => (Some(u32::try_from(number).unwrap_or(u32::MAX)), ""),
+        (_, Ok(number)) => (Some(number), ""),
         (name, Err(_)) => (None, name),
     }
 }
@@ -107,7 +112,7 @@ mod tests {
             (false, None, "0", Ok(())),
             (false, Some(0), "", Ok(())),
             (false, None, "web", Ok(())),
-            (true, Some(0), "1000", Err(breaks)),
+            (true, Some(0), "1000", Err(breaks.clone())),
             (true, None, "0", Err(root.clone())),
             (true, None, "0:5", Err(root.clone())),
             (true, None, "", Err(root.clone())),
@@ -115,6 +120,10 @@ mod tests {
             (true, None, "1000", Ok(())),
             (true, None, "1000:0", Ok(())),
             (true, None, "2147483647", Ok(())),
+            (false, Some(1000), "0", Ok(())),
+            (false, None, "2147483648", Ok(())),
+            (true, Some(1000), "-1000", Ok(())),
+            (true, Some(0), "web", Err(breaks.clone())),
             (true, None, "web", Err(name("web"))),
             (true, None, "web:0", Err(name("web"))),
         ];
@@ -122,6 +131,18 @@ mod tests {
             let pod = pod(Security { non_root: non_root_asked, user, ..Security::default() });
             let told = non_root(&pod, &pod.containers[0], image);
             assert_eq!(told, wanted, "nonRoot {non_root_asked}, runAsUser {user:?}, image {image:?}");
+        }
+    }
+
+    /// It was taken for one that is not root.
+    #[test]
+    fn an_image_user_out_of_range_is_no_user_that_is_not_root() {
+        let pod = pod(Security { non_root: true, ..Security::default() });
+        for uid in ["2147483648", "-1000", "-1", "4294967296", "4294967295:5"] {
+            let number = uid.split(':').next().unwrap();
+            let told = non_root(&pod, &pod.containers[0], uid).expect_err(uid);
+            let begin = format!("container has runAsNonRoot and image has an invalid user id ({number}). ");
+            assert!(told.starts_with(&begin), "{told}");
         }
     }
 
@@ -133,7 +154,10 @@ mod tests {
             ("testUser", (None, "testUser")),
             ("2", (Some(2), "")),
             ("2:whatever", (Some(2), "")),
-            ("-1", (Some(u32::MAX), "")),
+            ("-1", (Some(-1), "")),
+            (":5", (Some(0), "")),
+            ("testUser:5", (None, "testUser")),
+            ("99999999999999999999", (None, "99999999999999999999")),
         ] {
             assert_eq!(user_of(text), wanted, "{text}");
         }

@@ -67,23 +67,32 @@ pub fn make(dir: &Path, kind: Kind) -> io::Result<()> {
 
 fn attach(dir: &Path, kind: Kind) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let size = |size: Option<u64>| size.map(|size| format!(",size={size}")).unwrap_or_default();
     match kind {
         Kind::Disk => {}
         Kind::Memory(bytes) => {
-            let option = |more: &str| format!("mode=0777{}{more}", size(bytes));
-            // Memory that is swapped out is no longer in memory; kernels before 6.4 do not know the option.
-            mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(option(",noswap").as_str()))
-                .or_else(|_| mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(option("").as_str())))?;
+            let attach = |noswap| {
+                let options = memory_options(bytes, noswap);
+                mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.as_str()))
+            };
+            attach(true).or_else(|_| attach(false))?;
         }
         Kind::HugePages { page, size: bytes } => {
-            let option = format!("mode=0777,pagesize={page}{}", size(bytes));
+            let option = format!("mode=0777,pagesize={page}{}", size_option(bytes));
             mount(Some("hugetlbfs"), dir, Some("hugetlbfs"), flags, Some(option.as_str())).map_err(
                 |errno| io::Error::other(format!("cannot mount huge pages of {page} bytes: {errno}")),
             )?;
         }
     }
     Ok(())
+}
+
+/// Memory that is swapped out is no longer in memory; kernels before 6.4 do not know the option.
+fn memory_options(size: Option<u64>, noswap: bool) -> String {
+    format!("mode=0777{}{}", size_option(size), if noswap { ",noswap" } else { "" })
+}
+
+fn size_option(size: Option<u64>) -> String {
+    size.map(|size| format!(",size={size}")).unwrap_or_default()
 }
 
 /// Whether something is mounted just there.
@@ -131,6 +140,19 @@ mod tests {
                 pod_of(vec![], vec![Container { resources: limited(pod_limit), ..Container::default() }]);
             let found = kind(&pod, Medium::Memory, limit, node);
             assert_eq!(found, Ok(Kind::Memory(expected)), "{pod_limit} {limit:?} {node}");
+        }
+    }
+
+    /// C14, rows 4 to 6.
+    #[test]
+    fn c14_memory_options() {
+        for (size, noswap, expected) in [
+            (Some(123 << 10), false, "mode=0777,size=125952"),
+            (Some(123 << 10), true, "mode=0777,size=125952,noswap"),
+            (None, true, "mode=0777,noswap"),
+            (None, false, "mode=0777"),
+        ] {
+            assert_eq!(memory_options(size, noswap), expected);
         }
     }
 

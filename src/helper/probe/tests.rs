@@ -111,6 +111,7 @@ fn f1_an_http_server_sees_exactly_the_kubelets_headers() {
     let table: &[(&[(&str, &str)], Vec<&str>)] = &[
         (&[], [&[own.as_str()], &defaults[..]].concat()),
         (&[("Accept-Encoding", "gzip")], [&[own.as_str(), "Accept-Encoding: gzip"], &defaults[..]].concat()),
+        (&[("Accept-Encoding", "foo")], [&[own.as_str(), "Accept-Encoding: foo"], &defaults[..]].concat()),
         (&[("Accept-Encoding", "")], [&[own.as_str(), "Accept-Encoding: "], &defaults[..]].concat()),
         (
             &[("X-Muffins-Or-Cupcakes", "muffins")],

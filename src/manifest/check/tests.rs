@@ -871,6 +871,28 @@ fn amounts_are_read_as_kubernetes_reads_them() {
     assert_eq!(pod.containers[0].huge_pages, [(2 << 20, 6 << 20)].into());
 }
 
+/// C7: TestHugePageLimits, in whole pages; one of its names, without the prefix, is no resource here.
+#[test]
+fn c7_huge_pages_of_one_size_are_added() {
+    let table: [(&str, &[(u64, u64)]); 4] = [
+        ("", &[]),
+        (", hugepages-2Mi: 128Mi", &[(2 << 20, 128 << 20)]),
+        (
+            ", hugepages-2Mi: 128Mi, hugepages-2097152: 256Mi, hugepages-4Mi: 512Mi",
+            &[(2 << 20, 384 << 20), (4 << 20, 512 << 20)],
+        ),
+        (", hugepages-1Gi: 1Gi, hugepages-2Mi: 0", &[(1 << 30, 1 << 30)]),
+    ];
+    for (pages, expected) in table {
+        let pod = one(&format!("containers: [{{$c, resources: {{limits: {{memory: 1Mi{pages}}}}}}}]"));
+        assert_eq!(pod.containers[0].huge_pages, expected.iter().copied().collect(), "{pages}");
+    }
+    for pages in ["2Mi: 128", "4Mi: 1024", "hugepages-2Mi: 128", "hugepages-2Mi: -2Mi", "hugepages-: 2Mi"] {
+        let spec = format!("containers: [{{$c, resources: {{limits: {{memory: 1Mi, {pages}}}}}}}]");
+        assert!(parsed(&spec).0.is_empty(), "accepted: {pages}");
+    }
+}
+
 /// Seccomp selection: a container's own, else the pod's, else none is asked for.
 #[test]
 fn h3_a_containers_seccomp_profile_wins() {
@@ -1282,7 +1304,23 @@ fn g1_references() {
     }
     accepted(&[&volume("projected: {sources: [{downwardAPI: {items: []}}]}"), "containers: [{$c}]"]);
     accepted(&[&volume("hostPath: {path: /v}"), &volume("emptyDir: {}"), &volume("downwardAPI: {}")]);
-    accepted(&[&volume("image: {reference: i}")]);
+    accepted(&[&volume("image: {reference: i}"), "containers: [{$c}]"]);
+    // Row 16: those of other machines, too.
+    for source in [
+        "nfs: {server: s, path: /p}",
+        "iscsi: {targetPortal: t, iqn: q, lun: 0}",
+        "fc: {targetWWNs: [w], lun: 0}",
+        "rbd: {monitors: [m], image: i}",
+        "cephfs: {monitors: [m]}",
+        "gitRepo: {repository: r}",
+        "flexVolume: {driver: d}",
+        "cinder: {volumeID: v}",
+    ] {
+        let (pods, problems) = parsed(&volume(source));
+        let kind = source.split(':').next().unwrap();
+        assert!(pods.is_empty(), "accepted: {source}");
+        assert!(problems.iter().any(|problem| problem.field.ends_with(kind)), "{source}: {problems:?}");
+    }
     for (spec, _) in DIFFERENT.iter().filter(|(spec, _)| !spec.contains("nfs")) {
         one(spec);
     }

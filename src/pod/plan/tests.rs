@@ -277,6 +277,8 @@ fn e16_grace_has_a_least_and_an_end() {
     let table = [
         (0, None, 12),
         (1, None, 12),
+        (30, None, 40),
+        (30, Some(5), 15),
         (60, None, 70),
         (60, Some(5), 15),
         (60, Some(0), 12),

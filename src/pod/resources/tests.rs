@@ -125,7 +125,7 @@ fn c11_classes() {
     let none = Resources::default();
     let full = give(100, 100 * MIB, 100, 100 * MIB);
     let both = give(100, 100 * MIB, 200, 200 * MIB);
-    let table: [(&[Resources], &[Resources], Qos); 24] = [
+    let table: [(&[Resources], &[Resources], Qos); 25] = [
         (&[full], &[], Qos::Guaranteed),
         (&[full, full], &[], Qos::Guaranteed),
         (&[full], &[full], Qos::Guaranteed),
@@ -136,11 +136,12 @@ fn c11_classes() {
         (&[none, full], &[], Qos::Burstable),
         (&[give(NONE, 100 * MIB, NONE, 100 * MIB)], &[], Qos::Burstable),
         (&[give(100, MIB, NONE, NONE)], &[], Qos::Burstable),
-        (&[give(1000, 100, 2000, 100), full], &[], Qos::Burstable),
-        (&[give(10, 100, 100, 200)], &[], Qos::Burstable),
-        (&[give(0, 0, 100, 200)], &[], Qos::Burstable),
+        (&[none, give(10, 100 * MIB, 10, 100 * MIB)], &[], Qos::Burstable),
+        (&[give(1000, 100 * MIB, 2000, 100 * MIB), full], &[], Qos::Burstable),
+        (&[give(10, 100 * MIB, 100, 200 * MIB)], &[], Qos::Burstable),
+        (&[give(0, 0, 100, 200 * MIB)], &[], Qos::Burstable),
         (&[give(0, 0, 0, 0)], &[], Qos::BestEffort),
-        (&[none], &[give(10, 100, 100, 200)], Qos::Burstable),
+        (&[none], &[give(10, 100 * MIB, 100, 200 * MIB)], Qos::Burstable),
         (&[both, give(100, 100 * MIB, NONE, NONE)], &[], Qos::Burstable),
         (&[full], &[none], Qos::Burstable),
         (&[full], &[give(0, 0, 0, 0)], Qos::Burstable),
@@ -209,11 +210,11 @@ fn c9_container_values() {
 fn c12_oom_scores() {
     let table = [
         (give(NONE, NONE, 10_000, NONE), 4_000_000_000, 999),
-        (give(0, NONE, NONE, 10 << 30), 8_000_000_000, 999),
+        (give(0, NONE, NONE, 10_000_000_000), 8_000_000_000, 999),
         (give(NONE, NONE, NONE, 0), 7_230_457_451, 1000),
         (give(NONE, NONE, NONE, NONE), 4_000_000_000, 1000),
-        (give(5, 10 << 30, 5, 10 << 30), 123_456_789, -997),
-        (give(5, 4_000_000_000, NONE, 10 << 30), 8_000_000_000, 500),
+        (give(5, 10_000_000_000, 5, 10_000_000_000), 123_456_789, -997),
+        (give(5, 4_000_000_000, NONE, 10_000_000_000), 8_000_000_000, 500),
         (give(5, 7_999_999_999, NONE, NONE), 8_000_000_000, 3),
         (give(5, 9_000_000_000, NONE, NONE), 8_000_000_000, 3),
         (give(NONE, 1_000_000_000, NONE, NONE), 8_000_000_000, 875),
@@ -289,8 +290,8 @@ fn c1_pod_values_by_its_own_resources() {
     for (own, main, shares, quota, memory) in table {
         let limits = pod_limits(&owning(of(&[main], &[]), own), Cfs::default());
         assert_eq!(
-            (limits.shares, limits.quota, limits.memory),
-            (Some(shares), quota, memory),
+            (limits.shares, limits.quota, limits.period, limits.memory),
+            (Some(shares), quota, quota.map(|_| PERIOD), memory),
             "{own:?} {main:?}"
         );
     }
@@ -389,8 +390,14 @@ fn c13_requests_with_sidecars_and_by_the_pods_own() {
         let own = owning(pod, cpu(10_000));
         assert_eq!(requests(&own).cpu_milli, 10_000);
     }
-    let own = owning(of(&[give(NONE, 80 * MIB, NONE, NONE)], &[]), give(NONE, 100 * MIB, NONE, NONE));
-    assert_eq!(requests(&own).memory, 100 * MIB);
+    let asks = |memory| give(NONE, memory, NONE, NONE);
+    let own = owning(of(&[asks(80 * MIB)], &[]), asks(100 * MIB));
+    assert_eq!(requests(&own).memory, 104_857_600);
+    assert_eq!(requests(&of(&[asks(90 * MIB)], &[])).memory, 94_371_840);
+    // What the pod gives counts for that resource alone.
+    let own = owning(of(&[give(8000, 80 * MIB, NONE, NONE)], &[]), give(10_000, NONE, NONE, NONE));
+    assert_eq!((requests(&own).cpu_milli, requests(&own).memory), (10_000, 80 * MIB));
+    assert_eq!((requests(&of(&[], &[])).cpu_milli, requests(&of(&[], &[])).memory), (0, 0));
 }
 
 /// The sizes that a pod does not ask for are 0.

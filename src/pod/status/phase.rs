@@ -62,10 +62,8 @@ pub fn phase(all: &[One], initialized: bool) -> &'static str {
         return "Failed";
     }
     let pending = of(Role::Init).any(|one| running(one) || one.state == NEVER_RAN)
-        || !initialized
-            && of(Role::Sidecar)
-                .any(|one| matches!(one.state, NEVER_RAN | State::Running { started: false }))
-        || of(Role::Main).any(|one| one.state == NEVER_RAN);
+        || !initialized && of(Role::Sidecar).any(|one| one.state == State::Running { started: false })
+        || of(Role::Main).chain(of(Role::Sidecar)).any(|one| one.state == NEVER_RAN);
     if pending {
         return "Pending";
     }
@@ -182,6 +180,22 @@ mod tests {
             (124, Never, &[], &[Ended(0)], &[Ended(1), Ended(0)], true, "Failed"),
             (125, Never, &[], &[STARTED], &[Ended(1)], true, "Running"),
             (126, Never, &[Ended(0)], &[NONE], &[NONE], false, "Pending"),
+            // Rows 4, 5 and 28 of a static pod: what may run again has not ended.
+            (127, Always, &[], &[], &[Ended(0), Ended(-1)], false, "Running"),
+            (128, Always, &[], &[Ended(-1)], &[Ended(0), Ended(0)], true, "Running"),
+            // The rows between.
+            (129, Always, &[], &[LAST1], &[NONE, NONE], false, "Pending"),
+            (130, Always, &[], &[RUNS], &[NONE, NONE], false, "Pending"),
+            (131, Always, &[], &[LAST1], &[STARTED, STARTED], true, "Running"),
+            (132, Always, &[], &[STARTED], &[Ended(0), Ended(0)], true, "Running"),
+            (133, Never, &[RUNS], &[], &[NONE, NONE], false, "Pending"),
+            (134, Never, &[LAST0], &[], &[NONE, NONE], false, "Pending"),
+            (135, Never, &[], &[LAST0], &[Ended(0), Ended(0)], true, "Succeeded"),
+            (136, Never, &[], &[LAST1], &[Ended(0), Ended(-1)], true, "Failed"),
+            (137, OnFailure, &[], &[], &[STARTED, STARTED], false, "Running"),
+            (138, OnFailure, &[], &[], &[Ended(-1), Ended(-1)], false, "Running"),
+            (139, OnFailure, &[LAST1], &[], &[NONE, NONE], false, "Pending"),
+            (140, OnFailure, &[Ended(0)], &[LAST1], &[STARTED], true, "Running"),
         ];
         for (number, policy, init, sidecars, mains, initialized, expected) in table {
             let of = |role, states: &[State]| -> Vec<One> {
@@ -189,6 +203,15 @@ mod tests {
             };
             let all = [of(Role::Init, init), of(Role::Sidecar, sidecars), of(Role::Main, mains)].concat();
             assert_eq!(phase(&all, *initialized), *expected, "row {number}");
+        }
+    }
+
+    /// It was told as Running: a sidecar that never ran is waited for even where regular containers have run (getPhase).
+    #[test]
+    fn a_sidecar_that_never_ran_keeps_its_pod_pending() {
+        for state in [STARTED, Ended(0), LAST1] {
+            let all = [one(Role::Sidecar, Always, NONE), one(Role::Main, Always, state)];
+            assert_eq!(phase(&all, true), "Pending", "{state:?}");
         }
     }
 }

@@ -418,7 +418,7 @@ fn e19_what_is_not_known_of_a_container_is_told_as_the_kubelet_tells_it() {
     assert_eq!(states(&facts), (waits.into(), "Pending".into(), false));
     facts.containers.insert("a".into(), with(ran(0, 15, None)));
     let passed = "terminated Completed 0, waiting PodInitializing, running";
-    assert_eq!(states(&facts), (passed.into(), "Running".into(), true));
+    assert_eq!(states(&facts), (passed.into(), "Pending".into(), true));
     // A container that was seen keeps what was last seen of it, and its count.
     facts.containers.insert("i".into(), with(ran(5, 12, Some((13, 0)))));
     facts.dismissed = Some((Tick::seconds(16), Dismissal::Removed));
