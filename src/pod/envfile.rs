@@ -75,6 +75,27 @@ mod tests {
         }
     }
 
+    /// B6, further rows: a value is what stands between its quotes, on however many lines.
+    #[test]
+    fn b6_nothing_in_a_value_is_special() {
+        for inside in [
+            "",
+            " ",
+            "\t\n",
+            "  foo  bar  ",
+            "!@#$%^&*()_+-=[]{}|;:,.<>?/",
+            "foo$BAR-${HOME}_$",
+            "中文 Español 🌍",
+            "path\\to\\file",
+            "{\"name\": \"test\",\n  \"nested\": [1, 2]\n}",
+            "line1\n\nline3 after empty line\n# no comment\nKEY2=no key\n   ",
+        ] {
+            let text = format!("KEY1='{inside}'\nKEY2='bar'\n");
+            assert_eq!(value(&text, "KEY1"), Ok(Some(inside.into())), "{text:?}");
+            assert_eq!(value(&text, "KEY2"), Ok(Some("bar".into())), "{text:?}");
+        }
+    }
+
     /// A bad line after the key made its value an error, where the kubelet has read no further.
     #[test]
     fn what_follows_the_key_is_not_looked_at() {
@@ -94,6 +115,9 @@ mod tests {
     fn anything_else_is_an_error_that_names_its_line() {
         for (text, line) in [
             ("KEY1 = 'val1'", 1),
+            ("KEY1 = 'val1'\nKEY2=   'val2'\nKEY3='val3'\n", 1),
+            ("KEY1='foo'\nKEY2='bar\nKEY3='baz'\n", 2),
+            ("KEY1='foo'\nKEY2=bar\n", 2),
             ("KEY1='a'\nKEY2=   'val2'", 2),
             ("KEY1 ='foo'", 1),
             ("='foo'", 1),

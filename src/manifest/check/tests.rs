@@ -216,6 +216,30 @@ fn d5_names_and_resolvers() {
     );
 }
 
+/// H10: Kubernetes' TestIsValidPortName.
+#[test]
+fn h10_port_names() {
+    let port = |name: &str| format!("containers: [{{$c, ports: [{{containerPort: 80, name: '{name}'}}]}}]");
+    for name in ["telnet", "re-mail-ck", "pop3", "a", "a-1", "1-a", "a-1-b-2-c", "1-a-2-b-3", ""] {
+        one(&port(name));
+    }
+    for name in [
+        "longerthan15characters",
+        "12345",
+        "1-2-3-4",
+        "1",
+        "-begin",
+        "end-",
+        "two--hyphens",
+        "whois++",
+        "Abc",
+        "a_b",
+        "ä",
+    ] {
+        assert!(parsed(&port(name)).0.is_empty(), "accepted: {name}");
+    }
+}
+
 #[test]
 fn h10_ports() {
     refused(&[
