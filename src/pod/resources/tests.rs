@@ -346,12 +346,16 @@ fn c12_oom_scores_of_sidecars_and_of_pods_with_their_own_requests() {
     let asks = |memory| give(NONE, memory, NONE, NONE);
     let (eighth, half) = (asks(CAPACITY / 8), asks(CAPACITY / 2));
     let none = Resources::default();
-    let table: [(Option<Resources>, &[Resources], &[Resources], &[i32]); 6] = [
+    let table: [(Option<Resources>, &[Resources], &[Resources], &[i32]); 10] = [
         (None, &[eighth], &[eighth], &[875, 875]),
         (None, &[half], &[eighth], &[500, 875]),
         (None, &[none], &[half], &[500, 500]),
         (Some(give(5, CAPACITY, 5, CAPACITY)), &[], &[none, none], &[-997, -997]),
         (Some(asks(2_000_000_000)), &[], &[none, none], &[750, 750]),
+        (Some(asks(2_000_000_000)), &[], &[asks(1_000_000_000), asks(1_000_000_000)], &[750, 750]),
+        (Some(asks(2_000_000_000)), &[], &[asks(1_000_000_000), none], &[625, 875]),
+        (Some(asks(2_000_000_000)), &[none], &[none], &[750, 750]),
+        (Some(asks(2_000_000_000)), &[asks(1_000_000_000)], &[asks(1_000_000_000)], &[750, 750]),
         (
             Some(asks(2_000_000_000)),
             &[asks(200_000_000)],

@@ -184,6 +184,9 @@ mod tests {
             (127, Always, &[], &[], &[Ended(0), Ended(-1)], false, "Running"),
             (128, Always, &[], &[Ended(-1)], &[Ended(0), Ended(0)], true, "Running"),
             // The rows between.
+            (141, Always, &[RUNS], &[RUNS], &[STARTED], true, "Pending"),
+            (142, Always, &[Ended(0)], &[RUNS], &[STARTED], true, "Running"),
+            (143, Always, &[Ended(0)], &[RUNS], &[LAST1], true, "Running"),
             (129, Always, &[], &[LAST1], &[NONE, NONE], false, "Pending"),
             (130, Always, &[], &[RUNS], &[NONE, NONE], false, "Pending"),
             (131, Always, &[], &[LAST1], &[STARTED, STARTED], true, "Running"),
