@@ -88,7 +88,7 @@ fn j1_16_an_init_container_that_is_forgotten_has_finished(board: &mut Board) {
     let forget = "busybox grep -v '\"container\":\"forgotten\"' $R/facts.jsonl >$R/left; cat $R/left >$R/facts.jsonl; busybox rm $R/left";
     let mark = fault(board, forget);
     let all = pods(board, |pods| status(pods, "lost", "main").ready);
-    let words = "Unable to get init container status from container runtime and pod has been initialized";
+    let words = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally";
     assert_eq!(status(&all, "lost", "forgotten").restart_count, 0);
     assert_eq!(finished(&all, "lost", "forgotten"), (0, "Completed".to_owned(), words.to_owned()));
     assert_eq!(finished(&all, "lost", "known"), (0, "Completed".to_owned(), String::new()));
