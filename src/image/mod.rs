@@ -12,8 +12,12 @@ pub mod layer;
 pub mod mount;
 /// PAX extended headers.
 mod pax;
+/// Which machine an image is for.
+pub mod platform;
 /// Image names.
 pub mod reference;
+/// A registry's language.
+pub mod registry;
 /// The store: layers, configurations, tags.
 pub mod store;
 /// Digests and decompression on the way through.
