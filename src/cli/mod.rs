@@ -9,6 +9,7 @@ mod help;
 pub mod image;
 mod logs;
 mod names;
+mod pull;
 mod row;
 mod table;
 mod terminal;

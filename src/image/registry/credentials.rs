@@ -303,7 +303,7 @@ mod tests {
         for length in 0..70u8 {
             let bytes: Vec<u8> = (0..length).map(|at| at.wrapping_mul(37)).collect();
             let text = encode(&bytes);
-            assert!(text.len() % 4 == 0, "{text}");
+            assert!(text.len().is_multiple_of(4), "{text}");
             assert_eq!(decode(&text), Some(bytes));
         }
         assert_eq!(decode("A"), None);

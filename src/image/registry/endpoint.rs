@@ -58,6 +58,11 @@ fn endpoint(image: &Reference, text: &str, mirrors: Option<&str>, registries: &R
 }
 
 impl Endpoint {
+    /// Server and repository, as an image's name has them.
+    pub fn image(&self) -> String {
+        format!("{}{}/{}", self.name, self.prefix, self.repository)
+    }
+
     /// The path of a manifest; `what`: a tag or a digest.
     pub fn manifest(&self, what: &str) -> String {
         self.path("manifests", what)
