@@ -17,46 +17,15 @@ use super::{Hands, node, remove_tree};
 use crate::container::bundle::{self, Command, Files, Input, Limits};
 use crate::container::handover::{self, Start};
 use crate::container::{Confinement, User, cgroup, mapped, rlimit, user};
-use crate::image::{mount, reference::Reference};
+use crate::image::mount;
 use crate::pod::facts::{Exit, PodFacts, Run, StartError, Stream};
-use crate::pod::spec::{Propagation, PullPolicy};
+use crate::pod::spec::Propagation;
 use crate::pod::users::Ids;
 use crate::pod::{Container, Fact, Pod, env, resources, security};
 use crate::spawn::spawn;
 use crate::{logs, volume};
 
 impl Hands {
-    /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
-    pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
-        let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
-        let found = self.look(&container.image, container.pull);
-        // Images of its volumes are pulled with its own (kubelet: getImageVolumes), and their trouble is its.
-        let volumes = || {
-            volume::images(&pod.spec, container)
-                .try_for_each(|(image, pull)| self.look(image, pull).map(drop))
-        };
-        vec![match found.and_then(|id| volumes().map(|()| id)) {
-            Ok(id) => Fact::ImageFound { uid, container: name, id },
-            Err(why) => Fact::ImageMissing { uid, container: name, why },
-        }]
-    }
-
-    /// The id of the image of this name, or why there is none.
-    fn look(&self, image: &str, pull: PullPolicy) -> Result<String, String> {
-        match Reference::parse(image).map(|_| self.store.find(image)) {
-            Err(why) => Err(format!("InvalidImageName: {why}")),
-            Ok(Err(why)) => Err(format!("ImageInspectError: {why}")),
-            Ok(Ok(Some(found))) => Ok(found.id),
-            Ok(Ok(None)) if pull == PullPolicy::Never => Err(format!(
-                "ErrImageNeverPull: Container image \"{image}\" is not present with pull policy of Never"
-            )),
-            Ok(Ok(None)) => Err(format!(
-                "ErrImagePull: image \"{image}\" is not in the store and pulling is not built yet: \
-                 import it with podinit image import"
-            )),
-        }
-    }
-
     pub(super) fn start(
         &mut self,
         pod: &PodFacts,

@@ -47,7 +47,7 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
         image: container.image.clone(),
         image_id: match &facts.image {
             Image::Found { id } => id.clone(),
-            Image::Unknown | Image::Missing { .. } => String::new(),
+            Image::Unknown | Image::Missing { .. } | Image::Pulling { .. } => String::new(),
         },
         last_state: last.map(|ended| k8s::ContainerState { terminated: Some(ended), ..Default::default() }),
         name: container.name.clone(),
@@ -163,8 +163,17 @@ impl View<'_> {
             Sandbox::Failed { why, .. } => why.clone(),
             Sandbox::Absent | Sandbox::Ready { .. } => String::new(),
         };
+        if let Image::Missing { why, .. } = &self.facts.image
+            && let Some(what) = why.strip_prefix("InvalidImageName: ")
+        {
+            let message = format!("Failed to apply default image tag \"{image}\": {what}");
+            return waiting("InvalidImageName", message);
+        }
         match &self.facts.image {
             Image::Unknown | Image::Found { .. } => waiting(self.creating(), why),
+            Image::Pulling { tries: 0, .. } => waiting(self.creating(), format!("Pulling image \"{image}\"")),
+            // As the kubelet: what failed before is told until this one has ended.
+            Image::Pulling { why, .. } => waiting("ErrImagePull", why.clone()),
             Image::Missing { .. } if self.container.pull == PullPolicy::Never => waiting(
                 "ErrImageNeverPull",
                 format!("Container image \"{image}\" is not present with pull policy of Never"),
