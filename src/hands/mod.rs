@@ -17,6 +17,7 @@ mod reaper;
 mod resize;
 mod run;
 mod sandbox;
+mod start;
 mod sweep;
 mod volumes;
 

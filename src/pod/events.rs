@@ -46,7 +46,7 @@ pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
         return;
     }
     let known = |event: &Event| event.uid == pod.uid && event.reason == reason;
-    match world.events.iter().position(known).and_then(|index| Some((index, world.events.get_mut(index)?))) {
+    match world.events.iter().rposition(known).and_then(|index| Some((index, world.events.get_mut(index)?))) {
         // A replay leaves it where it is.
         Some((_, event)) if event.last == now => event.message = message,
         Some((index, event)) => {
@@ -336,7 +336,8 @@ fn add(world: &mut World, about: About, news: News, now: Tick) {
     }
     let About { pod, uid, container } = about;
     let News { warning, reason, message } = news;
-    let known = world.events.iter().position(|event| {
+    // What comes back is mostly among the newest.
+    let known = world.events.iter().rposition(|event| {
         event.uid == uid && event.container == container && event.reason == reason && event.message == message
     });
     if known.and_then(|index| world.events.get(index)).is_some_and(|event| event.last == now) {
