@@ -94,6 +94,10 @@ impl Write for Wire {
     }
 }
 
+/// A connection of either kind, with TLS or without.
+pub trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
 /// Connects to the first address of this host that answers. No host is this machine.
 pub fn connect(host: &str, port: u16, until: Instant) -> Result<Wire, Trouble> {
     let shown = url::authority(host, port);

@@ -44,10 +44,12 @@ pub fn run() -> i32 {
     let open = |number: i32, write: bool| {
         OpenOptions::new().read(!write).write(write).open(format!("/proc/self/fd/{number}"))
     };
-    let (Ok(asked), Ok(mut said), Ok(progress)) = (open(3, false), open(4, true), open(5, true)) else {
+    let (Ok(mut asked), Ok(mut said), Ok(progress)) = (open(3, false), open(4, true), open(5, true)) else {
         return 2;
     };
-    let Ok(request) = serde_json::from_reader::<_, Request>(asked) else { return 2 };
+    let mut bytes = Vec::new();
+    let read = asked.read_to_end(&mut bytes).is_ok();
+    let Some(request) = serde_json::from_slice::<Request>(&bytes).ok().filter(|_| read) else { return 2 };
     let pulled = prepared(&request).and_then(|keyring| {
         shed::shed(&request.store)?;
         pull(&request, &keyring, FILES, &progress)

@@ -104,7 +104,7 @@ fn take(
             return Err(format!("{}: diff id {diff_id:?} is not a sha256 digest", image.config));
         }
         if !writing.has_layer(diff_id) {
-            writing.add_layer(diff_id, digest.as_deref(), archive.open_file(blob)?)?;
+            writing.add_layer(diff_id, digest.as_deref(), &mut archive.open_file(blob)?)?;
         }
     }
     writing.add_config(&id, &bytes)?;

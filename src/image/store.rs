@@ -282,7 +282,7 @@ impl Writing<'_> {
     /// Converts and publishes a layer from its blob, compressed or not. `blob` is the digest that the manifest gives
     /// the blob, where there is a manifest. What does not have its digests is refused, and nothing of it stays. One that
     /// another adds at the same moment is waited for, and then not added again.
-    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: impl Read) -> Result<(), String> {
+    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: &mut dyn Read) -> Result<(), String> {
         let tmp = self.tmp(hex(diff_id));
         let Some(_claim) = self.claim(diff_id, &tmp)? else { return Ok(()) };
         let made = self.convert(diff_id, blob, source, &tmp);
@@ -369,7 +369,8 @@ impl Writing<'_> {
         &self,
         diff_id: &str,
         blob: Option<&str>,
-        source: impl Read,
+        // Not generic: decompression twice over is 30 KiB.
+        source: &mut dyn Read,
         tmp: &Path,
     ) -> Result<String, String> {
         let text = |error: io::Error| error.to_string();

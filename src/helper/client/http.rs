@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Instant;
 
 use super::url::{Url, authority};
-use super::{Authorities, Body, Trouble, connect, tls};
+use super::{Authorities, Body, Stream, Trouble, connect, tls};
 
 /// How much of a body a probe reads.
 const BODY: usize = 10 << 10;
@@ -69,10 +69,11 @@ pub fn get_on(
 ) -> Result<Reply, Trouble> {
     let request = request(url, headers)?;
     let wire = connect(&url.host, url.port, until)?;
-    match url.https {
-        true => talk(tls::client(wire, &url.host, terms.trust.as_ref())?, &request, terms),
-        false => talk(wire, &request, terms),
-    }
+    let stream: Box<dyn Stream> = match url.https {
+        true => Box::new(tls::client(wire, &url.host, terms.trust.as_ref())?),
+        false => Box::new(wire),
+    };
+    talk(stream, &request, terms)
 }
 
 /// The bytes of a GET.

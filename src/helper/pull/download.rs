@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::session::{Failure, Session, Stream};
-use crate::helper::client::{Body, tls};
+use super::session::{Failure, Session};
+use crate::helper::client::{Body, Stream, tls};
 use crate::image::registry::manifest::Blob;
 use crate::image::stream;
 

@@ -1,7 +1,7 @@
 //! One server that is asked for one image: by which way, as whom, and what its answers mean.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::config::Proxies;
 use crate::helper::client::http::{self, Head};
 use crate::helper::client::proxy::Proxy;
 use crate::helper::client::url::{Url, authority};
-use crate::helper::client::{Authorities, Body, Trouble, connect, tls};
+use crate::helper::client::{Authorities, Body, Stream, Trouble, connect, tls};
 use crate::image::registry::challenge::{self, Challenge};
 use crate::image::registry::credentials::Login;
 use crate::image::registry::endpoint::{self, Endpoint};
@@ -55,9 +55,6 @@ impl Failure {
         Failure::Passing(trouble.to_string(), None)
     }
 }
-
-pub trait Stream: Read + Write + Send {}
-impl<S: Read + Write + Send> Stream for S {}
 
 pub type Answer = (Head, Body<Box<dyn Stream>>);
 
