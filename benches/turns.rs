@@ -113,7 +113,7 @@ impl Machine {
             Action::Admit(pod) => vec![Fact::Admitted { pod }],
             Action::SetUp { uid } => vec![Fact::SetUp { uid, ip: None }],
             Action::Find { uid, container } => {
-                vec![Fact::ImageFound { uid, container, id: "sha256:1".into() }]
+                vec![Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None }]
             }
             Action::Start { uid, container, run } => {
                 self.pid += 2;

@@ -5,6 +5,7 @@ mod file;
 mod flags;
 mod known;
 mod node;
+mod registry;
 mod url;
 mod value;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+pub use registry::{Proxies, Registries, Registry};
 pub use url::Headers;
 
 /// The whole configuration, defaults filled in.
@@ -82,6 +84,12 @@ pub struct Config {
     pub cluster_domain: String,
     /// The resolv.conf that pods take over; None: none is.
     pub resolv_conf: Option<PathBuf>,
+    /// serializeImagePulls; None: as `max_parallel_pulls` asks for.
+    pub serialize_pulls: Option<bool>,
+    /// maxParallelImagePulls, at least 1; None: as many as there are, where they are not serial.
+    pub max_parallel_pulls: Option<u32>,
+    /// Where images are pulled from, where that is not as usual.
+    pub registries: Registries,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
     pub faults: bool,
     /// What is logged: info, and with `--v=4` or `podinit.log=debug` more.
@@ -195,6 +203,15 @@ impl Config {
     /// The help text of `podinit run`.
     pub fn run_help() -> String {
         flags::help()
+    }
+
+    /// How many images are pulled at once, at most; at least 1. One, unless more are asked for.
+    pub fn parallel_pulls(&self) -> u32 {
+        match (self.serialize_pulls, self.max_parallel_pulls) {
+            (Some(true), _) | (None, None) => 1,
+            (Some(false) | None, Some(most)) => most,
+            (Some(false), None) => u32::MAX,
+        }
     }
 
     /// The arguments of `podinit net`, the helper that gives the wired interfaces their addresses; None: it is not wanted.
@@ -319,6 +336,9 @@ impl Default for Config {
             cluster_dns: Vec::new(),
             cluster_domain: String::new(),
             resolv_conf: Some("/etc/resolv.conf".into()),
+            serialize_pulls: None,
+            max_parallel_pulls: None,
+            registries: Registries::default(),
             faults: false,
             log: LevelFilter::Info,
             hostname: None,

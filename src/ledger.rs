@@ -152,7 +152,7 @@ mod tests {
         let mut facts = vec![
             Fact::Admitted { pod: sample::pod(RestartPolicy::Always, &[], &["c"]) },
             Fact::SetUp { uid: uid(), ip: None },
-            Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into() },
+            Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into(), pulled: None },
             Fact::Helper { name: "logger".into(), pid: Some(3) },
         ];
         for run in 0..runs {

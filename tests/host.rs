@@ -1,7 +1,7 @@
 //! `podinit run` on this very machine, without qemu: the real binary, real containers, asked from outside its mount
 //! namespace. Each test has directories and cgroups of its own, so that they run beside each other and beside others.
 //!
-//! Needs root, a kernel with EROFS and overlay, and the packages busybox-static, umoci and skopeo.
+//! Needs root, a kernel with EROFS and overlay, and the packages busybox-static, umoci, skopeo and docker-registry.
 
 #[path = "host/instance.rs"]
 mod instance;
@@ -13,8 +13,13 @@ mod lifecycle;
 mod names;
 #[path = "host/probes.rs"]
 mod probes;
+#[path = "host/pull.rs"]
+mod pull;
 #[path = "host/security.rs"]
 mod security;
+#[path = "registry/servers.rs"]
+#[allow(dead_code)]
+mod servers;
 #[path = "host/url.rs"]
 mod url;
 #[path = "host/users.rs"]
@@ -224,16 +229,18 @@ fn logs_read_back_equal() {
 #[test]
 fn what_cannot_start_says_why() {
     let mut here = Instance::new();
-    let text = manifest("gone", "", &[("c", "true")]).replace(instance::IMAGE, "podinit.dev/missing:1");
+    let text = manifest("gone", "", &[("c", "true")]).replace(instance::IMAGE, "127.0.0.1:1/missing:1");
     here.write("gone.yaml", &text);
     let text = manifest("typo", "", &[("c", "true")]).replace("[sh,", "[no-such-command,");
     here.write("typo.yaml", &text);
     here.start();
-    let waits = |pod: &Value| status(pod)["state"]["waiting"]["message"].is_string();
+    let waits = |pod: &Value| {
+        status(pod)["state"]["waiting"]["reason"].as_str().is_some_and(|reason| reason.contains("Image"))
+    };
     let gone = here.pod_that("gone", waits);
     let waiting = &status(&gone)["state"]["waiting"];
-    assert!(waiting["reason"].as_str().unwrap().contains("Image"), "{waiting}");
-    assert!(waiting.to_string().contains("podinit.dev/missing:1"), "{waiting}");
+    assert!(waiting.to_string().contains("127.0.0.1:1/missing:1"), "{waiting}");
+    assert!(waiting.to_string().contains("connection refused"), "{waiting}");
     let events = until("the failed start's event", || {
         Some(here.say(&["describe", "pod", "typo"])).filter(|text| {
             text.contains("no-such-command\\\": exec")

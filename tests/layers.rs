@@ -31,7 +31,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "pages",
         ],
     ),
-    ("cli", &["operator", "logs", "image", "pod", "config", "clock"]),
+    ("cli", &["spawn", "operator", "logs", "image", "pod", "config", "clock"]),
     ("operator", &["pod", "clock", "config"]),
     ("manifest", &["pod", "spelling"]),
     ("container", &["pod", "clock", "config"]),

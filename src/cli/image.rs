@@ -1,16 +1,19 @@
-//! `podinit image`: what is in the image store, and archives into it. Works on the store's files, no daemon asked.
+//! `podinit image`: what is in the image store, and images into it, from archives and registries. Works on the store's files, no daemon asked.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use lexopt::prelude::*;
 
+use super::pull as puller;
 use crate::image::archive::{self, Platform};
+use crate::image::registry::credentials::Login;
 use crate::image::{Image, Reference, Store};
 
 pub const HELP: &str = "\
 podinit image [--store DIR] COMMAND
 
+  pull NAME [--creds USER:PASSWORD] [--platform OS/ARCH] [--config FILE]   an image from its registry
   import ARCHIVE [--name NAME] [--platform OS/ARCH]   an OCI layout or docker save tar, - for standard input
   list [-q]                                           the images there are
   inspect NAME                                        one image as JSON
@@ -28,9 +31,10 @@ pub fn run(args: &[String], store: &Path) -> i32 {
             return 2;
         }
     };
-    let store = Store::open(command.store);
+    let store = Store::open(command.store.clone());
     let names = command.names;
     let done = match command.verb.as_str() {
+        "pull" => pull(&command.store, &names, &command.platform, command.login, command.config.as_deref()),
         "import" => import(&store, &names, command.name.as_deref(), &command.platform),
         "list" => list(&store, command.quiet),
         "inspect" => inspect(&store, &names),
@@ -57,6 +61,8 @@ struct Command {
     name: Option<String>,
     platform: Platform,
     quiet: bool,
+    login: Option<Login>,
+    config: Option<PathBuf>,
 }
 
 fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
@@ -68,12 +74,16 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         name: None,
         platform: Platform::host(),
         quiet: false,
+        login: None,
+        config: None,
     };
     while let Some(arg) = parser.next()? {
         match arg {
             Long("store") => command.store = parser.value()?.into(),
             Long("name") => command.name = Some(parser.value()?.string()?),
             Long("platform") => command.platform = Platform::parse(&parser.value()?.string()?)?,
+            Long("creds") => command.login = Some(Login::parse(&parser.value()?.string()?)?),
+            Long("config") => command.config = Some(parser.value()?.into()),
             Short('q') | Long("quiet") => command.quiet = true,
             Short('h') | Long("help") => command.verb = "help".into(),
             Value(value) if command.verb.is_empty() => command.verb = value.string()?,
@@ -86,12 +96,12 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         "ls" | "images" => "list".into(),
         "rm" | "rmi" => "remove".into(),
         "load" => "import".into(),
-        "help" | "import" | "list" | "inspect" | "verify" | "remove" => command.verb,
+        "help" | "pull" | "import" | "list" | "inspect" | "verify" | "remove" => command.verb,
         "" => return Err("a command is missing".into()),
         other => return Err(format!("no command {other:?}").into()),
     };
     match (command.verb.as_str(), command.names.len()) {
-        ("import", 1) | ("inspect", 1) | ("list", 0) | ("help" | "verify", _) => Ok(command),
+        ("pull" | "import" | "inspect", 1) | ("list", 0) | ("help" | "verify", _) => Ok(command),
         ("remove", n) if n > 0 => Ok(command),
         (verb, n) => Err(format!("{verb} does not take {n} names").into()),
     }
@@ -102,6 +112,20 @@ fn import(store: &Store, names: &[String], name: Option<&str>, platform: &Platfo
         for reference in archive::import(store, Path::new(archive), name, platform)? {
             println!("{reference}");
         }
+    }
+    Ok(())
+}
+
+fn pull(
+    store: &Path,
+    names: &[String],
+    platform: &Platform,
+    login: Option<Login>,
+    config: Option<&Path>,
+) -> Result<(), String> {
+    for name in names {
+        let report = puller::pull(store, name, platform, login.clone(), config)?;
+        println!("{}\n{}", report.reference, report.digest);
     }
     Ok(())
 }
@@ -136,7 +160,7 @@ fn table(images: &[Image]) -> String {
 }
 
 /// Three digits and a decimal unit, as docker tells sizes.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut units = ["B", "kB", "MB", "GB"].iter();
     let mut unit = units.next();
@@ -219,6 +243,9 @@ mod tests {
             &["list", "x"],
             &["list", "--frob"],
             &["import", "a", "--platform", "x"],
+            &["pull"],
+            &["pull", "a", "b"],
+            &["pull", "a", "--creds", "user"],
         ] {
             assert_eq!(run(args), 2, "{args:?}");
         }

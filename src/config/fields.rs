@@ -44,6 +44,10 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
             Ok(())
         }
         "resolvConf" => absolute(text).map(|path| config.resolv_conf = Some(path.into())),
+        "serializeImagePulls" => value::switch(text).map(|on| config.serialize_pulls = Some(on)),
+        "maxParallelImagePulls" => {
+            number(text, 1, 1000).map(|most| config.max_parallel_pulls = Some(most as u32))
+        }
         _ if path.starts_with("clusterDNS[") => text
             .parse::<IpAddr>()
             .map(|server| config.cluster_dns.push(server.to_string()))
@@ -73,6 +77,7 @@ pub(super) fn machine(config: &mut Config, path: &str, text: &str) -> Option<Res
         _ if path.starts_with("network.dns[") => {
             value::ipv4(text).map(|dns| fixed(config, |fixed| fixed.dns.push(dns)))
         }
+        _ if path.starts_with("registries[") => return config.registries.set(path, text),
         _ if path.starts_with("modules[") => {
             config.modules.push(text.into());
             Ok(())

@@ -10,11 +10,14 @@ pub enum Shape {
     List,
     /// A mapping of lists, with keys that the operator chooses.
     Lists,
+    /// A value, or a list, in each mapping of a list; the name is without the index.
+    Each,
+    EachList,
 }
 
 /// The fields that are heeded.
 fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
-    use Shape::{List, Lists, Value};
+    use Shape::{Each, EachList, List, Lists, Value};
     match kind {
         Kind::Kubelet => &[
             ("staticPodPath", Value),
@@ -26,6 +29,8 @@ fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
             ("containerLogMaxSize", Value),
             ("containerLogMaxFiles", Value),
             ("podPidsLimit", Value),
+            ("serializeImagePulls", Value),
+            ("maxParallelImagePulls", Value),
             ("crashLoopBackOff.maxContainerRestartPeriod", Value),
             ("shutdownGracePeriod", Value),
             ("shutdownGracePeriodCriticalPods", Value),
@@ -60,6 +65,10 @@ fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
             ("network.dns", List),
             ("prompt", Value),
             ("modules", List),
+            ("registries.host", Each),
+            ("registries.mirrors", EachList),
+            ("registries.insecure", Each),
+            ("registries.ca", Each),
         ],
     }
 }
@@ -89,12 +98,10 @@ const IDLE: &[(&str, &str)] = &[
     ("serverTLSBootstrap", "the API over the network is not built yet"),
     ("tlsCipherSuites", "the API over the network is not built yet"),
     ("tlsMinVersion", "the API over the network is not built yet"),
-    ("registryPullQPS", "images are not pulled yet"),
-    ("registryBurst", "images are not pulled yet"),
-    ("serializeImagePulls", "images are not pulled yet"),
-    ("maxParallelImagePulls", "images are not pulled yet"),
-    ("imagePullCredentialsVerificationPolicy", "images are not pulled yet"),
-    ("preloadedImagesVerificationAllowlist", "images are not pulled yet"),
+    ("registryPullQPS", "pulls wait for one another: maxParallelImagePulls bounds them"),
+    ("registryBurst", "pulls wait for one another: maxParallelImagePulls bounds them"),
+    ("imagePullCredentialsVerificationPolicy", "an image that is there is for all pods"),
+    ("preloadedImagesVerificationAllowlist", "an image that is there is for all pods"),
     ("imageMinimumGCAge", "images are removed by the operator only yet"),
     ("imageMaximumGCAge", "images are removed by the operator only yet"),
     ("imageGCHighThresholdPercent", "images are removed by the operator only yet"),
@@ -206,7 +213,7 @@ pub fn idle(kind: Kind, path: &str) -> Option<&'static str> {
 pub fn known(kind: Kind, path: &str) -> bool {
     let path = plain(path);
     let heeds = |(name, shape): &(&str, Shape)| match shape {
-        Shape::Value | Shape::List => *name == path || below(name, &path),
+        Shape::Value | Shape::List | Shape::Each | Shape::EachList => *name == path || below(name, &path),
         Shape::Lists => below(&path, name),
     };
     heeded(kind).iter().any(heeds) || idle(kind, &path).is_some()
@@ -239,6 +246,9 @@ pub fn misshapen(kind: Kind, path: &str) -> String {
     match heeded(kind).iter().find(of) {
         Some((_, Shape::Value)) => "must be one value, not a list".into(),
         Some((_, Shape::List)) => "must be a list: write [VALUE]".into(),
+        Some((_, Shape::Each | Shape::EachList)) => {
+            "must be a field of each entry of a list: write [{NAME: VALUE}]".into()
+        }
         Some((_, Shape::Lists)) => "must be a mapping of lists: write {NAME: [VALUE]}".into(),
         None => "must have fields of its own below it".into(),
     }
@@ -271,6 +281,8 @@ mod tests {
                     Shape::Value => ((*name).to_owned(), format!("{name}[0]")),
                     Shape::List => (format!("{name}[0]"), (*name).to_owned()),
                     Shape::Lists => (format!("{name}.X[0]"), format!("{name}.X")),
+                    Shape::Each => (name.replacen('.', "[0].", 1), (*name).to_owned()),
+                    Shape::EachList => (name.replacen('.', "[0].", 1) + "[0]", (*name).to_owned()),
                 };
                 assert!(set(&mut Config::default(), &right, "?").is_some(), "{right}");
                 assert!(set(&mut Config::default(), &wrong, "?").is_none_or(|done| done.is_err()), "{wrong}");

@@ -21,8 +21,8 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
             .filter(|ids: &u32| *ids > 0 && ids.is_multiple_of(65_536))
             .map(|ids| config.ids_per_pod = ids)
             .ok_or_else(|| format!("{text:?}: use a multiple of 65536, less than 4294967296")),
-        ("singleProcessOOMKill", "") => switch(text).map(|on| config.single_process_oom_kill = on),
-        ("cpuCFSQuota", "") => switch(text).map(|on| config.cfs_quota = on),
+        ("singleProcessOOMKill", "") => value::switch(text).map(|on| config.single_process_oom_kill = on),
+        ("cpuCFSQuota", "") => value::switch(text).map(|on| config.cfs_quota = on),
         ("cpuCFSQuotaPeriod", "") => value::duration(text)
             .and_then(|span| match (1..=1000).contains(&span.as_millis()) {
                 true => Ok(span),
@@ -61,10 +61,6 @@ fn floor(text: &str) -> Result<Floor, String> {
     let share =
         share.ok_or_else(|| format!("{text:?} is no share, write it like 10%, or a size like 100Mi"))?;
     Ok(Floor::Share((share * 1000.0) as u64))
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("{text:?}: use true or false"))
 }
 
 #[cfg(test)]

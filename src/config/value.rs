@@ -33,6 +33,11 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     if value.is_finite() && value < 9.2e18 { Ok(value as u64) } else { Err(wrong()) }
 }
 
+/// As YAML 1.2 and Go write it.
+pub fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("{text:?}: use true or false"))
+}
+
 /// A Kubernetes quantity of cores in thousandths, rounded up: `250m`, `1.5`.
 pub fn milli(text: &str) -> Result<u64, String> {
     let (number, factor) = text.strip_suffix('m').map_or((text, 1000.0), |number| (number, 1.0));

@@ -138,7 +138,12 @@ impl Hands {
     pub fn upkeep(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
         self.tend_tree();
         self.watch_probes(world, now);
-        let done = [self.start_helpers(world, now), self.try_probes(world, now), self.end_hooks(world, now)];
+        let done = [
+            self.start_helpers(world, now),
+            self.try_probes(world, now),
+            self.end_hooks(world, now),
+            self.tend_pulls(world, now),
+        ];
         let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).chain(self.fetch.tend(now)).min();
         (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)
     }
@@ -182,6 +187,7 @@ impl Hands {
         let groups = paths::cgroup(&self.config, &format!("{}/podinit", self.config.cgroup_parent));
         let groups = fs::read_dir(groups).into_iter().flatten().flatten();
         self.dying.extend(groups.map(|entry| entry.path()).filter(|path| path.is_dir()));
+        self.dying.extend(super::pulls::strays(&paths::cgroup(&self.config, &self.config.cgroup_parent)));
         for pid in ["logger", "probe"].into_iter().filter_map(|name| world.helpers.remove(name)) {
             let pid = Pid::from_raw(pid);
             // Only a child of ours: one that was reaped already may have left its number to somebody else.

@@ -12,6 +12,7 @@ mod node;
 mod paths;
 mod pause;
 mod probes;
+mod pulls;
 mod reaper;
 mod resize;
 mod run;
@@ -55,6 +56,7 @@ pub struct Hands {
     /// Tries of probes and hooks under way, by their helpers.
     checks: BTreeMap<i32, checks::Check>,
     fetch: fetch::Fetch,
+    flights: pulls::Flights,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -90,6 +92,7 @@ impl Hands {
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
+            flights: pulls::Flights::default(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -113,6 +116,7 @@ impl Hands {
             probes: probes::Probes::new(),
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
+            flights: pulls::Flights::default(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),

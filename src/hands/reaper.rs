@@ -79,6 +79,9 @@ impl Hands {
         if let Some((name, _)) = world.helpers.iter().find(|(_, known)| **known == pid) {
             return vec![Fact::Helper { name: name.clone(), pid: None }];
         }
+        if let Some(facts) = self.pulled(pid, ended, world) {
+            return facts;
+        }
         if let Some(facts) = self.checked(pid, ended, world) {
             return facts;
         }

@@ -13,44 +13,12 @@ use super::paths::{self, RunPaths};
 use super::start::ours;
 use super::{Hands, remove_tree};
 use crate::container::{cgroup, handover};
-use crate::image::{mount, reference::Reference};
+use crate::image::mount;
+use crate::logs;
 use crate::pod::facts::{Exit, PodFacts, Run, Stream};
-use crate::pod::spec::PullPolicy;
 use crate::pod::{Container, Fact, Pod};
-use crate::{logs, volume};
 
 impl Hands {
-    /// Looks into the store. Pulling is not built yet, so an image that is not there stays missing until imported.
-    pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
-        let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
-        let found = self.look(&container.image, container.pull);
-        // Images of its volumes are pulled with its own (kubelet: getImageVolumes), and their trouble is its.
-        let volumes = || {
-            volume::images(&pod.spec, container)
-                .try_for_each(|(image, pull)| self.look(image, pull).map(drop))
-        };
-        vec![match found.and_then(|id| volumes().map(|()| id)) {
-            Ok(id) => Fact::ImageFound { uid, container: name, id },
-            Err(why) => Fact::ImageMissing { uid, container: name, why },
-        }]
-    }
-
-    /// The id of the image of this name, or why there is none.
-    fn look(&self, image: &str, pull: PullPolicy) -> Result<String, String> {
-        match Reference::parse(image).map(|_| self.store.find(image)) {
-            Err(why) => Err(format!("InvalidImageName: {why}")),
-            Ok(Err(why)) => Err(format!("ImageInspectError: {why}")),
-            Ok(Ok(Some(found))) => Ok(found.id),
-            Ok(Ok(None)) if pull == PullPolicy::Never => Err(format!(
-                "ErrImageNeverPull: Container image \"{image}\" is not present with pull policy of Never"
-            )),
-            Ok(Ok(None)) => Err(format!(
-                "ErrImagePull: image \"{image}\" is not in the store and pulling is not built yet: \
-                 import it with podinit image import"
-            )),
-        }
-    }
-
     pub(super) fn start(
         &mut self,
         pod: &PodFacts,
@@ -251,34 +219,6 @@ mod tests {
     use crate::config::Config;
     use crate::pod::sample;
     use crate::pod::spec::RestartPolicy;
-
-    /// The kubelet's image_manager_test, as far as it goes without a pull: what a look into the store leads to.
-    #[test]
-    fn i2_an_image_that_is_not_there_is_told_by_its_reason() {
-        let folder = std::env::temp_dir().join(format!("podinit-find-{}", std::process::id()));
-        let config = Config { root: folder.clone(), ..Config::default() };
-        fs::create_dir_all(folder.join("images/tags")).unwrap();
-        fs::write(folder.join("images/tags/docker.io%2Flibrary%2Fbad%3Alatest.json"), "no tag").unwrap();
-        let hex = "0123456789abcdef".repeat(4);
-        let (missing, never) = (
-            "ErrImagePull: image \"gone\" is not in the store",
-            "ErrImageNeverPull: Container image \"gone\" is not present with pull policy of Never",
-        );
-        for (image, pull, expected) in [
-            ("gone", PullPolicy::IfNotPresent, missing),
-            ("gone", PullPolicy::Always, missing),
-            ("gone", PullPolicy::Never, never),
-            ("FAILED_IMAGE", PullPolicy::IfNotPresent, "InvalidImageName: "),
-            ("http://url", PullPolicy::Always, "InvalidImageName: "),
-            (&hex, PullPolicy::Never, "InvalidImageName: "),
-            ("bad", PullPolicy::IfNotPresent, "ImageInspectError: "),
-            ("bad", PullPolicy::Never, "ImageInspectError: "),
-        ] {
-            let why = Hands::idle(&config).look(image, pull).unwrap_err();
-            assert!(why.starts_with(expected), "{image} {pull:?}: {why}");
-        }
-        fs::remove_dir_all(&folder).unwrap();
-    }
 
     #[test]
     fn a_uid_that_came_back_closed_the_pipes_of_its_former_run() {

@@ -1,15 +1,18 @@
 //! Short conversations with servers in pods: connect, ask, hear, all before one deadline. For helpers: it blocks.
 
 mod authorities;
+mod body;
 pub mod grpc;
 pub mod http;
+pub mod proxy;
 mod resolve;
 #[cfg(test)]
 pub mod servers;
-mod tls;
+pub mod tls;
 pub mod url;
 
 pub use authorities::{Authorities, FILES};
+pub use body::Body;
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -54,11 +57,22 @@ impl From<io::Error> for Trouble {
 pub struct Wire {
     stream: TcpStream,
     until: Instant,
+    /// From now on each of them has so much time, and all together have no end.
+    each: Option<Duration>,
 }
 
 impl Wire {
+    /// For what may take long as long as it goes on.
+    pub fn patient(mut self, each: Duration) -> Self {
+        self.each = Some(each);
+        self
+    }
+
     fn left(&self) -> io::Result<Option<Duration>> {
-        left(self.until).map(Some)
+        match self.each {
+            Some(each) => Ok(Some(each)),
+            None => left(self.until).map(Some),
+        }
     }
 }
 
@@ -80,6 +94,10 @@ impl Write for Wire {
     }
 }
 
+/// A connection of either kind, with TLS or without.
+pub trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
 /// Connects to the first address of this host that answers. No host is this machine.
 pub fn connect(host: &str, port: u16, until: Instant) -> Result<Wire, Trouble> {
     let shown = url::authority(host, port);
@@ -94,7 +112,7 @@ pub fn connect(host: &str, port: u16, until: Instant) -> Result<Wire, Trouble> {
                 // As the kubelet: what a close has not delivered within a second is dropped.
                 let linger = libc::linger { l_onoff: 1, l_linger: 1 };
                 let _ = setsockopt(&stream, sockopt::Linger, &linger);
-                return Ok(Wire { stream, until });
+                return Ok(Wire { stream, until, each: None });
             }
             Err(why) if why.kind() == io::ErrorKind::TimedOut => {
                 last = dial(format!("{shown}: i/o timeout"));

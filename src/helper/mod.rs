@@ -22,6 +22,8 @@ pub mod pause;
 pub mod probe;
 /// The operator's verbs on the serial console.
 pub mod prompt;
+/// An image from its registry.
+pub mod pull;
 /// A tree that is too large for PID 1 to remove.
 pub mod remove;
 /// One container's create and start.
@@ -32,7 +34,7 @@ use crate::console;
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &[
     "__check", "__exec", "__fetch", "__hook", "__keep", "__logger", "__net", "__pause", "__probe",
-    "__prompt", "__remove", "__start",
+    "__prompt", "__pull", "__remove", "__start",
 ];
 
 /// Runs the helper of this name; returns its exit code.
@@ -48,6 +50,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__pause" => pause::run(args),
         "__prompt" => prompt::run(telling(args)),
         "__probe" => probe::run(),
+        "__pull" => pull::run(),
         "__remove" => remove::run(args),
         "__start" => start::run(args),
         _ => 2,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Deserialize;
 
+pub use super::platform::Platform;
 use super::reference::is_digest;
 use super::store::Writing;
 use super::stream;
@@ -20,61 +21,6 @@ use super::{Reference, Store};
 const JSON_LIMIT: u64 = 4 << 20;
 const NESTING_LIMIT: u32 = 4;
 const INDEX_LIMIT: usize = 1 << 20;
-
-/// What an image is for, in the words of Go: `linux`, `amd64`, and for ARM a variant such as `v8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    pub os: String,
-    pub architecture: String,
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// That of this binary.
-    pub fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        Platform { os: "linux".into(), architecture: architecture.into(), variant: None }
-    }
-
-    /// Reads `os/architecture[/variant]`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let (os, architecture, variant) = match parts[..] {
-            [os, architecture] => (os, architecture, None),
-            [os, architecture, variant] => (os, architecture, Some(variant)),
-            _ => return Err(format!("invalid platform {text:?}: not os/architecture")),
-        };
-        if parts.iter().any(|part| part.is_empty()) {
-            return Err(format!("invalid platform {text:?}: an empty part"));
-        }
-        let variant = variant.map(str::to_owned);
-        Ok(Platform { os: os.into(), architecture: architecture.into(), variant })
-    }
-
-    /// How well what is offered suits: None not at all, else the larger the better. No variant is the plainest one.
-    fn suits(&self, os: &str, architecture: &str, variant: Option<&str>) -> Option<u32> {
-        if os != self.os || architecture != self.architecture {
-            return None;
-        }
-        let number = |variant: Option<&str>| {
-            let plainest = if self.architecture == "arm64" { "v8" } else { "v1" };
-            variant.unwrap_or(plainest).strip_prefix('v')?.split('.').next()?.parse::<u32>().ok()
-        };
-        let (offered, wanted) = (number(variant)?, number(self.variant.as_deref())?);
-        (offered <= wanted).then_some(offered)
-    }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
 
 /// Reads the archive at `source` (`-`: standard input) and puts its images for `platform` into the store, under the
 /// names that the archive gives them, or `name`. Returns the names in full form. Nothing stays of what is refused.
@@ -158,7 +104,7 @@ fn take(
             return Err(format!("{}: diff id {diff_id:?} is not a sha256 digest", image.config));
         }
         if !writing.has_layer(diff_id) {
-            writing.add_layer(diff_id, digest.as_deref(), archive.open_file(blob)?)?;
+            writing.add_layer(diff_id, digest.as_deref(), &mut archive.open_file(blob)?)?;
         }
     }
     writing.add_config(&id, &bytes)?;
@@ -431,26 +377,6 @@ fn contents(file: &File) -> io::Result<HashMap<String, (u64, u64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn platforms_suit_upwards_only() {
-        let arm = Platform::parse("linux/arm64").unwrap();
-        let table = [
-            ("linux", "arm64", None, Some(8)),
-            ("linux", "arm64", Some("v8"), Some(8)),
-            ("linux", "arm64", Some("v9"), None),
-            ("linux", "amd64", None, None),
-            ("windows", "arm64", None, None),
-            ("unknown", "unknown", None, None),
-        ];
-        for (os, architecture, variant, rank) in table {
-            assert_eq!(arm.suits(os, architecture, variant), rank, "{os}/{architecture}/{variant:?}");
-        }
-        let v7 = Platform::parse("linux/arm/v7").unwrap();
-        assert_eq!(v7.suits("linux", "arm", Some("v6")), Some(6));
-        assert!(Platform::parse("linux").is_err());
-        assert!(Platform::parse("linux/").is_err());
-    }
 
     #[test]
     fn a_tag_alone_is_no_name() {

@@ -12,12 +12,18 @@ pub mod layer;
 pub mod mount;
 /// PAX extended headers.
 mod pax;
+/// Which machine an image is for.
+pub mod platform;
+/// What a pull is asked for, and what it tells.
+pub mod pull;
 /// Image names.
 pub mod reference;
+/// A registry's language.
+pub mod registry;
 /// The store: layers, configurations, tags.
 pub mod store;
 /// Digests and decompression on the way through.
-mod stream;
+pub mod stream;
 /// Reading tar.
 mod tarball;
 /// What a layer holds, in memory, while it is read.

@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
@@ -143,21 +144,44 @@ impl Store {
         Ok(damage)
     }
 
-    /// Takes the right to write, waiting for another writer to end, and clears away what a writer cut short left.
+    /// Takes the right to write, waiting for other writers to end, and clears away what a writer cut short left.
     pub fn write(&self) -> Result<Writing<'_>, String> {
+        let lock = self.lock(FlockArg::LockExclusive)?.ok_or("the store is in use")?;
+        self.clear()?;
+        Ok(Writing { store: self, _lock: lock })
+    }
+
+    /// The right to add beside others who add, for what takes long; nobody sweeps meanwhile.
+    pub fn add(&self) -> Result<Writing<'_>, String> {
+        if let Some(alone) = self.lock(FlockArg::LockExclusiveNonblock)? {
+            self.clear()?;
+            drop(alone);
+        }
+        let lock = self.lock(FlockArg::LockShared)?.ok_or("the store is in use")?;
+        Ok(Writing { store: self, _lock: lock })
+    }
+
+    /// None: another has it, and it is not to be waited for.
+    fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>, String> {
         for dir in ["layers", "configs", "tags", "tmp"] {
             let path = self.root.join(dir);
             fs::create_dir_all(&path).map_err(|error| at(&path, error))?;
         }
         let path = self.root.join("lock");
         let file = File::create(&path).map_err(|error| at(&path, error))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| format!("{}: lock: {errno}", path.display()))?;
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(format!("{}: lock: {errno}", path.display())),
+        }
+    }
+
+    fn clear(&self) -> Result<(), String> {
         let tmp = self.root.join("tmp");
         for entry in fs::read_dir(&tmp).map_err(|error| at(&tmp, error))?.flatten() {
             fs::remove_file(entry.path()).map_err(|error| at(&entry.path(), error))?;
         }
-        Ok(Writing { store: self, _lock: lock })
+        Ok(())
     }
 
     fn image(&self, tag: Tag) -> Result<Image, String> {
@@ -256,9 +280,11 @@ impl Writing<'_> {
     }
 
     /// Converts and publishes a layer from its blob, compressed or not. `blob` is the digest that the manifest gives
-    /// the blob, where there is a manifest. What does not have its digests is refused, and nothing of it stays.
-    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: impl Read) -> Result<(), String> {
+    /// the blob, where there is a manifest. What does not have its digests is refused, and nothing of it stays. One that
+    /// another adds at the same moment is waited for, and then not added again.
+    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: &mut dyn Read) -> Result<(), String> {
         let tmp = self.tmp(hex(diff_id));
+        let Some(_claim) = self.claim(diff_id, &tmp)? else { return Ok(()) };
         let made = self.convert(diff_id, blob, source, &tmp);
         if made.is_err() {
             let _ = fs::remove_file(&tmp);
@@ -269,6 +295,25 @@ impl Writing<'_> {
         self.publish(&self.store.sum_path(diff_id), format!("{}  {file}\n", hex(&sum)).as_bytes())?;
         fs::rename(&tmp, &path).map_err(|error| at(&path, error))?;
         sync_dir(&self.store.root.join("layers"))
+    }
+
+    /// The right to make this layer at `tmp`; None: it is there.
+    fn claim(&self, diff_id: &str, tmp: &Path) -> Result<Option<Flock<File>>, String> {
+        loop {
+            let open = File::options().read(true).write(true).create(true).truncate(false).open(tmp);
+            let file = open.map_err(|error| at(tmp, error))?;
+            let lock = Flock::lock(file, FlockArg::LockExclusive)
+                .map_err(|(_, errno)| format!("{}: lock: {errno}", tmp.display()))?;
+            if self.has_layer(diff_id) {
+                let _ = fs::remove_file(tmp);
+                return Ok(None);
+            }
+            // Who had it before may have given up, and taken the file away.
+            let ours = lock.metadata().map_err(|error| at(tmp, error))?;
+            if fs::metadata(tmp).is_ok_and(|there| there.ino() == ours.ino()) {
+                return Ok(Some(lock));
+            }
+        }
     }
 
     pub fn add_config(&self, digest: &str, bytes: &[u8]) -> Result<(), String> {
@@ -324,7 +369,8 @@ impl Writing<'_> {
         &self,
         diff_id: &str,
         blob: Option<&str>,
-        source: impl Read,
+        // Not generic: decompression twice over is 30 KiB.
+        source: &mut dyn Read,
         tmp: &Path,
     ) -> Result<String, String> {
         let text = |error: io::Error| error.to_string();
@@ -349,7 +395,9 @@ impl Writing<'_> {
     }
 
     fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), String> {
-        let tmp = self.tmp("file");
+        // Another may publish the same at the same moment.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let tmp = self.tmp(&format!("{}.{name}", std::process::id()));
         let written = File::create(&tmp).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()?;

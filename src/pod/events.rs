@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use super::batch;
 use super::cause::{Cause, Why, cause};
-use super::facts::{EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Sandbox, StartError, World};
+use super::facts::{
+    EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Pulled, Sandbox, StartError, World,
+};
 use super::missing;
 use super::restart;
 use super::spec::{Container, Problem, RestartPolicy};
@@ -115,6 +117,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
+        | Fact::ImagePulling { uid, container }
         | Fact::Logged { uid, container, .. }
         | Fact::Starting { uid, container, .. }
         | Fact::Started { uid, container, .. }
@@ -133,9 +136,13 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
 fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
     match fact {
         Fact::SetUpFailed { why, .. } => vec![set_up_failed(why)],
-        Fact::ImageFound { .. } => {
+        Fact::ImageFound { pulled, .. } => {
             let image = pod.spec.container(container).map_or("", |spec| &spec.image);
-            vec![normal("Pulled", format!("Container image \"{image}\" already present on machine"))]
+            vec![normal("Pulled", found(image, pulled.as_ref()))]
+        }
+        Fact::ImagePulling { .. } => {
+            let image = pod.spec.container(container).map_or("", |spec| &spec.image);
+            vec![normal("Pulling", format!("Pulling image \"{image}\""))]
         }
         Fact::ImageMissing { why, .. } => {
             pod.spec.container(container).map_or_else(Vec::new, |spec| no_image(pod, spec, why))
@@ -200,6 +207,28 @@ fn set_up_failed(why: &str) -> News {
     } else {
         warning("FailedCreatePodSandBox", format!("Failed to create pod sandbox: {why}"))
     }
+}
+
+/// The kubelet's words; a span as Go writes one.
+fn found(image: &str, pulled: Option<&Pulled>) -> String {
+    let Some(Pulled { millis, waited, size }) = pulled else {
+        return format!("Container image \"{image}\" already present on machine");
+    };
+    let span = |millis: &u64| match millis {
+        0..1000 => format!("{millis}ms"),
+        _ => {
+            let text = format!("{}.{:03}", millis / 1000 % 60, millis % 1000);
+            let seconds = text.trim_end_matches('0').trim_end_matches('.');
+            match millis / 60_000 {
+                0 => format!("{seconds}s"),
+                minutes => format!("{minutes}m{seconds}s"),
+            }
+        }
+    };
+    let (took, waited) = (span(millis), span(waited));
+    format!(
+        "Successfully pulled image \"{image}\" in {took} ({waited} including waiting). Image size: {size} bytes."
+    )
 }
 
 fn no_image(pod: &PodFacts, spec: &Container, why: &str) -> Vec<News> {

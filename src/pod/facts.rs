@@ -34,7 +34,16 @@ pub enum Fact {
     /// They could not be made; nothing half-made is left.
     SetUpFailed { uid: String, why: String },
     /// The container's image is in the store. `id` is the digest of its config: `sha256:...`.
-    ImageFound { uid: String, container: String, id: String },
+    /// `pulled`: how that went, where it was not there before.
+    ImageFound {
+        uid: String,
+        container: String,
+        id: String,
+        #[serde(default)]
+        pulled: Option<Pulled>,
+    },
+    /// It is on its way from its registry, or waits for its turn.
+    ImagePulling { uid: String, container: String },
     /// It is not, or it could not be had.
     ImageMissing { uid: String, container: String, why: String },
     /// The start helper runs. `stdout` and `stderr` are PID 1's read ends of the container's output.
@@ -109,6 +118,7 @@ impl Fact {
             | Fact::SetUpFailed { uid, .. }
             | Fact::ImageFound { uid, .. }
             | Fact::ImageMissing { uid, .. }
+            | Fact::ImagePulling { uid, .. }
             | Fact::Starting { uid, .. }
             | Fact::Started { uid, .. }
             | Fact::StartFailed { uid, .. }
@@ -372,6 +382,23 @@ pub enum Image {
         at: Tick,
         why: String,
     },
+    /// On its way. `tries`: how many failed before; `why`: the last one's failure.
+    Pulling {
+        since: Tick,
+        tries: u32,
+        why: String,
+    },
+}
+
+/// How a pull went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+    /// The same with the wait for its turn.
+    pub waited: u64,
+    /// Bytes of its blobs.
+    pub size: u64,
 }
 
 /// One run of a container, from the start helper to the clean-up.

@@ -94,11 +94,16 @@ impl World {
                 fresh
             }),
             Fact::SetUpFailed { uid, why } => self.about(uid, |pod| set_up_failed(pod, why, now)),
-            Fact::ImageFound { uid, container, id } => self.within(uid, container, |facts| {
-                facts.image = Image::Found { id: id.clone() };
+            Fact::ImageFound { uid, container, id, pulled: _ } => self.within(uid, container, |facts| {
                 facts.seen = facts.seen.max(Some(now));
+                if !matches!(&facts.image, Image::Pulling { since, .. } if *since > now) {
+                    facts.image = Image::Found { id: id.clone() };
+                }
                 true
             }),
+            Fact::ImagePulling { uid, container } => {
+                self.within(uid, container, |facts| image_pulling(facts, now))
+            }
             Fact::ImageMissing { uid, container, why } => {
                 self.within(uid, container, |facts| image_missing(facts, why, now))
             }
@@ -308,10 +313,24 @@ fn tear_down_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
 fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
     let tries = match &facts.image {
         Image::Missing { at, .. } if *at >= now => return false,
-        Image::Missing { tries, .. } => *tries,
+        Image::Pulling { since, .. } if *since > now => return false,
+        Image::Missing { tries, .. } | Image::Pulling { tries, .. } => *tries,
         Image::Unknown | Image::Found { .. } => 0,
     };
     facts.image = Image::Missing { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+    true
+}
+
+/// A pull is begun, or waits for its turn, unless its end is known already.
+fn image_pulling(facts: &mut ContainerFacts, now: Tick) -> bool {
+    let (tries, why) = match &facts.image {
+        Image::Pulling { since, .. } if *since >= now => return false,
+        Image::Missing { at, .. } if *at >= now => return false,
+        Image::Found { .. } if facts.seen >= Some(now) => return false,
+        Image::Missing { tries, why, .. } | Image::Pulling { tries, why, .. } => (*tries, why.clone()),
+        Image::Unknown | Image::Found { .. } => (0, String::new()),
+    };
+    facts.image = Image::Pulling { since: now, tries, why };
     true
 }
 

@@ -33,7 +33,12 @@ impl Fact {
             Fact::SetUpFailed { uid, why } => {
                 Some(format!("{}: cannot set up: {}", pod(uid)?.spec.full_name(), one_line(why)))
             }
-            Fact::ImageFound { uid, container, id } => {
+            Fact::ImagePulling { uid, container } => {
+                let pod = pod(uid)?;
+                let image = &pod.spec.container(container)?.image;
+                Some(format!("{}: pulling image {image}", full(pod, container)))
+            }
+            Fact::ImageFound { uid, container, id, pulled: _ } => {
                 let pod = pod(uid)?;
                 let image = &pod.spec.container(container)?.image;
                 let known = pod.containers.get(container).map(|facts| &facts.image);
@@ -310,7 +315,7 @@ mod tests {
                 "default/web-board1/nginx: cannot find image nginx:1: not in the store",
             ),
             (
-                Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into() },
+                Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into(), pulled: None },
                 "default/web-board1/nginx: found image nginx:1",
             ),
             (start(0), ""),

@@ -18,6 +18,7 @@ pub mod mount;
 pub mod plan;
 pub mod probe;
 pub mod project;
+pub mod pulls;
 pub mod quantity;
 pub mod resources;
 pub mod restart;

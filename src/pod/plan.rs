@@ -33,7 +33,7 @@ pub enum Action {
     Dismiss { uid: String, why: Dismissal },
     /// Make cgroup, namespaces, volumes, log directories. Answer: SetUp or SetUpFailed.
     SetUp { uid: String },
-    /// See to the container's image. Answer: ImageFound or ImageMissing.
+    /// See to the container's image. Answer: ImageFound or ImageMissing, or ImagePulling and one of them later.
     Find { uid: String, container: String },
     /// Start the container's run of this number. Answer: Starting, later Started or StartFailed.
     Start { uid: String, container: String, run: u32 },

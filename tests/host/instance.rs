@@ -249,7 +249,7 @@ pub fn cgroups() -> Option<PathBuf> {
 }
 
 /// The OCI archive of `IMAGE`, made once by umoci and skopeo of Debian's static busybox.
-fn archive() -> &'static Path {
+pub fn archive() -> &'static Path {
     static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
     ARCHIVE.get_or_init(|| {
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -91,9 +91,10 @@ pub fn under_way(run: &RealRun) -> bool {
 pub fn held(pod: &RealPod, name: &str) -> bool {
     let earlier = pod.spec.containers.iter().take_while(|main| main.name != name);
     pod.spec.containers.iter().any(|main| main.name == name)
-        && earlier
-            .filter(|main| main.post_start.is_some())
-            .any(|main| pod.containers[&main.name].runs.last().is_some_and(under_way))
+        && earlier.filter(|main| main.post_start.is_some()).any(|main| {
+            let real = &pod.containers[&main.name];
+            real.pulling || real.runs.last().is_some_and(under_way)
+        })
 }
 
 /// With nothing to be done now, nothing may be overdue, and the plan must wake up exactly when something is due.
@@ -199,6 +200,10 @@ fn start_due(pod: &RealPod, name: &str) -> Option<Tick> {
         return None;
     }
     let container = &pod.containers[name];
+    // The end of its pull is news.
+    if container.pulling {
+        return None;
+    }
     let mut due = Tick(0);
     if let Some(run) = container.runs.last() {
         if !run.past && then(&pod.spec, name, run) != Then::Again {

@@ -413,7 +413,7 @@ impl Story {
             Action::SetUp { uid } => self.set_up(uid),
             Action::Find { uid, container } => {
                 let (uid, container) = (uid.clone(), container.clone());
-                self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into() });
+                self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
             }
             Action::Project { uid } => self.learn(Fact::Projected { uid: uid.clone(), digest: 0 }),
             Action::Start { uid, run, .. } => self.start(uid, *run),

@@ -51,6 +51,8 @@ pub struct RealContainer {
     /// When the image was last found; None: never, or it was missing since.
     pub found: Option<Tick>,
     pub missing: (u32, Tick),
+    /// A pull of it is under way, or waits for its turn.
+    pub pulling: bool,
     pub runs: Vec<RealRun>,
     /// client-go's entry: the back-off, and when it was last raised.
     pub entry: Option<(Duration, Tick)>,

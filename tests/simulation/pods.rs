@@ -157,7 +157,13 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
         }
         facts.push(Fact::Logged { uid: uid.clone(), container: container.clone(), runs: 2 });
         facts.extend([
-            Fact::ImageFound { uid: uid.clone(), container: container.clone(), id: "sha256:1".into() },
+            Fact::ImageFound {
+                uid: uid.clone(),
+                container: container.clone(),
+                id: "sha256:1".into(),
+                pulled: None,
+            },
+            Fact::ImagePulling { uid: uid.clone(), container: container.clone() },
             Fact::ImageMissing { uid: uid.clone(), container: container.clone(), why: why() },
         ]);
         for run in [number.saturating_sub(1), number, number + 1, u32::MAX] {

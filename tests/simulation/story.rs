@@ -8,6 +8,7 @@ use fastrand::Rng;
 use podinit::clock::Tick;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::plan::{Action, plan};
+use podinit::pod::pulls::{Pulls, Who};
 use podinit::pod::resources::Grant;
 use podinit::pod::roll::Roll;
 use podinit::pod::{Desired, Plan, Planner, Pod, Step, World};
@@ -46,6 +47,10 @@ pub struct Story {
     chaos: bool,
     curse: Option<Curse>,
     missing: BTreeSet<String>,
+    /// Who waits for which image, the pulls under way with their ends, and how many there may be.
+    pulls: Pulls,
+    flying: BTreeMap<String, Tick>,
+    most: u32,
     /// Every pod that was ever wanted.
     past: Vec<Arc<Pod>>,
     corners: BTreeSet<&'static str>,
@@ -62,6 +67,7 @@ impl Story {
             ..Desired::default()
         };
         let planner = Planner::new(desired.clone(), &World::default());
+        let most = pick(&mut rng, &[1, 1, 2, u32::MAX]);
         let mut story = Story {
             rng,
             desired,
@@ -76,6 +82,9 @@ impl Story {
             chaos: true,
             curse: None,
             missing: BTreeSet::new(),
+            pulls: Pulls::default(),
+            flying: BTreeMap::new(),
+            most,
             past: Vec::new(),
             corners: BTreeSet::new(),
         };
@@ -222,6 +231,7 @@ impl Story {
                 return Err("wake_at_is_ahead: it is not".into());
             }
             if plan.actions.is_empty() {
+                self.pull()?;
                 let view = self.view();
                 due::wakes_exactly_when_something_is_due(&view, &plan)
                     .map_err(|why| format!("wakes_exactly_when_something_is_due: {why}"))?;
@@ -368,9 +378,15 @@ impl Story {
             Action::Find { uid, container } => {
                 let pod = self.reality.pods.get_mut(uid).unwrap();
                 let image = &pod.spec.container(container).unwrap().image;
+                let image = image.clone();
                 let real = pod.containers.get_mut(container).unwrap();
                 let (uid, container) = (uid.clone(), container.clone());
-                if self.missing.contains(image) {
+                assert!(!real.pulling, "looked for while it is pulled");
+                if self.rng.bool() {
+                    real.pulling = true;
+                    self.learn(Fact::ImagePulling { uid: uid.clone(), container: container.clone() });
+                    self.pulls.want((uid, container), [image]);
+                } else if self.missing.contains(&image) {
                     real.found = None;
                     real.missing = (real.missing.0 + 1, now);
                     self.learn(Fact::ImageMissing { uid, container, why: why() });
@@ -380,7 +396,7 @@ impl Story {
                     }
                     real.found = Some(now);
                     real.missing = (0, now);
-                    self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into() });
+                    self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
                 }
             }
             Action::Project { uid } => self.learn(Fact::Projected { uid: uid.clone(), digest: 0 }),
@@ -641,7 +657,8 @@ impl Story {
     // --- What happens by itself ---
 
     fn next_real(&self) -> Option<Tick> {
-        self.runs().filter_map(|(_, _, run)| run_next(run)).min()
+        let runs = self.runs().filter_map(|(_, _, run)| run_next(run)).min();
+        [runs, self.flying.values().min().copied()].into_iter().flatten().min()
     }
 
     fn runs(&self) -> impl Iterator<Item = (&String, &String, &RealRun)> {
@@ -650,7 +667,66 @@ impl Story {
         })
     }
 
+    /// What hands do once the plan rests: pulls are ended that nobody wants, and begun as far as they may.
+    fn pull(&mut self) -> Outcome {
+        let reality = &self.reality;
+        let waits = |(uid, name): &Who| {
+            let pod = reality.pods.get(uid).filter(|pod| pod.stopping().is_none());
+            pod.is_some_and(|pod| pod.containers[name].pulling)
+        };
+        for image in self.pulls.keep(waits) {
+            self.corners.insert("pull that nobody wants");
+            self.flying.remove(&image);
+            self.pulls.ended(&image, false);
+        }
+        while let Some(image) = self.pulls.next(self.most) {
+            let ends = self.millis(30_000);
+            if self.flying.insert(image.clone(), ends).is_some() {
+                return Err(format!("one_pull_for_each_image: {image}"));
+            }
+        }
+        if self.flying.len() as u64 > u64::from(self.most) {
+            return Err(format!("never_more_pulls_than_the_most: {:?}", self.flying));
+        }
+        for (uid, pod) in self.reality.pods.iter().filter(|(_, pod)| pod.stopping().is_none()) {
+            let mut lost = pod.containers.iter().filter(|(_, real)| real.pulling);
+            if let Some((name, _)) =
+                lost.find(|(name, _)| !self.pulls.wanted_by(&(uid.clone(), (*name).clone())))
+            {
+                return Err(format!("who_waits_for_a_pull_is_served: {uid}/{name}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A pull ends.
+    fn pulled(&mut self, image: &str) {
+        let now = self.now;
+        let done = !self.missing.contains(image) && !self.fails(10);
+        self.flying.remove(image);
+        let served = self.pulls.ended(image, done);
+        if served.len() > 1 {
+            self.corners.insert("one pull for several");
+        }
+        for (uid, container) in served {
+            let pod = self.reality.pods.get_mut(&uid).filter(|pod| pod.stopping().is_none());
+            let Some(real) = pod.and_then(|pod| pod.containers.get_mut(&container)) else { continue };
+            real.pulling = false;
+            if done {
+                (real.found, real.missing) = (Some(now), (0, now));
+                self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
+            } else {
+                (real.found, real.missing) = (None, (real.missing.0 + 1, now));
+                self.learn(Fact::ImageMissing { uid, container, why: "no luck".into() });
+            }
+        }
+    }
+
     fn happen(&mut self, at: Tick) {
+        if let Some(image) = self.flying.iter().find(|(_, ends)| **ends <= at).map(|(image, _)| image.clone())
+        {
+            return self.pulled(&image);
+        }
         let due = self.runs().find(|(_, _, run)| run_next(run).is_some_and(|next| next <= at));
         let Some((uid, container, run)) = due else { return };
         let (uid, container, told) =
@@ -1058,6 +1134,15 @@ impl Story {
         self.world = replayed;
         self.planner = Planner::new(self.desired.clone(), &self.world);
         self.roll = Roll::of(&self.world);
+        // The pulls died with the former life; those who wait are in the world.
+        (self.pulls, self.flying) = (Pulls::default(), BTreeMap::new());
+        for (uid, pod) in &self.reality.pods {
+            for (name, _) in pod.containers.iter().filter(|(_, real)| real.pulling) {
+                let image = pod.spec.container(name).unwrap().image.clone();
+                self.pulls.want((uid.clone(), name.clone()), [image]);
+                self.corners.insert("pulls lost by a re-execution");
+            }
+        }
         Ok(())
     }
 

@@ -29,26 +29,43 @@ pub struct Authorities(Arc<RootCertStore>);
 impl Authorities {
     /// Of the first of these files that there is. What in it is no certificate counts for nothing.
     pub fn of(files: &[&str]) -> Result<Self, String> {
+        Self::beside(files, None)
+    }
+
+    /// The same with those of one more file, which must be there, and without which none of the others need be.
+    pub fn beside(files: &[&str], more: Option<&Path>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        if let Some(more) = more {
+            let bytes = fs::read(more).map_err(|why| format!("{}: {why}", more.display()))?;
+            take(&mut roots, &bytes, &more.display().to_string())?;
+        }
         for file in files {
-            let bytes = match fs::read(Path::new(file)) {
-                Ok(bytes) => bytes,
-                Err(why) if why.kind() == ErrorKind::NotFound => continue,
+            match fs::read(Path::new(file)) {
+                Ok(bytes) => {
+                    take(&mut roots, &bytes, file)?;
+                    return Ok(Authorities(Arc::new(roots)));
+                }
+                Err(why) if why.kind() == ErrorKind::NotFound => {}
                 Err(why) => return Err(format!("{file}: {why}")),
-            };
-            let mut roots = RootCertStore::empty();
-            let found = CertificateDer::pem_slice_iter(&bytes).filter_map(Result::ok);
-            let (taken, _) = roots.add_parsable_certificates(found);
-            return match taken {
-                0 => Err(format!("{file} holds no certificate of an authority")),
-                _ => Ok(Authorities(Arc::new(roots))),
-            };
+            }
         }
         let place = files.first().copied().unwrap_or_default();
-        Err(format!("there is no file of certificate authorities: put one at {place}"))
+        match roots.is_empty() {
+            true => Err(format!("there is no file of certificate authorities: put one at {place}")),
+            false => Ok(Authorities(Arc::new(roots))),
+        }
     }
 
     pub fn roots(&self) -> Arc<RootCertStore> {
         self.0.clone()
+    }
+}
+
+fn take(roots: &mut RootCertStore, bytes: &[u8], file: &str) -> Result<(), String> {
+    let found = CertificateDer::pem_slice_iter(bytes).filter_map(Result::ok);
+    match roots.add_parsable_certificates(found) {
+        (0, _) => Err(format!("{file} holds no certificate of an authority")),
+        _ => Ok(()),
     }
 }
 

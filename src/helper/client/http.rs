@@ -1,15 +1,15 @@
 //! One HTTP/1.1 GET: a connection of its own, no compression, no proxy, and of the answer what is needed.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Instant;
 
 use super::url::{Url, authority};
-use super::{Authorities, Trouble, connect, tls};
+use super::{Authorities, Body, Stream, Trouble, connect, tls};
 
 /// How much of a body a probe reads.
 const BODY: usize = 10 << 10;
 /// How long the head of an answer may be.
-const HEAD: u64 = 256 << 10;
+pub(super) const HEAD: u64 = 256 << 10;
 /// The kubelet that we behave as.
 pub const AGENT: &str = "kube-probe/1.36";
 
@@ -69,13 +69,15 @@ pub fn get_on(
 ) -> Result<Reply, Trouble> {
     let request = request(url, headers)?;
     let wire = connect(&url.host, url.port, until)?;
-    match url.https {
-        true => talk(tls::client(wire, &url.host, terms.trust.as_ref())?, &request, terms),
-        false => talk(wire, &request, terms),
-    }
+    let stream: Box<dyn Stream> = match url.https {
+        true => Box::new(tls::client(wire, &url.host, terms.trust.as_ref())?),
+        false => Box::new(wire),
+    };
+    talk(stream, &request, terms)
 }
 
-fn request(url: &Url, headers: &[(String, String)]) -> Result<Vec<u8>, Trouble> {
+/// The bytes of a GET.
+pub fn request(url: &Url, headers: &[(String, String)]) -> Result<Vec<u8>, Trouble> {
     let host = headers.iter().find(|(name, value)| name == "Host" && !value.is_empty());
     let host = host.map_or_else(|| authority(&url.host, url.port), |(_, value)| value.clone());
     let mut text = format!("GET {} HTTP/1.1\r\nHost: {host}\r\n", url.target());
@@ -92,7 +94,20 @@ fn request(url: &Url, headers: &[(String, String)]) -> Result<Vec<u8>, Trouble> 
     Ok(text.into_bytes())
 }
 
-fn talk(mut stream: impl Read + Write, request: &[u8], terms: &Terms) -> Result<Reply, Trouble> {
+fn talk(stream: impl Read + Write, request: &[u8], terms: &Terms) -> Result<Reply, Trouble> {
+    let (head, body) = exchange(stream, request, terms.whole)?;
+    let mut bytes = Vec::new();
+    body.take(terms.most as u64).read_to_end(&mut bytes).map_err(tls::told)?;
+    let location = head.field("location").map(str::to_owned);
+    Ok(Reply { status: head.status, location, body: bytes })
+}
+
+/// Sends a request; of the answer the head, and the body as it comes. `whole`: as in `Terms`.
+pub fn exchange<S: Read + Write>(
+    mut stream: S,
+    request: &[u8],
+    whole: bool,
+) -> Result<(Head, Body<S>), Trouble> {
     stream.write_all(request).map_err(tls::told)?;
     stream.flush().map_err(tls::told)?;
     let mut from = BufReader::new(stream);
@@ -100,21 +115,41 @@ fn talk(mut stream: impl Read + Write, request: &[u8], terms: &Terms) -> Result<
         let head = head(&mut from)?;
         // A server may say first that it will answer.
         if !(100..=199).contains(&head.status) || head.status == 101 {
-            let body = body(&mut from, &head, terms)?;
-            return Ok(Reply { status: head.status, location: head.location, body });
+            let body = Body::new(from, &head, whole);
+            return Ok((head, body));
         }
     }
 }
 
-#[derive(Default)]
-struct Head {
-    status: u16,
-    location: Option<String>,
-    length: Option<u64>,
-    chunked: bool,
+/// The first lines of an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    pub status: u16,
+    /// Names in lower case.
+    fields: Vec<(String, String)>,
 }
 
-fn head(from: &mut impl BufRead) -> Result<Head, Trouble> {
+impl Head {
+    /// The first of this name, which is given in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// How many bytes the body has, where that is told.
+    pub fn length(&self) -> Option<u64> {
+        self.field("content-length")?.parse().ok()
+    }
+
+    pub fn chunked(&self) -> bool {
+        self.all("transfer-encoding").any(|value| value.eq_ignore_ascii_case("chunked"))
+    }
+}
+
+pub fn head(from: &mut impl BufRead) -> Result<Head, Trouble> {
     let mut from = from.take(HEAD);
     let first = line(&mut from)?;
     let malformed = || Trouble::Other(format!("malformed HTTP response {first:?}"));
@@ -132,13 +167,7 @@ fn head(from: &mut impl BufRead) -> Result<Head, Trouble> {
                 "net/http: HTTP/1.x transport connection broken: malformed header {line:?}"
             ))
         })?;
-        let value = value.trim();
-        match name.to_ascii_lowercase().as_str() {
-            "location" if head.location.is_none() => head.location = Some(value.to_owned()),
-            "content-length" => head.length = value.parse().ok(),
-            "transfer-encoding" => head.chunked = value.eq_ignore_ascii_case("chunked"),
-            _ => {}
-        }
+        head.fields.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
 }
 
@@ -155,50 +184,6 @@ fn line(from: &mut impl BufRead) -> Result<String, Trouble> {
         bytes.pop();
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn body(from: &mut impl BufRead, head: &Head, terms: &Terms) -> Result<Vec<u8>, Trouble> {
-    let mut body = Vec::new();
-    if matches!(head.status, 101 | 204 | 304) {
-        return Ok(body);
-    }
-    if head.chunked {
-        chunks(from, &mut body, terms.most)?;
-    } else {
-        let most = head.length.unwrap_or(u64::MAX).min(terms.most as u64);
-        match from.take(most).read_to_end(&mut body) {
-            // TLS ended without a good-bye: where no length was told, that is the end.
-            Err(why)
-                if why.kind() == io::ErrorKind::UnexpectedEof && head.length.is_none() && !terms.whole => {}
-            done => drop(done.map_err(tls::told)?),
-        }
-        if head.length.is_some() && (body.len() as u64) < most {
-            return Err(Trouble::Other("unexpected EOF".into()));
-        }
-    }
-    Ok(body)
-}
-
-fn chunks(from: &mut impl BufRead, body: &mut Vec<u8>, wanted: usize) -> Result<(), Trouble> {
-    while body.len() < wanted {
-        let size = line(&mut from.by_ref().take(HEAD))?;
-        let size = size.split(';').next().unwrap_or_default().trim();
-        let size = u64::from_str_radix(size, 16)
-            .map_err(|_| Trouble::Other("invalid byte in chunk length".into()))?;
-        if size == 0 {
-            return Ok(());
-        }
-        let most = size.min((wanted - body.len()) as u64);
-        let before = body.len();
-        from.by_ref().take(most).read_to_end(body).map_err(tls::told)?;
-        if ((body.len() - before) as u64) < most {
-            return Err(Trouble::Other("unexpected EOF".into()));
-        }
-        if most == size {
-            line(&mut from.by_ref().take(HEAD))?;
-        }
-    }
-    Ok(())
 }
 
 /// A header's name as Go writes it: `FOO-bAR` is `Foo-Bar`. One that is no name at all stays as it is.
@@ -337,7 +322,7 @@ mod tests {
     impl Read for Cut<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             match self.0.read(buffer)? {
-                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
                 length => Ok(length),
             }
         }

@@ -96,7 +96,7 @@ impl Scene {
             Action::Expire { uid } => self.learn(Fact::Expired { uid }),
             Action::SetUp { uid } => self.learn(Fact::SetUp { uid, ip: None }),
             Action::Find { uid, container } => {
-                self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into() });
+                self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
             }
             Action::Start { uid, container, run } => {
                 let (helper, stdout, stderr) = (9, 4, 4);

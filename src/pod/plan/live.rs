@@ -132,6 +132,8 @@ fn start(
 ) -> bool {
     let (uid, container) = (pod.spec.uid.clone(), spec.name.clone());
     let (due, action) = match &facts.image {
+        // Its end is a fact.
+        Image::Pulling { .. } => return true,
         Image::Unknown => (due, Action::Find { uid, container }),
         Image::Missing { tries, at, .. } => {
             let look = *at + restart::retry(FIND.0, FIND.1, *tries);

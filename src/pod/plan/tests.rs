@@ -32,7 +32,10 @@ impl Case {
         case.learn(0, Fact::SetUp { uid: UID.into(), ip: None });
         for container in pod.all() {
             let container = container.name.clone();
-            case.learn(0, Fact::ImageFound { uid: UID.into(), container, id: "sha256:1".into() });
+            case.learn(
+                0,
+                Fact::ImageFound { uid: UID.into(), container, id: "sha256:1".into(), pulled: None },
+            );
         }
         case
     }

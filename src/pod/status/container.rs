@@ -49,7 +49,7 @@ pub fn container(pod: &PodFacts, container: &Container, now: &Now) -> k8s::Conta
         image: container.image.clone(),
         image_id: match &facts.image {
             Image::Found { id } => id.clone(),
-            Image::Unknown | Image::Missing { .. } => String::new(),
+            Image::Unknown | Image::Missing { .. } | Image::Pulling { .. } => String::new(),
         },
         last_state: last.map(|ended| k8s::ContainerState { terminated: Some(ended), ..Default::default() }),
         name: container.name.clone(),
@@ -167,11 +167,21 @@ impl View<'_> {
         };
         match &self.facts.image {
             Image::Unknown | Image::Found { .. } => waiting(self.creating(), why),
+            Image::Pulling { tries: 0, .. } => waiting(self.creating(), format!("Pulling image \"{image}\"")),
+            // As the kubelet: what failed before is told until this one has ended.
+            Image::Pulling { why, .. } => {
+                let (reason, why) = missing::reason(why);
+                waiting(reason, why.to_owned())
+            }
             Image::Missing { at, why, .. } => match missing::reason(why) {
                 (missing::PULL, why) if self.now.tick - *at >= FRESH => waiting(
                     "ImagePullBackOff",
                     format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
                 ),
+                ("InvalidImageName", why) => {
+                    let message = format!("Failed to apply default image tag \"{image}\": {why}");
+                    waiting("InvalidImageName", message)
+                }
                 (reason, why) => waiting(reason, why.to_owned()),
             },
         }

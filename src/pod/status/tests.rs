@@ -249,7 +249,6 @@ fn i2_a_missing_image_is_told_with_its_own_reason() {
             "ErrImageNeverPull: Container image \"nginx:1.27\" is not present with pull policy of Never",
         ),
         ("ImageInspectError", "damaged", "ImageInspectError: damaged"),
-        ("InvalidImageName", "bad", "InvalidImageName: bad"),
         (
             "ErrImagePull",
             "not found",
@@ -265,6 +264,10 @@ fn i2_a_missing_image_is_told_with_its_own_reason() {
         };
         assert_eq!((state(25), state(35)), (format!("waiting {why}"), format!("waiting {later}")));
     }
+    let image = Image::Missing { tries: 1, at: Tick::seconds(20), why: "InvalidImageName: bad".into() };
+    facts.containers.insert("a".into(), ContainerFacts { image, ..ContainerFacts::default() });
+    let state = brief(told(&facts, 25).container_statuses.unwrap()[0].state.as_ref());
+    assert_eq!(state, "waiting InvalidImageName: Failed to apply default image tag \"nginx:1.27\": bad");
 }
 
 /// `TYPE=STATUS/REASON(MESSAGE)` of those that are not plainly true.

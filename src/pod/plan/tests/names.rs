@@ -79,7 +79,7 @@ fn e4_a_sandbox_is_tried_again_under_every_policy() {
         assert_eq!(case.due(at).0, ["find 0", "find 1", "find 2"]);
         for container in ["0", "1", "2"] {
             let (uid, container) = (UID.to_owned(), container.to_owned());
-            case.learn(at, Fact::ImageFound { uid, container, id: "sha256:1".into() });
+            case.learn(at, Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
         }
         assert_eq!(case.due(at).0, ["start 0", "start 1", "start 2"], "{policy:?}");
     }
@@ -99,7 +99,10 @@ fn i2_a_missing_image_backs_off_and_holds_up_no_other() {
         at += wait;
         assert_eq!(case.due(at).0, ["find 0"]);
     }
-    case.learn(at, Fact::ImageFound { uid: uid(), container: missing(), id: "sha256:1".into() });
+    case.learn(
+        at,
+        Fact::ImageFound { uid: uid(), container: missing(), id: "sha256:1".into(), pulled: None },
+    );
     assert_eq!(case.due(at).0, ["start 0"]);
 }
 

@@ -28,7 +28,10 @@ impl Life {
     fn start(&mut self, second: u64, name: &str, run: u32) {
         let (uid, container) = (|| "u1".to_owned(), || name.to_owned());
         let (helper, stdout, stderr) = (5, 6, 7);
-        self.learn(second, Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into() });
+        self.learn(
+            second,
+            Fact::ImageFound { uid: uid(), container: container(), id: "sha256:1".into(), pulled: None },
+        );
         self.learn(
             second,
             Fact::Starting { uid: uid(), container: container(), run, helper, stdout, stderr },
