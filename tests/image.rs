@@ -171,6 +171,65 @@ fn two_names_share_layers_until_the_last_goes() {
     assert_eq!(store.verify("b").unwrap(), Vec::<String>::new());
 }
 
+/// What is exported is what was imported, file by file, to podinit and to others.
+#[test]
+fn an_exported_image_is_what_umoci_and_skopeo_take() {
+    let home = fresh("exported");
+    let archives = built();
+    let store = Store::open(home.join("images"));
+    archive::import(&store, &archives.join("nginx.oci.tar"), None, &Platform::host()).unwrap();
+    let export = |store: &Store, file: &Path| {
+        let image = store.find(NAME).unwrap().unwrap();
+        let mut out = std::io::BufWriter::new(File::create(file).unwrap());
+        podinit::image::export::export(store, &image, &mut out).unwrap()
+    };
+    let [once, again] = ["once.tar", "again.tar"].map(|name| home.join(name));
+    let digest = export(&store, &once);
+    let second = Store::open(home.join("second"));
+    assert_eq!(archive::import(&second, &once, None, &Platform::host()), Ok(vec![NAME.to_owned()]));
+    assert_eq!(second.find(NAME).unwrap().unwrap().manifest, digest);
+    assert_eq!(export(&second, &again), digest);
+    assert_eq!(hash(&once), hash(&again), "an exported image is exported as the same bytes");
+    let layout = home.join("layout");
+    run(Command::new("skopeo")
+        .args(["copy", "-q", "--insecure-policy"])
+        .args([format!("oci-archive:{}", once.display()), format!("oci:{}:1.22", layout.display())]));
+    let unpacked = |layout: &Path, name: &str| {
+        let bundle = home.join(name);
+        let image = format!("{}:1.22", layout.display());
+        run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle));
+        survey(&bundle.join("rootfs"))
+    };
+    let (mut ours, mut theirs) = (unpacked(&layout, "ours"), unpacked(&archives.join("layout"), "theirs"));
+    for path in ["", "opt"].map(Path::new) {
+        ours.get_mut(path).unwrap().mtime = (0, 0);
+        theirs.get_mut(path).unwrap().mtime = (0, 0);
+    }
+    let paths: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    assert!(paths.len() > 1200, "only {} files", paths.len());
+    let differing: Vec<_> = paths.iter().filter(|path| ours.get(**path) != theirs.get(**path)).collect();
+    assert!(differing.is_empty(), "{} of {} differ: {differing:?}", differing.len(), paths.len());
+}
+
+#[test]
+fn a_tag_that_moves_leaves_no_garbage_and_prune_finds_what_is_left() {
+    let home = fresh("tags");
+    let store = Store::open(home.join("images"));
+    archive::import(&store, &built().join("layout"), Some("a"), &Platform::host()).unwrap();
+    assert!(store.tag("a", "b:1").unwrap() && !store.tag("nowhere", "c").unwrap());
+    let id = store.find("a").unwrap().unwrap().id;
+    assert_eq!(store.find("docker.io/library/b:1").unwrap().unwrap().id, id);
+    let digest = format!("c@{id}");
+    assert!(store.tag("a", &digest).unwrap_err().contains("leave the digest out"));
+    assert!(store.remove("a").unwrap());
+    assert_eq!(store.verify("b:1").unwrap(), Vec::<String>::new());
+    assert_eq!(store.prune().unwrap(), (0, 0));
+    let stray = home.join("images/layers").join(format!("{:0>64}.erofs", 1));
+    fs::write(&stray, vec![1; 8192]).unwrap();
+    assert_eq!(store.prune().unwrap(), (1, 8192));
+    assert!(!stray.exists() && store.find("b:1").unwrap().is_some());
+}
+
 #[test]
 fn an_image_of_a_hundred_layers_mounts() {
     own_mounts();

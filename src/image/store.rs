@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -112,6 +112,25 @@ impl Store {
         self.root.join("layers").join(format!("{}.erofs", hex(diff_id)))
     }
 
+    /// Gives the image a further name, which until now may have been another's. False: there is no such image.
+    pub fn tag(&self, reference: &str, name: &str) -> Result<bool, String> {
+        let name = Reference::parse(name)?;
+        if name.digest.is_some() {
+            return Err(format!("{name}: a name with a digest is not given: leave the digest out"));
+        }
+        let writing = self.write()?;
+        let Some(image) = self.find(reference)? else { return Ok(false) };
+        writing.add_tag(&name.to_string(), &image.manifest, &image.id, &image.layers)?;
+        // What had the name before may be nobody's now.
+        writing.sweep()?;
+        Ok(true)
+    }
+
+    /// Removes all files that no name leads to; tells how many, and their bytes on the disk.
+    pub fn prune(&self) -> Result<(u64, u64), String> {
+        self.write()?.sweep()
+    }
+
     /// Takes the name away, and with the last name of a layer or configuration its file. False: there was none.
     pub fn remove(&self, reference: &str) -> Result<bool, String> {
         let reference = Reference::parse(reference)?.to_string();
@@ -176,6 +195,16 @@ impl Store {
     }
 
     fn config(&self, digest: &str) -> Result<(ImageConfiguration, u64), String> {
+        self.read_config(digest)
+    }
+
+    /// The configuration with all that it says, also what no specification knows.
+    pub fn raw_config(&self, digest: &str) -> Result<serde_json::Value, String> {
+        self.read_config(digest).map(|(config, _)| config)
+    }
+
+    /// The configuration and its bytes' number.
+    fn read_config<T: serde::de::DeserializeOwned>(&self, digest: &str) -> Result<(T, u64), String> {
         let path = self.config_path(digest);
         let bytes = read_json(&path)?.ok_or_else(|| format!("{}: missing", path.display()))?;
         if stream::digest(&bytes) != digest {
@@ -298,7 +327,9 @@ impl Writing<'_> {
     }
 
     /// Removes what no tag names. With a tag that cannot be read, nothing: it may name anything.
-    pub fn sweep(&self) -> Result<(), String> {
+    /// Tells how many files went, and their bytes on the disk.
+    pub fn sweep(&self) -> Result<(u64, u64), String> {
+        let (mut count, mut bytes) = (0, 0);
         let mut named = BTreeSet::new();
         for path in self.store.tag_paths()? {
             if let Some(tag) = read_tag(&path)? {
@@ -312,12 +343,15 @@ impl Writing<'_> {
                 let path = entry.path();
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
                 if !stem.is_some_and(|stem| named.contains(&stem)) {
+                    // A sparse file takes less than its length.
+                    bytes += entry.metadata().map_or(0, |about| about.blocks() * 512);
                     fs::remove_file(&path).map_err(|error| at(&path, error))?;
+                    count += 1;
                 }
             }
             sync_dir(&dir)?;
         }
-        Ok(())
+        Ok((count, bytes))
     }
 
     fn convert(
