@@ -17,6 +17,7 @@ podinit image [--store DIR] COMMAND
   list [-q] [-o json]                                 the images there are
   inspect NAME...                                     images as JSON
   verify [NAME...]                                    read every byte and compare; all images without a name
+  verify --repair [--from DIR] [NAME...]              put damaged files aside, and replace them from the store in DIR
   remove NAME...                                      take names away, and files that none names any more
   tag NAME NEW                                        give an image a further name
   prune                                               remove files that no name leads to
@@ -43,6 +44,7 @@ pub fn run(args: &[String], store: &Path) -> i32 {
         "import" => import(&store, &names, command.name.as_deref(), &command.platform),
         "list" => list(&store, command.quiet, command.json),
         "inspect" => inspect(&store, &names),
+        "verify" if command.repair => repair(&store, &names, command.from),
         "verify" => verify(&store, &names),
         "remove" => remove(&store, &names),
         "tag" => tag(&store, &names),
@@ -70,6 +72,8 @@ struct Command {
     platform: Platform,
     quiet: bool,
     json: bool,
+    repair: bool,
+    from: Option<PathBuf>,
 }
 
 fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
@@ -82,11 +86,15 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         platform: Platform::host(),
         quiet: false,
         json: false,
+        repair: false,
+        from: None,
     };
     while let Some(arg) = parser.next()? {
         match arg {
             Long("store") => command.store = parser.value()?.into(),
             Long("name") => command.name = Some(parser.value()?.string()?),
+            Long("repair") => command.repair = true,
+            Long("from") => command.from = Some(parser.value()?.into()),
             Long("platform") => command.platform = Platform::parse(&parser.value()?.string()?)?,
             Short('q') | Long("quiet") => command.quiet = true,
             Short('o') | Long("output") => match parser.value()?.string()?.as_str() {
@@ -264,6 +272,21 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
         }
     }
     if damaged > 0 { Err(format!("{damaged} of {} images damaged", names.len())) } else { Ok(()) }
+}
+
+fn repair(store: &Store, names: &[String], from: Option<PathBuf>) -> Result<(), String> {
+    let source = from.map(Store::open);
+    let names = if names.is_empty() { store.names()? } else { names.to_vec() };
+    let mut broken = 0;
+    for name in &names {
+        let (told, whole) = store.repair(name, source.as_ref())?;
+        broken += usize::from(!whole);
+        match told.as_slice() {
+            [] => println!("{name}: ok"),
+            told => told.iter().for_each(|what| println!("{name}: {what}")),
+        }
+    }
+    if broken > 0 { Err(format!("{broken} of {} images are not whole", names.len())) } else { Ok(()) }
 }
 
 fn remove(store: &Store, names: &[String]) -> Result<(), String> {

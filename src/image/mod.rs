@@ -17,6 +17,10 @@ pub mod mount;
 mod pax;
 /// Image names.
 pub mod reference;
+/// Damaged files put aside and replaced.
+mod repair;
+/// Room on the disk, and the reserve.
+mod room;
 /// The store: layers, configurations, tags.
 pub mod store;
 /// Digests and decompression on the way through.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reference::is_digest;
 use super::stream::{self, Hashed};
-use super::{Reference, erofs, layer};
+use super::{Reference, erofs, layer, repair, room};
 
 /// A tag or configuration above this is damaged; PID 1 reads them.
 const JSON_LIMIT: u64 = 4 << 20;
@@ -148,13 +148,12 @@ impl Store {
     /// Reads all that a name stands for, every byte of its layers, and compares it with the digests taken when it was
     /// written. Tells each damage; none means whole. An error: not there, or not to be read at all.
     pub fn verify(&self, reference: &str) -> Result<Vec<String>, String> {
-        let name = Reference::parse(reference)?.to_string();
-        let tag = read_tag(&self.tag_path(&name))?.ok_or_else(|| format!("no image {name}"))?;
+        let (config, layers) = self.names_of(reference)?;
         let mut damage = Vec::new();
-        if let Err(error) = self.config(&tag.config) {
+        if let Err(error) = self.config(&config) {
             damage.push(error);
         }
-        for diff_id in &tag.layers {
+        for diff_id in &layers {
             if let Err(error) = self.verify_layer(diff_id) {
                 damage.push(error);
             }
@@ -164,9 +163,15 @@ impl Store {
 
     /// Takes the right to write, waiting for another writer to end, and clears away what a writer cut short left.
     pub fn write(&self) -> Result<Writing<'_>, String> {
-        for dir in ["layers", "configs", "tags", "tmp"] {
+        let mut made = false;
+        for dir in ["layers", "configs", "tags", "tmp", "damaged"] {
             let path = self.root.join(dir);
+            made |= !path.exists();
             fs::create_dir_all(&path).map_err(|error| at(&path, error))?;
+        }
+        // A directory that the power cut takes is gone with all that was synced in it.
+        for dir in self.root.ancestors().take(if made { 2 } else { 0 }) {
+            sync_dir(dir)?;
         }
         let path = self.root.join("lock");
         let file = File::create(&path).map_err(|error| at(&path, error))?;
@@ -177,6 +182,22 @@ impl Store {
             fs::remove_file(entry.path()).map_err(|error| at(&entry.path(), error))?;
         }
         Ok(Writing { store: self, _lock: lock })
+    }
+
+    /// The configuration and layers of a name, whether they are there or not.
+    pub fn names_of(&self, reference: &str) -> Result<(String, Vec<String>), String> {
+        let name = Reference::parse(reference)?.to_string();
+        let tag = read_tag(&self.tag_path(&name))?.ok_or_else(|| format!("no image {name}"))?;
+        Ok((tag.config, tag.layers))
+    }
+
+    pub fn below(&self, dir: &str) -> PathBuf {
+        self.root.join(dir)
+    }
+
+    /// Where a damaged file is put.
+    pub fn aside(&self, path: &Path) -> PathBuf {
+        self.root.join("damaged").join(path.file_name().unwrap_or_default())
     }
 
     fn image(&self, tag: Tag) -> Result<Image, String> {
@@ -232,7 +253,8 @@ impl Store {
         Ok(size)
     }
 
-    fn verify_layer(&self, diff_id: &str) -> Result<(), String> {
+    /// Reads the whole layer and compares it with its digest.
+    pub fn verify_layer(&self, diff_id: &str) -> Result<(), String> {
         self.layer_size(diff_id)?;
         let path = self.layer(diff_id);
         let sum = self.sum_path(diff_id);
@@ -250,7 +272,7 @@ impl Store {
         self.layer(diff_id).with_extension("sha256")
     }
 
-    fn config_path(&self, digest: &str) -> PathBuf {
+    pub fn config_path(&self, digest: &str) -> PathBuf {
         self.root.join("configs").join(format!("{}.json", hex(digest)))
     }
 
@@ -270,6 +292,11 @@ impl Store {
 }
 
 impl Writing<'_> {
+    /// Passes a source on until it would fill the disk.
+    pub fn guarded<R: Read>(&self, source: R) -> room::Guarded<R> {
+        room::Guarded::new(source, &self.store.root)
+    }
+
     /// An unnamed file on the store's file system, for an archive that cannot be read twice.
     pub fn spool(&self) -> Result<File, String> {
         let path = self.tmp("spool");
@@ -293,10 +320,28 @@ impl Writing<'_> {
             let _ = fs::remove_file(&tmp);
         }
         let sum = made.map_err(|error| format!("layer {diff_id}: {error}"))?;
+        self.place_layer(diff_id, &sum, &tmp)
+    }
+
+    /// Takes a layer that is whole in another store.
+    pub fn copy_layer(&self, diff_id: &str, source: &Store) -> Result<(), String> {
+        let (tmp, from) = (self.tmp(hex(diff_id)), source.layer(diff_id));
+        self.fits(fs::metadata(&from).map_or(0, |about| about.blocks() * 512))?;
+        let sum = repair::copy(&from, &tmp)?;
+        self.place_layer(diff_id, &sum, &tmp)
+    }
+
+    /// Refuses what is known not to fit on the disk, beside the reserve.
+    pub fn fits(&self, bytes: u64) -> Result<(), String> {
+        room::check(&self.store.root, bytes).map_err(|error| error.to_string())
+    }
+
+    /// Publishes a layer's file, which is synced already, and the digest of the file itself.
+    fn place_layer(&self, diff_id: &str, sum: &str, tmp: &Path) -> Result<(), String> {
         let path = self.store.layer(diff_id);
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.publish(&self.store.sum_path(diff_id), format!("{}  {file}\n", hex(&sum)).as_bytes())?;
-        fs::rename(&tmp, &path).map_err(|error| at(&path, error))?;
+        self.publish(&self.store.sum_path(diff_id), format!("{}  {file}\n", hex(sum)).as_bytes())?;
+        fs::rename(tmp, &path).map_err(|error| at(&path, error))?;
         sync_dir(&self.store.root.join("layers"))
     }
 
@@ -337,12 +382,13 @@ impl Writing<'_> {
                 named.insert(hex(&tag.config).to_owned());
             }
         }
-        for dir in ["layers", "configs"] {
-            let dir = self.store.root.join(dir);
+        for name in ["layers", "configs", "damaged"] {
+            let dir = self.store.root.join(name);
             for entry in fs::read_dir(&dir).map_err(|error| at(&dir, error))?.flatten() {
                 let path = entry.path();
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-                if !stem.is_some_and(|stem| named.contains(&stem)) {
+                let named = stem.is_some_and(|stem| named.contains(&stem));
+                if if name == "damaged" { repair::is_done(self.store, &path, named) } else { !named } {
                     // A sparse file takes less than its length.
                     bytes += entry.metadata().map_or(0, |about| about.blocks() * 512);
                     fs::remove_file(&path).map_err(|error| at(&path, error))?;
@@ -365,7 +411,8 @@ impl Writing<'_> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(tmp);
         let file = file.map_err(|error| at(tmp, error))?;
         let mut compressed = Hashed::new(source);
-        let mut plain = Hashed::new(stream::decompress(&mut compressed).map_err(text)?);
+        let plain = stream::decompress(&mut compressed).map_err(text)?;
+        let mut plain = Hashed::new(room::Guarded::new(plain, &self.store.root));
         let file = layer::convert(&mut plain, file, uuid(diff_id)).map_err(text)?;
         let found = plain.finish().map_err(text)?;
         if found != diff_id {
@@ -399,7 +446,7 @@ impl Writing<'_> {
 }
 
 /// The digits of a digest; of anything else, nothing that leads out of a directory.
-fn hex(digest: &str) -> &str {
+pub fn hex(digest: &str) -> &str {
     if is_digest(digest) { digest.strip_prefix("sha256:").unwrap_or_default() } else { "invalid" }
 }
 
@@ -440,10 +487,10 @@ fn read_json(path: &Path) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
-fn sync_dir(path: &Path) -> Result<(), String> {
+pub fn sync_dir(path: &Path) -> Result<(), String> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| at(path, error))
 }
 
-fn at(path: &Path, error: io::Error) -> String {
+pub fn at(path: &Path, error: io::Error) -> String {
     format!("{}: {error}", path.display())
 }
