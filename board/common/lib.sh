@@ -142,7 +142,7 @@ depends() {
 # load BOARD: reads a board's folder. Sets board, here (its folder), out (where its image is made) and card (the SD
 # card's image, empty for a board without one) beside what board.env sets.
 load() {
-  board=$1 here=board/$1 out=build/$1 card='' dtb='' dtbs=() disk=() line=''
+  board=$1 here=board/$1 out=build/$1 card='' dtb='' dtbs=() disk=() line='' arguments=''
   [ -e "$here/board.env" ] || die "no board $board; there are: $(boards)"
   . "$here/board.env"
   [ -z "${boot_size:-}" ] || card=$out/$board.img
