@@ -65,12 +65,13 @@ impl Store {
     }
 
     /// The image of this name, by tag, or by manifest digest where the name has one. None: not there.
+    /// An image of which a part is missing, as one that was put aside, is not there: it may be pulled or imported again.
     /// An error: the name is invalid, or what is there is damaged.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, String> {
         let reference = Reference::parse(reference)?;
         let exact = self.tag_path(&reference.to_string());
         if let Some(tag) = read_tag(&exact)? {
-            return self.image(tag).map(Some);
+            return self.whole(tag);
         }
         let Some(digest) = &reference.digest else { return Ok(None) };
         for path in self.tag_paths()? {
@@ -78,7 +79,7 @@ impl Store {
             let Ok(Some(tag)) = read_tag(&path) else { continue };
             let same = Reference::parse(&tag.reference).is_ok_and(|other| other.name() == reference.name());
             if same && (tag.manifest == *digest || tag.config == *digest) {
-                return self.image(tag).map(Some);
+                return self.whole(tag);
             }
         }
         Ok(None)
@@ -198,6 +199,16 @@ impl Store {
     /// Where a damaged file is put.
     pub fn aside(&self, path: &Path) -> PathBuf {
         self.root.join("damaged").join(path.file_name().unwrap_or_default())
+    }
+
+    fn whole(&self, tag: Tag) -> Result<Option<Image>, String> {
+        let files =
+            tag.layers.iter().map(|diff_id| self.layer(diff_id)).chain([self.config_path(&tag.config)]);
+        if let Some(missing) = files.into_iter().find(|path| !path.exists()) {
+            log::warn!("image store: {} is not whole: {} is missing", tag.reference, missing.display());
+            return Ok(None);
+        }
+        self.image(tag).map(Some)
     }
 
     fn image(&self, tag: Tag) -> Result<Image, String> {
