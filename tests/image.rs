@@ -153,7 +153,7 @@ fn damage_is_noticed(store: &Store) {
     fs::write(&path, &whole[..whole.len() - 4096]).unwrap();
     assert!(store.find("web").unwrap_err().contains("damaged"));
     fs::remove_file(&path).unwrap();
-    assert!(store.find("web").is_err());
+    assert!(store.find("web").unwrap().is_none(), "it may be pulled again");
     fs::write(&path, whole).unwrap();
     assert_eq!(store.verify("web").unwrap(), Vec::<String>::new());
 }
@@ -169,6 +169,155 @@ fn two_names_share_layers_until_the_last_goes() {
     assert_eq!(names, ["docker.io/library/a:latest", "docker.io/library/b:latest"]);
     store.remove("a").unwrap();
     assert_eq!(store.verify("b").unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_damaged_layer_is_put_aside_and_replaced_from_another_store() {
+    let home = fresh("repaired");
+    let stores = ["images", "factory"].map(|name| Store::open(home.join(name)));
+    for store in &stores {
+        archive::import(store, &built().join("layout"), Some("web"), &Platform::host()).unwrap();
+    }
+    let [store, factory] = &stores;
+    let image = store.find("web").unwrap().unwrap();
+    let path = store.layer(&image.layers[1]);
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    let aside = home.join("images/damaged").join(path.file_name().unwrap());
+    assert_eq!(store.repair("web", Some(factory)).unwrap(), (Vec::new(), true));
+    // Flipped, truncated, missing: replaced while there is a whole one.
+    for damaged in [Some(&flipped[..]), Some(&whole[..4096]), None] {
+        match damaged {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let (told, done) = store.repair("web", Some(factory)).unwrap();
+        assert!(done && told.len() == 1 && told[0].ends_with("replaced"), "{told:?}");
+        assert_eq!(damaged.map(<[u8]>::to_vec), fs::read(&aside).ok());
+        assert!(store.verify("web").unwrap().is_empty() && fs::read(&path).unwrap() == whole);
+        store.prune().unwrap();
+        assert!(!aside.exists(), "it has a successor");
+    }
+    // Nobody has it: it is put aside, kept, and the import of the image brings it back.
+    fs::write(&path, &flipped).unwrap();
+    fs::write(factory.layer(&image.layers[1]), &flipped).unwrap();
+    let (told, done) = store.repair("web", Some(factory)).unwrap();
+    assert!(!done && told.len() == 1 && told[0].contains("import or pull"), "{told:?}");
+    store.prune().unwrap();
+    assert!(aside.exists() && !path.exists(), "the last copy of a named layer stays");
+    archive::import(store, &built().join("layout"), Some("web"), &Platform::host()).unwrap();
+    assert!(store.verify("web").unwrap().is_empty());
+    store.prune().unwrap();
+    assert!(!aside.exists());
+    let config = home.join("images/configs").join(format!("{}.json", image.id.trim_start_matches("sha256:")));
+    fs::write(&config, "{}").unwrap();
+    assert!(store.find("web").is_err());
+    assert!(store.repair("web", Some(factory)).unwrap().1);
+    assert_eq!(store.find("web").unwrap().unwrap().id, image.id);
+}
+
+/// On a file system of 24 MiB, of which a tenth is kept.
+#[test]
+fn what_does_not_fit_is_refused_and_the_reserve_stays() {
+    own_mounts();
+    let home = fresh("full");
+    let disk = home.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let file = home.join("disk.ext4");
+    File::create(&file).unwrap().set_len(24 << 20).unwrap();
+    run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&file));
+    run(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(&disk));
+    let store = Store::open(disk.join("images"));
+    let free = || {
+        let disk = nix::sys::statvfs::statvfs(&disk).unwrap();
+        (disk.blocks_available() * disk.fragment_size(), disk.blocks() * disk.fragment_size())
+    };
+    let (before, total) = free();
+    // A layer of 64 MiB that gzip makes small is stopped on the way; one that is not compressed before it starts.
+    let layout = home.join("layout");
+    let zeros = home.join("big");
+    fs::create_dir(&zeros).unwrap();
+    let noise: Vec<u8> = (0_u32..64 << 10).flat_map(|n| [n as u8 ^ (n >> 8) as u8; 1024]).collect();
+    fs::write(zeros.join("file"), noise).unwrap();
+    run(Command::new("umoci").args(["init", "--layout"]).arg(&layout));
+    let image = format!("{}:1", layout.display());
+    run(Command::new("umoci").args(["new", "--image", &image]));
+    run(Command::new("umoci").args(["insert", "--image", &image]).arg(&zeros).arg("/"));
+    let docker = home.join("docker.tar");
+    let target = format!("docker-archive:{}:docker.io/library/big:1", docker.display());
+    run(Command::new("skopeo").args(["copy", "-q", "--insecure-policy", &format!("oci:{image}"), &target]));
+    for (archive, early) in [(&layout, false), (&docker, true)] {
+        let error = archive::import(&store, archive, Some("big"), &Platform::host()).unwrap_err();
+        assert!(error.contains("no space") && error.contains("are kept for logs and state"), "{error}");
+        assert_eq!(error.contains("at least"), early, "{error}");
+        assert_eq!(left_over(&disk.join("images")), Vec::<PathBuf>::new());
+        assert!(free().0 + (1 << 20) > before, "nothing of it stays");
+    }
+    fs::write(disk.join("filler"), vec![1; usize::try_from(before - total / 10 + (64 << 10)).unwrap()])
+        .unwrap();
+    let error = archive::import(&store, &built().join("layout"), Some("web"), &Platform::host()).unwrap_err();
+    assert!(error.contains("no space"), "{error}");
+    run(Command::new("umount").arg(&disk));
+}
+
+/// What is exported is what was imported, file by file, to podinit and to others.
+#[test]
+fn an_exported_image_is_what_umoci_and_skopeo_take() {
+    let home = fresh("exported");
+    let archives = built();
+    let store = Store::open(home.join("images"));
+    archive::import(&store, &archives.join("nginx.oci.tar"), None, &Platform::host()).unwrap();
+    let export = |store: &Store, file: &Path| {
+        let image = store.find(NAME).unwrap().unwrap();
+        let mut out = std::io::BufWriter::new(File::create(file).unwrap());
+        podinit::image::export::export(store, &image, &mut out).unwrap()
+    };
+    let [once, again] = ["once.tar", "again.tar"].map(|name| home.join(name));
+    let digest = export(&store, &once);
+    let second = Store::open(home.join("second"));
+    assert_eq!(archive::import(&second, &once, None, &Platform::host()), Ok(vec![NAME.to_owned()]));
+    assert_eq!(second.find(NAME).unwrap().unwrap().manifest, digest);
+    assert_eq!(export(&second, &again), digest);
+    assert_eq!(hash(&once), hash(&again), "an exported image is exported as the same bytes");
+    let layout = home.join("layout");
+    run(Command::new("skopeo")
+        .args(["copy", "-q", "--insecure-policy"])
+        .args([format!("oci-archive:{}", once.display()), format!("oci:{}:1.22", layout.display())]));
+    let unpacked = |layout: &Path, name: &str| {
+        let bundle = home.join(name);
+        let image = format!("{}:1.22", layout.display());
+        run(Command::new("umoci").args(["unpack", "--image", &image]).arg(&bundle));
+        survey(&bundle.join("rootfs"))
+    };
+    let (mut ours, mut theirs) = (unpacked(&layout, "ours"), unpacked(&archives.join("layout"), "theirs"));
+    for path in ["", "opt"].map(Path::new) {
+        ours.get_mut(path).unwrap().mtime = (0, 0);
+        theirs.get_mut(path).unwrap().mtime = (0, 0);
+    }
+    let paths: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    assert!(paths.len() > 1200, "only {} files", paths.len());
+    let differing: Vec<_> = paths.iter().filter(|path| ours.get(**path) != theirs.get(**path)).collect();
+    assert!(differing.is_empty(), "{} of {} differ: {differing:?}", differing.len(), paths.len());
+}
+
+#[test]
+fn a_tag_that_moves_leaves_no_garbage_and_prune_finds_what_is_left() {
+    let home = fresh("tags");
+    let store = Store::open(home.join("images"));
+    archive::import(&store, &built().join("layout"), Some("a"), &Platform::host()).unwrap();
+    assert!(store.tag("a", "b:1").unwrap() && !store.tag("nowhere", "c").unwrap());
+    let id = store.find("a").unwrap().unwrap().id;
+    assert_eq!(store.find("docker.io/library/b:1").unwrap().unwrap().id, id);
+    let digest = format!("c@{id}");
+    assert!(store.tag("a", &digest).unwrap_err().contains("leave the digest out"));
+    assert!(store.remove("a").unwrap());
+    assert_eq!(store.verify("b:1").unwrap(), Vec::<String>::new());
+    assert_eq!(store.prune().unwrap(), (0, 0));
+    let stray = home.join("images/layers").join(format!("{:0>64}.erofs", 1));
+    fs::write(&stray, vec![1; 8192]).unwrap();
+    assert_eq!(store.prune().unwrap(), (1, 8192));
+    assert!(!stray.exists() && store.find("b:1").unwrap().is_some());
 }
 
 #[test]

@@ -1,6 +1,9 @@
-//! `podinit image`: what is in the image store, and images into it, from archives and registries. Works on the store's files, no daemon asked.
+//! `podinit image`: what is in the image store, and images into it, from archives and registries. Works on the store's
+//! files, no daemon asked.
 
 use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use lexopt::prelude::*;
@@ -8,17 +11,25 @@ use lexopt::prelude::*;
 use super::pull as puller;
 use crate::image::archive::{self, Platform};
 use crate::image::registry::credentials::Login;
-use crate::image::{Image, Reference, Store};
+use crate::image::{Image, Reference, Store, export};
 
 pub const HELP: &str = "\
 podinit image [--store DIR] COMMAND
 
   pull NAME [--creds USER:PASSWORD] [--platform OS/ARCH] [--config FILE]   an image from its registry
   import ARCHIVE [--name NAME] [--platform OS/ARCH]   an OCI layout or docker save tar, - for standard input
-  list [-q]                                           the images there are
-  inspect NAME                                        one image as JSON
+  list [-q] [-o json]                                 the images there are
+  inspect NAME...                                     images as JSON
   verify [NAME...]                                    read every byte and compare; all images without a name
+  verify --repair [--from DIR] [NAME...]              put damaged files aside, and replace them from the store in DIR
   remove NAME...                                      take names away, and files that none names any more
+  tag NAME NEW                                        give an image a further name
+  prune                                               remove files that no name leads to
+  export NAME FILE                                    an OCI layout in a tar, - for standard output
+
+The words of crictl and docker do as well: images, ls, rmi, rm, load, save. A layer is kept as a file system, not as
+the tar that it came in: export makes tars anew, with the same files and other digests, so the exported image has
+another id than the one in the store. Import of what was exported keeps that id.
 ";
 
 /// Runs the command; `store` is used unless `--store` names another. Returns the exit status: 0 done, 1 failed,
@@ -36,10 +47,14 @@ pub fn run(args: &[String], store: &Path) -> i32 {
     let done = match command.verb.as_str() {
         "pull" => pull(&command.store, &names, &command.platform, command.login, command.config.as_deref()),
         "import" => import(&store, &names, command.name.as_deref(), &command.platform),
-        "list" => list(&store, command.quiet),
+        "list" => list(&store, command.quiet, command.json),
         "inspect" => inspect(&store, &names),
+        "verify" if command.repair => repair(&store, &names, command.from),
         "verify" => verify(&store, &names),
         "remove" => remove(&store, &names),
+        "tag" => tag(&store, &names),
+        "prune" => prune(&store),
+        "export" => save(&store, &names),
         _ => {
             print!("{HELP}");
             Ok(())
@@ -63,6 +78,9 @@ struct Command {
     quiet: bool,
     login: Option<Login>,
     config: Option<PathBuf>,
+    json: bool,
+    repair: bool,
+    from: Option<PathBuf>,
 }
 
 fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
@@ -76,15 +94,24 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         quiet: false,
         login: None,
         config: None,
+        json: false,
+        repair: false,
+        from: None,
     };
     while let Some(arg) = parser.next()? {
         match arg {
             Long("store") => command.store = parser.value()?.into(),
             Long("name") => command.name = Some(parser.value()?.string()?),
+            Long("repair") => command.repair = true,
+            Long("from") => command.from = Some(parser.value()?.into()),
             Long("platform") => command.platform = Platform::parse(&parser.value()?.string()?)?,
             Long("creds") => command.login = Some(Login::parse(&parser.value()?.string()?)?),
             Long("config") => command.config = Some(parser.value()?.into()),
             Short('q') | Long("quiet") => command.quiet = true,
+            Short('o') | Long("output") => match parser.value()?.string()?.as_str() {
+                "json" => command.json = true,
+                other => return Err(format!("unknown output format {other:?}: use json").into()),
+            },
             Short('h') | Long("help") => command.verb = "help".into(),
             Value(value) if command.verb.is_empty() => command.verb = value.string()?,
             Value(value) => command.names.push(value.string()?),
@@ -96,13 +123,19 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         "ls" | "images" => "list".into(),
         "rm" | "rmi" => "remove".into(),
         "load" => "import".into(),
-        "help" | "pull" | "import" | "list" | "inspect" | "verify" | "remove" => command.verb,
+        "save" => "export".into(),
+        "help" | "pull" | "import" | "list" | "inspect" | "verify" | "remove" | "tag" | "prune"
+        | "export" => command.verb,
         "" => return Err("a command is missing".into()),
         other => return Err(format!("no command {other:?}").into()),
     };
     match (command.verb.as_str(), command.names.len()) {
-        ("pull" | "import" | "inspect", 1) | ("list", 0) | ("help" | "verify", _) => Ok(command),
-        ("remove", n) if n > 0 => Ok(command),
+        ("pull" | "import", 1) | ("list" | "prune", 0) | ("help" | "verify", _) | ("tag" | "export", 2) => {
+            Ok(command)
+        }
+        ("remove" | "inspect", n) if n > 0 => Ok(command),
+        ("tag", _) => Err("tag takes the image's name and its new one".into()),
+        ("export", _) => Err("export takes the image's name and a file, - for standard output".into()),
         (verb, n) => Err(format!("{verb} does not take {n} names").into()),
     }
 }
@@ -130,9 +163,12 @@ fn pull(
     Ok(())
 }
 
-fn list(store: &Store, quiet: bool) -> Result<(), String> {
+fn list(store: &Store, quiet: bool, json: bool) -> Result<(), String> {
     let images = store.list()?;
-    if quiet {
+    if json {
+        let views: Vec<_> = images.iter().map(view).collect();
+        println!("{}", pretty(&serde_json::json!({ "images": views }))?);
+    } else if quiet {
         images.iter().for_each(|image| println!("{}", image.id));
     } else {
         print!("{}", table(&images));
@@ -180,16 +216,72 @@ pub(super) fn size(bytes: u64) -> String {
 
 fn inspect(store: &Store, names: &[String]) -> Result<(), String> {
     for name in names {
-        let image = store.find(name)?.ok_or_else(|| format!("no image {name}"))?;
-        let view = serde_json::json!({
-            "reference": image.reference,
-            "id": image.id,
-            "manifest": image.manifest,
-            "size": image.size,
-            "layers": image.layers,
-            "config": image.config,
-        });
-        println!("{}", serde_json::to_string_pretty(&view).map_err(|error| error.to_string())?);
+        println!("{}", pretty(&view(&known(store, name)?))?);
+    }
+    Ok(())
+}
+
+fn view(image: &Image) -> serde_json::Value {
+    serde_json::json!({
+        "reference": image.reference,
+        "id": image.id,
+        "manifest": image.manifest,
+        "size": image.size,
+        "layers": image.layers,
+        "config": image.config,
+    })
+}
+
+fn pretty(value: &serde_json::Value) -> Result<String, String> {
+    serde_json::to_string_pretty(value).map_err(|error| error.to_string())
+}
+
+fn known(store: &Store, name: &str) -> Result<Image, String> {
+    store.find(name)?.ok_or_else(|| missing(name))
+}
+
+fn missing(name: &str) -> String {
+    format!("no image {name}: podinit image list tells those that are there")
+}
+
+fn tag(store: &Store, names: &[String]) -> Result<(), String> {
+    let [name, new] = names else { return Ok(()) };
+    if !store.tag(name, new)? {
+        return Err(missing(name));
+    }
+    println!("{}", Reference::parse(new)?);
+    Ok(())
+}
+
+fn prune(store: &Store) -> Result<(), String> {
+    let (count, bytes) = store.prune()?;
+    println!("removed {count} files, {}", size(bytes));
+    Ok(())
+}
+
+/// Writes beside the file first: what was there before stays until all is written.
+fn save(store: &Store, names: &[String]) -> Result<(), String> {
+    let [name, file] = names else { return Ok(()) };
+    let image = known(store, name)?;
+    if file == "-" {
+        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        return export::export(store, &image, &mut out).map(drop);
+    }
+    let part = format!("{file}.part");
+    let text = |error: io::Error| format!("{file}: {error}");
+    let out = File::create(&part).map_err(text)?;
+    let mut out = BufWriter::with_capacity(1 << 16, out);
+    let done = export::export(store, &image, &mut out).and_then(|digest| {
+        out.into_inner().map_err(|error| text(error.into_error()))?.sync_all().map_err(text)?;
+        fs::rename(&part, file).map_err(text)?;
+        Ok(digest)
+    });
+    match done {
+        Ok(digest) => println!("{}@{digest}", image.reference),
+        Err(why) => {
+            let _ = fs::remove_file(&part);
+            return Err(why);
+        }
     }
     Ok(())
 }
@@ -208,10 +300,25 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
     if damaged > 0 { Err(format!("{damaged} of {} images damaged", names.len())) } else { Ok(()) }
 }
 
+fn repair(store: &Store, names: &[String], from: Option<PathBuf>) -> Result<(), String> {
+    let source = from.map(Store::open);
+    let names = if names.is_empty() { store.names()? } else { names.to_vec() };
+    let mut broken = 0;
+    for name in &names {
+        let (told, whole) = store.repair(name, source.as_ref())?;
+        broken += usize::from(!whole);
+        match told.as_slice() {
+            [] => println!("{name}: ok"),
+            told => told.iter().for_each(|what| println!("{name}: {what}")),
+        }
+    }
+    if broken > 0 { Err(format!("{broken} of {} images are not whole", names.len())) } else { Ok(()) }
+}
+
 fn remove(store: &Store, names: &[String]) -> Result<(), String> {
     for name in names {
         if !store.remove(name)? {
-            return Err(format!("no image {name}"));
+            return Err(missing(name));
         }
         println!("removed {}", Reference::parse(name)?);
     }
@@ -246,6 +353,10 @@ mod tests {
             &["pull"],
             &["pull", "a", "b"],
             &["pull", "a", "--creds", "user"],
+            &["tag", "a"],
+            &["export", "a"],
+            &["prune", "a"],
+            &["list", "-o", "yaml"],
         ] {
             assert_eq!(run(args), 2, "{args:?}");
         }

@@ -99,6 +99,9 @@ fn take(
         let (here, there) = (image.layers.len(), diff_ids.len());
         return Err(format!("{reference}: {here} layers, but its configuration tells of {there}"));
     }
+    let missing = diff_ids.iter().zip(&image.layers).filter(|(diff_id, _)| !writing.has_layer(diff_id));
+    // A compressed layer will take more, and is stopped on the way if that is too much.
+    writing.fits(missing.map(|(_, (blob, _))| archive.size(blob)).sum())?;
     for (diff_id, (blob, digest)) in diff_ids.iter().zip(&image.layers) {
         if !is_digest(diff_id) {
             return Err(format!("{}: diff id {diff_id:?} is not a sha256 digest", image.config));
@@ -279,6 +282,14 @@ impl Archive {
         }
     }
 
+    /// A file's bytes as they lie in the archive; 0 where there is none.
+    fn size(&self, name: &str) -> u64 {
+        match self {
+            Archive::Dir(dir) => std::fs::metadata(dir.join(name)).map_or(0, |about| about.len()),
+            Archive::Tar { files, .. } => files.get(name).map_or(0, |(_, size)| *size),
+        }
+    }
+
     /// A file's content from its start. Names are made of digests, or looked up among the tar's own.
     fn open_file(&mut self, name: &str) -> Result<Box<dyn Read + '_>, String> {
         match self {
@@ -330,7 +341,7 @@ fn blob(digest: &str) -> Result<String, String> {
 /// A decompressed copy that can be sought in.
 fn spool(source: &mut impl Read, writing: &Writing) -> io::Result<File> {
     let mut file = writing.spool().map_err(io::Error::other)?;
-    io::copy(&mut stream::decompress(source)?, &mut file)?;
+    io::copy(&mut writing.guarded(stream::decompress(source)?), &mut file)?;
     file.seek(SeekFrom::Start(0))?;
     Ok(file)
 }

@@ -12,12 +12,12 @@ use std::os::unix::fs::FileExt;
 use super::erofs_dir;
 
 pub const BLOCK: usize = 4096;
-const SUPER: usize = 1024;
+pub const SUPER: usize = 1024;
 const SUPER_SIZE: usize = 128;
 const ROOT: usize = SUPER + SUPER_SIZE;
 pub const MAGIC: u32 = 0xE0F5_E1E2;
-const INODE: usize = 64;
-const SLOT: u64 = 32;
+pub const INODE: usize = 64;
+pub const SLOT: u64 = 32;
 /// A file is read and written in pieces of so many blocks.
 const PIECE: usize = 16 * BLOCK;
 /// A tail longer than this opens no new block of inodes: it would rather fill a block of its own.

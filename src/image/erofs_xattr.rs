@@ -35,6 +35,25 @@ pub fn encode(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The attributes of bytes that `encode` made.
+pub fn decode(bytes: &[u8]) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "damaged layer: attributes");
+    let mut xattrs = BTreeMap::new();
+    if bytes.is_empty() {
+        return Ok(xattrs);
+    }
+    // Shared attributes are never written.
+    let mut rest = bytes.get(HEADER..).filter(|_| bytes.get(4) == Some(&0)).ok_or_else(bad)?;
+    while let [length, index, low, high, after @ ..] = rest {
+        let (length, size) = (usize::from(*length), usize::from(u16::from_le_bytes([*low, *high])));
+        let (prefix, _) = PREFIXES.iter().find(|(_, known)| known == index).ok_or_else(bad)?;
+        let (name, value) = (after.get(..length), after.get(length..length + size));
+        xattrs.insert([prefix, name.ok_or_else(bad)?].concat(), value.ok_or_else(bad)?.to_vec());
+        rest = after.get((4 + length + size).next_multiple_of(4) - 4..).ok_or_else(bad)?;
+    }
+    if rest.is_empty() { Ok(xattrs) } else { Err(bad()) }
+}
+
 /// Marks a directory as hiding all that lower layers have in it.
 pub fn add_opaque(xattrs: &mut Vec<u8>) -> io::Result<()> {
     if xattrs.is_empty() {
@@ -68,6 +87,10 @@ mod tests {
         let expected =
             [&[0; 12][..], &[10, 6, 3, 0], b"capabilitycap\0\0\0", &[1, 1, 1, 0], b"ax\0\0"].concat();
         assert_eq!(out, expected);
+        let back = decode(&out).unwrap();
+        assert_eq!(back.len(), 2);
+        assert_eq!(back[&b"security.capability"[..]], b"cap");
+        assert!(decode(&out[..out.len() - 4]).is_err() && decode(&[]).unwrap().is_empty());
         assert!(encode(&BTreeMap::new()).unwrap().is_empty());
         assert!(encode(&[(b"user.x".to_vec(), vec![0; 70_000])].into()).is_err());
     }

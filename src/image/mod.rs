@@ -5,7 +5,10 @@ pub mod archive;
 /// The EROFS on-disk format, written front to back.
 mod erofs;
 mod erofs_dir;
+mod erofs_read;
 mod erofs_xattr;
+/// An image out of the store, as an OCI layout.
+pub mod export;
 /// A tar stream to one EROFS file.
 pub mod layer;
 /// Layers and writable views, mounted.
@@ -20,6 +23,10 @@ pub mod pull;
 pub mod reference;
 /// A registry's language.
 pub mod registry;
+/// Damaged files put aside and replaced.
+mod repair;
+/// Room on the disk, and the reserve.
+mod room;
 /// The store: layers, configurations, tags.
 pub mod store;
 /// Digests and decompression on the way through.
@@ -28,6 +35,8 @@ pub mod stream;
 mod tarball;
 /// What a layer holds, in memory, while it is read.
 mod tree;
+/// A layer file back to a tar.
+mod untar;
 
 pub use reference::Reference;
 pub use store::{Image, Store};

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reference::is_digest;
 use super::stream::{self, Hashed};
-use super::{Reference, erofs, layer};
+use super::{Reference, erofs, layer, repair, room};
 
 /// A tag or configuration above this is damaged; PID 1 reads them.
 const JSON_LIMIT: u64 = 4 << 20;
@@ -66,12 +66,13 @@ impl Store {
     }
 
     /// The image of this name, by tag, or by manifest digest where the name has one. None: not there.
+    /// An image of which a part is missing, as one that was put aside, is not there: it may be pulled or imported again.
     /// An error: the name is invalid, or what is there is damaged.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, String> {
         let reference = Reference::parse(reference)?;
         let exact = self.tag_path(&reference.to_string());
         if let Some(tag) = read_tag(&exact)? {
-            return self.image(tag).map(Some);
+            return self.whole(tag);
         }
         let Some(digest) = &reference.digest else { return Ok(None) };
         for path in self.tag_paths()? {
@@ -79,7 +80,7 @@ impl Store {
             let Ok(Some(tag)) = read_tag(&path) else { continue };
             let same = Reference::parse(&tag.reference).is_ok_and(|other| other.name() == reference.name());
             if same && (tag.manifest == *digest || tag.config == *digest) {
-                return self.image(tag).map(Some);
+                return self.whole(tag);
             }
         }
         Ok(None)
@@ -113,6 +114,25 @@ impl Store {
         self.root.join("layers").join(format!("{}.erofs", hex(diff_id)))
     }
 
+    /// Gives the image a further name, which until now may have been another's. False: there is no such image.
+    pub fn tag(&self, reference: &str, name: &str) -> Result<bool, String> {
+        let name = Reference::parse(name)?;
+        if name.digest.is_some() {
+            return Err(format!("{name}: a name with a digest is not given: leave the digest out"));
+        }
+        let writing = self.write()?;
+        let Some(image) = self.find(reference)? else { return Ok(false) };
+        writing.add_tag(&name.to_string(), &image.manifest, &image.id, &image.layers)?;
+        // What had the name before may be nobody's now.
+        writing.sweep()?;
+        Ok(true)
+    }
+
+    /// Removes all files that no name leads to; tells how many, and their bytes on the disk.
+    pub fn prune(&self) -> Result<(u64, u64), String> {
+        self.write()?.sweep()
+    }
+
     /// Takes the name away, and with the last name of a layer or configuration its file. False: there was none.
     pub fn remove(&self, reference: &str) -> Result<bool, String> {
         let reference = Reference::parse(reference)?.to_string();
@@ -130,13 +150,12 @@ impl Store {
     /// Reads all that a name stands for, every byte of its layers, and compares it with the digests taken when it was
     /// written. Tells each damage; none means whole. An error: not there, or not to be read at all.
     pub fn verify(&self, reference: &str) -> Result<Vec<String>, String> {
-        let name = Reference::parse(reference)?.to_string();
-        let tag = read_tag(&self.tag_path(&name))?.ok_or_else(|| format!("no image {name}"))?;
+        let (config, layers) = self.names_of(reference)?;
         let mut damage = Vec::new();
-        if let Err(error) = self.config(&tag.config) {
+        if let Err(error) = self.config(&config) {
             damage.push(error);
         }
-        for diff_id in &tag.layers {
+        for diff_id in &layers {
             if let Err(error) = self.verify_layer(diff_id) {
                 damage.push(error);
             }
@@ -163,9 +182,15 @@ impl Store {
 
     /// None: another has it, and it is not to be waited for.
     fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>, String> {
-        for dir in ["layers", "configs", "tags", "tmp"] {
+        let mut made = false;
+        for dir in ["layers", "configs", "tags", "tmp", "damaged"] {
             let path = self.root.join(dir);
+            made |= !path.exists();
             fs::create_dir_all(&path).map_err(|error| at(&path, error))?;
+        }
+        // A directory that the power cut takes is gone with all that was synced in it.
+        for dir in self.root.ancestors().take(if made { 2 } else { 0 }) {
+            sync_dir(dir)?;
         }
         let path = self.root.join("lock");
         let file = File::create(&path).map_err(|error| at(&path, error))?;
@@ -184,6 +209,32 @@ impl Store {
         Ok(())
     }
 
+    /// The configuration and layers of a name, whether they are there or not.
+    pub fn names_of(&self, reference: &str) -> Result<(String, Vec<String>), String> {
+        let name = Reference::parse(reference)?.to_string();
+        let tag = read_tag(&self.tag_path(&name))?.ok_or_else(|| format!("no image {name}"))?;
+        Ok((tag.config, tag.layers))
+    }
+
+    pub fn below(&self, dir: &str) -> PathBuf {
+        self.root.join(dir)
+    }
+
+    /// Where a damaged file is put.
+    pub fn aside(&self, path: &Path) -> PathBuf {
+        self.root.join("damaged").join(path.file_name().unwrap_or_default())
+    }
+
+    fn whole(&self, tag: Tag) -> Result<Option<Image>, String> {
+        let files =
+            tag.layers.iter().map(|diff_id| self.layer(diff_id)).chain([self.config_path(&tag.config)]);
+        if let Some(missing) = files.into_iter().find(|path| !path.exists()) {
+            log::warn!("image store: {} is not whole: {} is missing", tag.reference, missing.display());
+            return Ok(None);
+        }
+        self.image(tag).map(Some)
+    }
+
     fn image(&self, tag: Tag) -> Result<Image, String> {
         let (config, mut size) = self.config(&tag.config)?;
         for diff_id in &tag.layers {
@@ -200,6 +251,16 @@ impl Store {
     }
 
     fn config(&self, digest: &str) -> Result<(ImageConfiguration, u64), String> {
+        self.read_config(digest)
+    }
+
+    /// The configuration with all that it says, also what no specification knows.
+    pub fn raw_config(&self, digest: &str) -> Result<serde_json::Value, String> {
+        self.read_config(digest).map(|(config, _)| config)
+    }
+
+    /// The configuration and its bytes' number.
+    fn read_config<T: serde::de::DeserializeOwned>(&self, digest: &str) -> Result<(T, u64), String> {
         let path = self.config_path(digest);
         let bytes = read_json(&path)?.ok_or_else(|| format!("{}: missing", path.display()))?;
         if stream::digest(&bytes) != digest {
@@ -227,7 +288,8 @@ impl Store {
         Ok(size)
     }
 
-    fn verify_layer(&self, diff_id: &str) -> Result<(), String> {
+    /// Reads the whole layer and compares it with its digest.
+    pub fn verify_layer(&self, diff_id: &str) -> Result<(), String> {
         self.layer_size(diff_id)?;
         let path = self.layer(diff_id);
         let sum = self.sum_path(diff_id);
@@ -245,7 +307,7 @@ impl Store {
         self.layer(diff_id).with_extension("sha256")
     }
 
-    fn config_path(&self, digest: &str) -> PathBuf {
+    pub fn config_path(&self, digest: &str) -> PathBuf {
         self.root.join("configs").join(format!("{}.json", hex(digest)))
     }
 
@@ -265,6 +327,11 @@ impl Store {
 }
 
 impl Writing<'_> {
+    /// Passes a source on until it would fill the disk.
+    pub fn guarded<R: Read>(&self, source: R) -> room::Guarded<R> {
+        room::Guarded::new(source, &self.store.root)
+    }
+
     /// An unnamed file on the store's file system, for an archive that cannot be read twice.
     pub fn spool(&self) -> Result<File, String> {
         let path = self.tmp("spool");
@@ -290,10 +357,28 @@ impl Writing<'_> {
             let _ = fs::remove_file(&tmp);
         }
         let sum = made.map_err(|error| format!("layer {diff_id}: {error}"))?;
+        self.place_layer(diff_id, &sum, &tmp)
+    }
+
+    /// Takes a layer that is whole in another store.
+    pub fn copy_layer(&self, diff_id: &str, source: &Store) -> Result<(), String> {
+        let (tmp, from) = (self.tmp(hex(diff_id)), source.layer(diff_id));
+        self.fits(fs::metadata(&from).map_or(0, |about| about.blocks() * 512))?;
+        let sum = repair::copy(&from, &tmp)?;
+        self.place_layer(diff_id, &sum, &tmp)
+    }
+
+    /// Refuses what is known not to fit on the disk, beside the reserve.
+    pub fn fits(&self, bytes: u64) -> Result<(), String> {
+        room::check(&self.store.root, bytes).map_err(|error| error.to_string())
+    }
+
+    /// Publishes a layer's file, which is synced already, and the digest of the file itself.
+    fn place_layer(&self, diff_id: &str, sum: &str, tmp: &Path) -> Result<(), String> {
         let path = self.store.layer(diff_id);
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.publish(&self.store.sum_path(diff_id), format!("{}  {file}\n", hex(&sum)).as_bytes())?;
-        fs::rename(&tmp, &path).map_err(|error| at(&path, error))?;
+        self.publish(&self.store.sum_path(diff_id), format!("{}  {file}\n", hex(sum)).as_bytes())?;
+        fs::rename(tmp, &path).map_err(|error| at(&path, error))?;
         sync_dir(&self.store.root.join("layers"))
     }
 
@@ -343,7 +428,9 @@ impl Writing<'_> {
     }
 
     /// Removes what no tag names. With a tag that cannot be read, nothing: it may name anything.
-    pub fn sweep(&self) -> Result<(), String> {
+    /// Tells how many files went, and their bytes on the disk.
+    pub fn sweep(&self) -> Result<(u64, u64), String> {
+        let (mut count, mut bytes) = (0, 0);
         let mut named = BTreeSet::new();
         for path in self.store.tag_paths()? {
             if let Some(tag) = read_tag(&path)? {
@@ -351,18 +438,22 @@ impl Writing<'_> {
                 named.insert(hex(&tag.config).to_owned());
             }
         }
-        for dir in ["layers", "configs"] {
-            let dir = self.store.root.join(dir);
+        for name in ["layers", "configs", "damaged"] {
+            let dir = self.store.root.join(name);
             for entry in fs::read_dir(&dir).map_err(|error| at(&dir, error))?.flatten() {
                 let path = entry.path();
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-                if !stem.is_some_and(|stem| named.contains(&stem)) {
+                let named = stem.is_some_and(|stem| named.contains(&stem));
+                if if name == "damaged" { repair::is_done(self.store, &path, named) } else { !named } {
+                    // A sparse file takes less than its length.
+                    bytes += entry.metadata().map_or(0, |about| about.blocks() * 512);
                     fs::remove_file(&path).map_err(|error| at(&path, error))?;
+                    count += 1;
                 }
             }
             sync_dir(&dir)?;
         }
-        Ok(())
+        Ok((count, bytes))
     }
 
     fn convert(
@@ -377,7 +468,8 @@ impl Writing<'_> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(tmp);
         let file = file.map_err(|error| at(tmp, error))?;
         let mut compressed = Hashed::new(source);
-        let mut plain = Hashed::new(stream::decompress(&mut compressed).map_err(text)?);
+        let plain = stream::decompress(&mut compressed).map_err(text)?;
+        let mut plain = Hashed::new(room::Guarded::new(plain, &self.store.root));
         let file = layer::convert(&mut plain, file, uuid(diff_id)).map_err(text)?;
         let found = plain.finish().map_err(text)?;
         if found != diff_id {
@@ -413,7 +505,7 @@ impl Writing<'_> {
 }
 
 /// The digits of a digest; of anything else, nothing that leads out of a directory.
-fn hex(digest: &str) -> &str {
+pub fn hex(digest: &str) -> &str {
     if is_digest(digest) { digest.strip_prefix("sha256:").unwrap_or_default() } else { "invalid" }
 }
 
@@ -454,10 +546,10 @@ fn read_json(path: &Path) -> Result<Option<Vec<u8>>, String> {
     Ok(Some(bytes))
 }
 
-fn sync_dir(path: &Path) -> Result<(), String> {
+pub fn sync_dir(path: &Path) -> Result<(), String> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| at(path, error))
 }
 
-fn at(path: &Path, error: io::Error) -> String {
+pub fn at(path: &Path, error: io::Error) -> String {
     format!("{}: {error}", path.display())
 }

@@ -42,7 +42,8 @@ pub fn digest(bytes: &[u8]) -> String {
     name(Sha256::new_with_prefix(bytes))
 }
 
-fn name(hash: Sha256) -> String {
+/// A finished hash as a digest.
+pub fn name(hash: Sha256) -> String {
     let mut name = String::from("sha256:");
     for byte in hash.finalize() {
         name.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
