@@ -12,10 +12,14 @@ mod manifests;
 mod operator;
 mod outlive;
 mod pods;
+mod pulls;
 mod qemu;
 mod resources;
 mod robust;
 mod security;
+#[path = "../registry/servers.rs"]
+#[allow(dead_code, reason = "a registry is enough here")]
+mod servers;
 
 use qemu::board;
 
