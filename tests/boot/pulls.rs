@@ -20,6 +20,7 @@ fn a_board_pulls_from_a_registry_and_runs_without_it_after_a_boot() {
         .replace("podinit.dev/demo:1", &format!("{server}/demo:1\n    imagePullPolicy: Always"));
     assert!(pod.contains("imagePullPolicy: Always"), "{pod}");
     let mut board = controlled().config(&config).data().manifest("pulled.yaml", &pod).boot();
+    board.wait_for("ctl-podinit/ctl: started");
     pods(&mut board, |pods| {
         let state = status(pods, "pulled", "main").state.clone().and_then(|state| state.waiting);
         let reason = state.and_then(|waiting| waiting.reason);
@@ -41,6 +42,7 @@ fn a_board_pulls_from_a_registry_and_runs_without_it_after_a_boot() {
 
     drop(registry);
     let mut board = board.boot_again();
+    board.wait_for("ctl-podinit/ctl: started");
     pods(&mut board, |pods| status(pods, "pulled", "main").ready);
     let told = board.ask("describe pod pulled");
     assert!(told.contains("Failed to pull image"), "{told}");
