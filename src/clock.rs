@@ -103,6 +103,21 @@ pub fn span(text: &str) -> Option<Duration> {
     }
 }
 
+/// A span as Go prints it (Duration.String), to the millisecond: `300ms`, `1.5s`, `5m0s`, `1h0m0s`.
+pub fn spelt(span: Duration) -> String {
+    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
+    if seconds == 0 && millis > 0 {
+        return format!("{millis}ms");
+    }
+    let part = format!(".{millis:03}");
+    let part = part.trim_end_matches('0').trim_end_matches('.');
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}{part}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}{part}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}{part}s"),
+    }
+}
+
 fn nanoseconds(clock: ClockId) -> u64 {
     match clock_gettime(clock) {
         Ok(time) => time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64,
@@ -114,6 +129,25 @@ fn nanoseconds(clock: ClockId) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_spelt_as_go_spells_them() {
+        for (millis, text) in [
+            (0, "0s"),
+            (7, "7ms"),
+            (1_000, "1s"),
+            (1_230, "1.23s"),
+            (10_000, "10s"),
+            (40_000, "40s"),
+            (60_000, "1m0s"),
+            (61_500, "1m1.5s"),
+            (300_000, "5m0s"),
+            (3_600_000, "1h0m0s"),
+            (4_500_001, "1h15m0.001s"),
+        ] {
+            assert_eq!(spelt(Duration::from_millis(millis)), text);
+        }
+    }
 
     #[test]
     fn spans_are_gos() {

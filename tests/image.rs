@@ -15,8 +15,9 @@ use std::sync::OnceLock;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use podinit::image::archive::{self, Platform};
+use podinit::image::archive;
 use podinit::image::mount::{mount_layers, mount_rootfs, unmount_rootfs};
+use podinit::image::platform::Platform;
 use podinit::image::{Image, Store};
 use sha2::{Digest, Sha256};
 

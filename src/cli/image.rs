@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use lexopt::prelude::*;
 
 use super::pull as puller;
-use crate::image::archive::{self, Platform};
+use crate::image::archive;
+use crate::image::platform::Platform;
 use crate::image::registry::credentials::Login;
 use crate::image::{Image, Reference, Store, export};
 

@@ -1,20 +1,18 @@
 //! `podinit image pull`: starts the helper that pulls, and shows how far it is.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal, Read, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::image::size;
 use crate::config::{Config, FILE, Proxies};
 use crate::image::platform::Platform;
-use crate::image::pull::{DONE, FAILED, Progress, Report, Request, sum, told};
+use crate::image::pull::{DONE, FAILED, Files, Progress, Report, Request, sum};
 use crate::image::registry::credentials::Login;
 use crate::spawn::spawn;
 
@@ -45,11 +43,12 @@ pub fn pull(
         login,
     };
     let trouble = |why: io::Error| format!("cannot start: {why}");
-    let mut flight = Flight::begin(&request).map_err(trouble)?;
+    let mut files = Files::of(&request).map_err(trouble)?;
+    let helper = spawn(&["__pull"], &files.fds(), None).map_err(trouble)?;
     let mut shown = Shown::new(io::stderr().is_terminal());
     let code = loop {
-        let ended = waitpid(Pid::from_raw(flight.helper), Some(WaitPidFlag::WNOHANG));
-        shown.show(&told(&flight.progress));
+        let ended = waitpid(Pid::from_raw(helper), Some(WaitPidFlag::WNOHANG));
+        shown.show(&files.progress());
         match ended.map_err(|why| trouble(why.into()))? {
             WaitStatus::Exited(_, code) => break code,
             WaitStatus::Signaled(_, signal, _) => {
@@ -60,10 +59,8 @@ pub fn pull(
         }
     };
     shown.end();
-    let answer = flight.answer().map_err(trouble)?;
     match code {
-        DONE => serde_json::from_slice(&answer).map_err(|why| trouble(why.into())),
-        FAILED => Err(String::from_utf8_lossy(&answer).into_owned()),
+        DONE | FAILED => files.outcome(code == DONE),
         code => Err(format!("{image}: the helper ended with exit code {code}")),
     }
 }
@@ -73,30 +70,6 @@ fn keyrings(store: &Path) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker/config.json"));
     let beside = store.parent().map(|root| root.join("config.json"));
     beside.into_iter().chain(home).collect()
-}
-
-struct Flight {
-    helper: i32,
-    answer: File,
-    progress: File,
-}
-
-impl Flight {
-    fn begin(request: &Request) -> io::Result<Self> {
-        let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
-        let (mut asked, answer, progress) = (memory(c"request")?, memory(c"answer")?, memory(c"progress")?);
-        asked.write_all(&serde_json::to_vec(request)?)?;
-        let fds = [(asked.as_raw_fd(), 3), (answer.as_raw_fd(), 4), (progress.as_raw_fd(), 5)];
-        let helper = spawn(&["__pull"], &fds, None)?;
-        Ok(Flight { helper, answer, progress })
-    }
-
-    fn answer(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.answer.rewind()?;
-        self.answer.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
 }
 
 /// What stands on the operator's screen.

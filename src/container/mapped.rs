@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -73,14 +73,14 @@ pub fn possible(dir: &Path, users: &Path) -> io::Result<bool> {
     }
 }
 
-/// `struct mount_attr`.
+/// `struct mount_attr` (linux/mount.h).
 #[repr(C)]
 #[derive(Default)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    users: u64,
+pub struct Attributes {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    pub users: u64,
 }
 
 /// A copy of the mounts at and below this path, mounted nowhere.
@@ -102,13 +102,18 @@ fn map(tree: &OwnedFd, users: &Path) -> io::Result<()> {
 }
 
 fn set(tree: &OwnedFd, more: libc::c_int, attributes: &Attributes) -> io::Result<()> {
-    let flags = libc::AT_EMPTY_PATH | more;
-    // SAFETY: the kernel reads as many bytes of the attributes as it is told.
+    change(tree.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH | more, attributes)
+}
+
+/// mount_setattr(2): changes the mount at this path, taken from `dir`, and with AT_RECURSIVE those below it.
+pub fn change(dir: RawFd, path: &Path, flags: libc::c_int, attributes: &Attributes) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the kernel reads a string that outlives the call, and as many bytes of the attributes as it is told.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
+            dir,
+            path.as_ptr(),
             flags,
             std::ptr::from_ref(attributes),
             size_of::<Attributes>(),

@@ -1,14 +1,12 @@
 //! Images on their way: a helper for each pull, in a cgroup of its own, which PID 1 does not wait for.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::warn;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -16,7 +14,7 @@ use super::{Ended, Hands, paths};
 use crate::clock::Tick;
 use crate::config::Proxies;
 use crate::container::cgroup;
-use crate::image::pull::{DONE, FAILED, Report, Request, sum, told};
+use crate::image::pull::{DONE, FAILED, Files, Report, Request, sum};
 use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
 use crate::pod::pulls::{Pulls, Who};
@@ -47,8 +45,7 @@ pub struct Flights {
 struct Flight {
     helper: i32,
     group: PathBuf,
-    answer: File,
-    progress: File,
+    files: Files,
     begun: Tick,
     /// How far it was, and when it last moved.
     seen: (u64, Tick),
@@ -162,8 +159,6 @@ impl Hands {
     }
 
     fn take_off(&mut self, image: &str, now: Tick) -> io::Result<Flight> {
-        let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
-        let (mut asked, answer, progress) = (memory(c"request")?, memory(c"answer")?, memory(c"progress")?);
         let request = Request {
             image: image.to_owned(),
             platform: Platform::host(),
@@ -177,7 +172,7 @@ impl Hands {
                 .collect(),
             login: None,
         };
-        asked.write_all(&serde_json::to_vec(&request)?)?;
+        let files = Files::of(&request)?;
         self.flights.count = self.flights.count.wrapping_add(1);
         let name = format!("{}/{PREFIX}{}", self.config.cgroup_parent, self.flights.count);
         let group = paths::cgroup(&self.config, &name);
@@ -187,13 +182,12 @@ impl Hands {
         {
             warn!("pull: its memory is not limited: {why}");
         }
-        let fds = [(asked.as_raw_fd(), 3), (answer.as_raw_fd(), 4), (progress.as_raw_fd(), 5)];
-        let spawned = spawn(&["__pull"], &fds, Some(&group));
+        let spawned = spawn(&["__pull"], &files.fds(), Some(&group));
         if spawned.is_err() {
             let _ = fs::remove_dir(&group);
         }
         let helper = spawned?;
-        Ok(Flight { helper, group, answer, progress, begun: now, seen: (0, now), killed: false })
+        Ok(Flight { helper, group, files, begun: now, seen: (0, now), killed: false })
     }
 
     /// What became of a pull, if this child was its helper.
@@ -241,17 +235,6 @@ impl Hands {
         facts
     }
 
-    /// How far the pulls are that are under way, by image in full form: bytes that are there, and all.
-    pub fn pull_progress(&self) -> BTreeMap<String, (u64, u64)> {
-        let far = |flight: &Flight| sum(&told(&flight.progress));
-        self.flights
-            .flying
-            .iter()
-            .map(|(image, flight)| (image.clone(), far(flight)))
-            .map(|(image, all)| (image, (all.done, all.total)))
-            .collect()
-    }
-
     /// Nothing is wanted any more, so nothing is pulled.
     pub fn pull_no_more(&mut self) {
         self.flights.over = true;
@@ -287,7 +270,7 @@ impl Flight {
             return None;
         }
         if now >= self.seen.1 + STUCK {
-            let done = sum(&told(&self.progress)).done;
+            let done = sum(&self.files.progress()).done;
             if done == self.seen.0 {
                 self.kill();
                 return None;
@@ -298,21 +281,14 @@ impl Flight {
     }
 
     fn outcome(mut self, ended: Ended, oom: bool) -> Result<Report, String> {
-        let mut bytes = Vec::new();
-        let read = self.answer.rewind().and_then(|()| self.answer.take(LONGEST).read_to_end(&mut bytes));
-        read.map_err(|why| why.to_string())?;
         match ended.code {
-            DONE => serde_json::from_slice(&bytes).map_err(|why| why.to_string()),
-            FAILED => Err(String::from_utf8_lossy(&bytes).into_owned()),
+            code @ (DONE | FAILED) => self.files.outcome(code == DONE),
             _ if oom => Err(format!("its helper needed more than {} MiB of memory", MEMORY >> 20)),
             _ if self.killed => Err(format!("it did not move for {} s", STUCK.as_secs())),
             code => Err(format!("its helper ended with exit code {code}")),
         }
     }
 }
-
-/// The longest answer that is read.
-const LONGEST: u64 = 16 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Deserialize;
 
-pub use super::platform::Platform;
+use super::platform::Platform;
 use super::reference::is_digest;
 use super::store::Writing;
 use super::stream;

@@ -3,10 +3,12 @@
 //! Descriptors: 3 is the request, 4 the answer, 5 the progress; all are memory of whoever asks.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
@@ -45,6 +47,45 @@ pub struct Report {
     /// Bytes of its blobs, compressed as they are in the registry; those that were there already too.
     pub size: u64,
 }
+
+/// The three as who asks has them.
+pub struct Files {
+    asked: File,
+    answer: File,
+    progress: File,
+}
+
+impl Files {
+    pub fn of(request: &Request) -> io::Result<Self> {
+        let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
+        let (mut asked, answer, progress) = (memory(c"request")?, memory(c"answer")?, memory(c"progress")?);
+        asked.write_all(&serde_json::to_vec(request)?)?;
+        Ok(Files { asked, answer, progress })
+    }
+
+    /// With the numbers that the helper knows them by.
+    pub fn fds(&self) -> [(RawFd, RawFd); 3] {
+        [(self.asked.as_raw_fd(), 3), (self.answer.as_raw_fd(), 4), (self.progress.as_raw_fd(), 5)]
+    }
+
+    pub fn progress(&self) -> Vec<Progress> {
+        told(&self.progress)
+    }
+
+    /// What the helper said at its end. `done`: its exit code was `DONE`, not `FAILED`.
+    pub fn outcome(&mut self, done: bool) -> Result<Report, String> {
+        let mut bytes = Vec::new();
+        let read = self.answer.rewind().and_then(|()| (&self.answer).take(LONGEST).read_to_end(&mut bytes));
+        read.map_err(|why| why.to_string())?;
+        match done {
+            true => serde_json::from_slice(&bytes).map_err(|why| why.to_string()),
+            false => Err(String::from_utf8_lossy(&bytes).into_owned()),
+        }
+    }
+}
+
+/// The longest answer that is read.
+const LONGEST: u64 = 16 << 10;
 
 /// How far one layer is, in bytes of its blob.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! What `podinit get events` tells: derived when a fact is learned, in the kubelet's words.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::batch;
 use super::cause::{Cause, Why, cause};
@@ -10,7 +11,7 @@ use super::facts::{
 use super::missing;
 use super::restart;
 use super::spec::{Container, Problem, RestartPolicy};
-use crate::clock::Tick;
+use crate::clock::{Tick, spelt};
 
 /// Reason and message of a pod that outlived its activeDeadlineSeconds.
 pub(super) const EXPIRED: (&str, &str) =
@@ -209,22 +210,12 @@ fn set_up_failed(why: &str) -> News {
     }
 }
 
-/// The kubelet's words; a span as Go writes one.
+/// The kubelet's words.
 fn found(image: &str, pulled: Option<&Pulled>) -> String {
     let Some(Pulled { millis, waited, size }) = pulled else {
         return format!("Container image \"{image}\" already present on machine");
     };
-    let span = |millis: &u64| match millis {
-        0..1000 => format!("{millis}ms"),
-        _ => {
-            let text = format!("{}.{:03}", millis / 1000 % 60, millis % 1000);
-            let seconds = text.trim_end_matches('0').trim_end_matches('.');
-            match millis / 60_000 {
-                0 => format!("{seconds}s"),
-                minutes => format!("{minutes}m{seconds}s"),
-            }
-        }
-    };
+    let span = |millis: &u64| spelt(Duration::from_millis(*millis));
     let (took, waited) = (span(millis), span(waited));
     format!(
         "Successfully pulled image \"{image}\" in {took} ({waited} including waiting). Image size: {size} bytes."

@@ -1,10 +1,7 @@
 //! What a pull gives up before it hears anything: all files but the store become read-only, and every capability goes.
 //! It stays root, as the store's files are root's.
-#![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -12,17 +9,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 
 use crate::container::identity;
+use crate::container::mapped::{self, Attributes};
 
-/// `struct mount_attr` and MOUNT_ATTR_RDONLY (linux/mount.h).
-#[repr(C)]
-#[derive(Default)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    users: u64,
-}
-
+/// MOUNT_ATTR_RDONLY (linux/mount.h).
 const RDONLY: u64 = 1;
 
 pub fn shed(store: &Path) -> Result<(), String> {
@@ -44,22 +33,7 @@ fn confine(store: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some(store), store, none, MsFlags::MS_BIND, none)?;
-    set(Path::new("/"), libc::AT_RECURSIVE, &Attributes { set: RDONLY, ..Attributes::default() })?;
-    set(store, 0, &Attributes { clear: RDONLY, ..Attributes::default() })
-}
-
-fn set(path: &Path, more: libc::c_int, attributes: &Attributes) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: the kernel reads a string that outlives the call, and as many bytes of the attributes as it is told.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            more,
-            std::ptr::from_ref(attributes),
-            size_of::<Attributes>(),
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let root = Attributes { set: RDONLY, ..Attributes::default() };
+    mapped::change(libc::AT_FDCWD, Path::new("/"), libc::AT_RECURSIVE, &root)?;
+    mapped::change(libc::AT_FDCWD, store, 0, &Attributes { clear: RDONLY, ..Attributes::default() })
 }

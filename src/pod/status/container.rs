@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{Now, begun};
-use crate::clock::Tick;
+use crate::clock::{Tick, spelt};
 use crate::pod::facts::{ContainerFacts, Exit, HookKind, Image, PodFacts, Run, Sandbox};
 use crate::pod::missing;
 use crate::pod::resources::{Grant, container_id};
@@ -241,7 +241,9 @@ impl View<'_> {
     /// The kubelet's message for a container that runs again, but not yet.
     fn back_off(&self, run: &Run, due: Tick) -> String {
         let pod = &self.pod.spec;
-        let span = span(end(run).map_or(Duration::ZERO, |finished| due - finished));
+        let span = end(run).map_or(Duration::ZERO, |finished| due - finished);
+        // To the second.
+        let span = spelt(Duration::from_secs(span.as_secs()));
         let (name, pod, namespace, uid) = (&self.container.name, &pod.name, &pod.namespace, &pod.uid);
         format!("back-off {span} restarting failed container={name} pod={pod}_{namespace}({uid})")
     }
@@ -271,14 +273,4 @@ fn waiting(reason: &str, message: String) -> k8s::ContainerState {
         reason: Some(reason.to_owned()),
     };
     k8s::ContainerState { waiting: Some(waiting), ..Default::default() }
-}
-
-/// A time span as Go prints it, to the second: `40s`, `2m40s`, `5m0s`.
-fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
-    }
 }
