@@ -3,6 +3,7 @@
 mod fields;
 mod file;
 mod flags;
+mod garbage;
 mod known;
 mod node;
 mod registry;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+pub use garbage::ImageGc;
 pub use registry::{Proxies, Registries, Registry};
 pub use url::Headers;
 
@@ -88,6 +90,8 @@ pub struct Config {
     pub serialize_pulls: Option<bool>,
     /// maxParallelImagePulls, at least 1; None: as many as there are, where they are not serial.
     pub max_parallel_pulls: Option<u32>,
+    /// When images that nothing uses are removed.
+    pub image_gc: ImageGc,
     /// Where images are pulled from, where that is not as usual.
     pub registries: Registries,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
@@ -338,6 +342,7 @@ impl Default for Config {
             resolv_conf: Some("/etc/resolv.conf".into()),
             serialize_pulls: None,
             max_parallel_pulls: None,
+            image_gc: ImageGc::default(),
             registries: Registries::default(),
             faults: false,
             log: LevelFilter::Info,

@@ -48,6 +48,7 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
         "maxParallelImagePulls" => {
             number(text, 1, 1000).map(|most| config.max_parallel_pulls = Some(most as u32))
         }
+        _ if path.starts_with("image") => return config.image_gc.set(path, text),
         _ if path.starts_with("clusterDNS[") => text
             .parse::<IpAddr>()
             .map(|server| config.cluster_dns.push(server.to_string()))

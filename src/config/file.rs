@@ -65,6 +65,7 @@ fn document(config: &mut Config, document: &Document, file: &str, warnings: &mut
             return;
         }
     };
+    let former = config.image_gc;
     let about = |path: &str| matches!(path, "apiVersion" | "kind");
     let mut unknown: Vec<String> = Vec::new();
     let within = |unknown: &[String], path: &str| {
@@ -89,6 +90,13 @@ fn document(config: &mut Config, document: &Document, file: &str, warnings: &mut
             Some(Ok(())) => continue,
         };
         warnings.push(format!("{file}:{}: {}: {said}", field.line, field.path));
+    }
+    if let Err((path, why)) = config.image_gc.check() {
+        // Of two that do not go together the later one is named.
+        let of = |field: &&Field| path.contains(&field.path.as_str());
+        let line = fields.iter().filter(of).map(|field| field.line).max().unwrap_or_default();
+        warnings.push(format!("{file}:{line}: {}: {why}; the defaults of both stay", path.join(", ")));
+        config.image_gc.forget(path, former);
     }
 }
 

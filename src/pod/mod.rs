@@ -3,6 +3,7 @@
 pub mod agenda;
 pub mod batch;
 pub mod cause;
+pub mod collect;
 pub mod dns;
 pub mod env;
 pub mod envfile;
