@@ -25,6 +25,7 @@ podinit image [--store DIR] COMMAND
   verify --repair [--from DIR] [NAME...]              put damaged files aside, and replace them from the store in DIR
   remove NAME...                                      take names away, and files that none names any more
   tag NAME NEW                                        give an image a further name
+  pin NAME... | unpin NAME...                         keep it although nothing uses it, or no more
   prune                                               remove files that no name leads to
   export NAME FILE                                    an OCI layout in a tar, - for standard output
 
@@ -54,6 +55,7 @@ pub fn run(args: &[String], store: &Path) -> i32 {
         "verify" => verify(&store, &names),
         "remove" => remove(&store, &names),
         "tag" => tag(&store, &names),
+        "pin" | "unpin" => pin(&store, &names, command.verb == "pin"),
         "prune" => prune(&store),
         "export" => save(&store, &names),
         _ => {
@@ -126,7 +128,7 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         "load" => "import".into(),
         "save" => "export".into(),
         "help" | "pull" | "import" | "list" | "inspect" | "verify" | "remove" | "tag" | "prune"
-        | "export" => command.verb,
+        | "export" | "pin" | "unpin" => command.verb,
         "" => return Err("a command is missing".into()),
         other => return Err(format!("no command {other:?}").into()),
     };
@@ -134,7 +136,7 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         ("pull" | "import", 1) | ("list" | "prune", 0) | ("help" | "verify", _) | ("tag" | "export", 2) => {
             Ok(command)
         }
-        ("remove" | "inspect", n) if n > 0 => Ok(command),
+        ("remove" | "inspect" | "pin" | "unpin", n) if n > 0 => Ok(command),
         ("tag", _) => Err("tag takes the image's name and its new one".into()),
         ("export", _) => Err("export takes the image's name and a file, - for standard output".into()),
         (verb, n) => Err(format!("{verb} does not take {n} names").into()),
@@ -251,6 +253,16 @@ fn tag(store: &Store, names: &[String]) -> Result<(), String> {
         return Err(missing(name));
     }
     println!("{}", Reference::parse(new)?);
+    Ok(())
+}
+
+fn pin(store: &Store, names: &[String], pinned: bool) -> Result<(), String> {
+    for name in names {
+        if !store.pin(name, pinned)? {
+            return Err(missing(name));
+        }
+        println!("{} {}", if pinned { "pinned" } else { "unpinned" }, Reference::parse(name)?);
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::image::size;
 use crate::config::{Config, FILE, Proxies};
 use crate::image::platform::Platform;
-use crate::image::pull::{DONE, FAILED, Files, Progress, Report, Request, sum};
+use crate::image::pull::{DONE, FAILED, FULL, Files, Progress, Report, Request, sum};
 use crate::image::registry::credentials::Login;
 use crate::spawn::spawn;
 
@@ -60,7 +60,7 @@ pub fn pull(
     };
     shown.end();
     match code {
-        DONE | FAILED => files.outcome(code == DONE),
+        DONE | FAILED | FULL => files.outcome(code == DONE),
         code => Err(format!("{image}: the helper ended with exit code {code}")),
     }
 }

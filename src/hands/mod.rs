@@ -1,6 +1,7 @@
 //! The hands: each action is carried out here, on a room or by a helper, and answered with facts.
 
 mod checks;
+mod collect;
 mod exec;
 mod fetch;
 mod helpers;
@@ -57,6 +58,7 @@ pub struct Hands {
     checks: BTreeMap<i32, checks::Check>,
     fetch: fetch::Fetch,
     flights: pulls::Flights,
+    collection: collect::Collection,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -93,6 +95,7 @@ impl Hands {
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
+            collection: collect::Collection::new(config),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -117,6 +120,7 @@ impl Hands {
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
+            collection: collect::Collection::new(config),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -128,6 +132,9 @@ impl Hands {
     /// The world learned this fact: its pod is looked at again.
     pub fn learned(&mut self, fact: &Fact, world: &World) {
         self.roll.learned(fact, world);
+        if let Fact::Admitted { pod } = fact {
+            self.collection.admitted(pod);
+        }
         self.probes.changed.extend(fact.uid().map(str::to_owned));
     }
 

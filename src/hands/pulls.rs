@@ -14,7 +14,7 @@ use super::{Ended, Hands, paths};
 use crate::clock::Tick;
 use crate::config::Proxies;
 use crate::container::cgroup;
-use crate::image::pull::{DONE, FAILED, Files, Report, Request, sum};
+use crate::image::pull::{DONE, FAILED, FULL, Files, Report, Request, sum};
 use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
 use crate::pod::pulls::{Pulls, Who};
@@ -56,6 +56,9 @@ impl Hands {
     /// Sees to a container's image and those of its volumes: what is not there, or always to be asked for, is pulled.
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
+        if self.held_back(&pod.spec, container) {
+            return vec![Fact::ImagePulling { uid, container: name }];
+        }
         match self.needs(pod, container) {
             Err(why) => vec![Fact::ImageMissing { uid, container: name, why }],
             Ok((Some(id), needs)) if needs.is_empty() => {
@@ -128,7 +131,9 @@ impl Hands {
         }
         self.flights.since.retain(|who, _| waits(who));
         let mut facts = Vec::new();
-        while let Some(image) = self.flights.pulls.next(self.config.parallel_pulls()) {
+        while !self.collection.makes_room()
+            && let Some(image) = self.flights.pulls.next(self.config.parallel_pulls())
+        {
             match self.take_off(&image, now) {
                 Ok(flight) => drop(self.flights.flying.insert(image, flight)),
                 Err(why) => {
@@ -197,12 +202,17 @@ impl Hands {
         let oom = cgroup::oom_kills(&flight.group) > 0;
         self.drop_cgroup(flight.group.clone());
         let now = Tick::now();
-        let begun = flight.begun;
+        let (begun, missing) = (flight.begun, flight.missing());
         let outcome = flight.outcome(ended, oom).map(|report| (report, begun));
+        match &outcome {
+            Ok(_) => self.had_room(&image),
+            Err(why) if ended.code == FULL && self.make_room(&image, missing, why) => return Some(Vec::new()),
+            Err(_) => {}
+        }
         Some(self.landed(&image, outcome, now, world))
     }
 
-    fn landed(
+    pub(super) fn landed(
         &mut self,
         image: &str,
         outcome: Result<(Report, Tick), String>,
@@ -235,6 +245,16 @@ impl Hands {
         facts
     }
 
+    /// Whether a pull is under way.
+    pub(super) fn pulling(&self) -> bool {
+        !self.flights.flying.is_empty()
+    }
+
+    /// The image's pull, which failed and was not told as ended, is the next one.
+    pub(super) fn pull_again(&mut self, image: &str) {
+        self.flights.pulls.again(image);
+    }
+
     /// Nothing is wanted any more, so nothing is pulled.
     pub fn pull_no_more(&mut self) {
         self.flights.over = true;
@@ -264,6 +284,13 @@ impl Flight {
         }
     }
 
+    /// Bytes of the blobs whose layers are still to be had.
+    fn missing(&self) -> u64 {
+        let layers = self.files.progress();
+        let open = layers.iter().filter(|layer| layer.done < layer.total);
+        open.fold(0, |sum, layer| sum.saturating_add(layer.total))
+    }
+
     /// Whether it moves. Returns when to look again.
     fn look(&mut self, now: Tick) -> Option<Tick> {
         if self.killed {
@@ -282,7 +309,7 @@ impl Flight {
 
     fn outcome(mut self, ended: Ended, oom: bool) -> Result<Report, String> {
         match ended.code {
-            code @ (DONE | FAILED) => self.files.outcome(code == DONE),
+            code @ (DONE | FAILED | FULL) => self.files.outcome(code == DONE),
             _ if oom => Err(format!("its helper needed more than {} MiB of memory", MEMORY >> 20)),
             _ if self.killed => Err(format!("it did not move for {} s", STUCK.as_secs())),
             code => Err(format!("its helper ended with exit code {code}")),

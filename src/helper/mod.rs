@@ -4,6 +4,8 @@
 pub mod check;
 /// Conversations with servers in pods: HTTP, TLS, gRPC.
 pub mod client;
+/// Images that go when the disk fills.
+pub mod collect;
 /// A process inside a running container.
 pub mod exec;
 /// What pods a URL wants.
@@ -33,14 +35,27 @@ use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &[
-    "__check", "__exec", "__fetch", "__hook", "__keep", "__logger", "__net", "__pause", "__probe",
-    "__prompt", "__pull", "__remove", "__start",
+    "__check",
+    "__collect",
+    "__exec",
+    "__fetch",
+    "__hook",
+    "__keep",
+    "__logger",
+    "__net",
+    "__pause",
+    "__probe",
+    "__prompt",
+    "__pull",
+    "__remove",
+    "__start",
 ];
 
 /// Runs the helper of this name; returns its exit code.
 pub fn run(name: &str, args: &[String]) -> i32 {
     match name {
         "__check" => check::run(args),
+        "__collect" => collect::run(),
         "__exec" => exec::run(args),
         "__fetch" => fetch::run(),
         "__hook" => hook::run(args),

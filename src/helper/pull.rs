@@ -22,13 +22,13 @@ use std::thread;
 use oci_spec::image::ImageConfiguration;
 
 use crate::helper::client::FILES;
-use crate::image::pull::{self, DONE, FAILED, Progress, Report, Request};
+use crate::image::pull::{self, DONE, FAILED, FULL, Progress, Report, Request};
 use crate::image::reference::is_digest;
 use crate::image::registry::credentials::{Keyring, Login};
 use crate::image::registry::endpoint::endpoints;
 use crate::image::registry::manifest::{self, Answer, Blob};
 use crate::image::store::Writing;
-use crate::image::{Reference, Store, stream};
+use crate::image::{Reference, Store, room, stream};
 use download::Download;
 use session::{Failure, Session};
 
@@ -56,7 +56,7 @@ pub fn run() -> i32 {
     });
     let (code, text) = match pulled {
         Ok(report) => (DONE, serde_json::to_vec(&report).unwrap_or_default()),
-        Err(why) => (FAILED, why.into_bytes()),
+        Err(why) => (if room::is_full(&why) { FULL } else { FAILED }, why.into_bytes()),
     };
     if said.write_all(&text).is_ok() { code } else { 2 }
 }
@@ -198,6 +198,8 @@ fn layers(
         let done = if there { blob.size } else { 0 };
         let _ = pull::tell(progress, at, Progress { done, total: blob.size });
     }
+    // Only the compressed sizes are known; a layer is hardly ever smaller as a file system.
+    writing.fits(todo.iter().fold(0, |sum, (_, blob, _)| sum.saturating_add(blob.size)))?;
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let (threads, todo) = (todo.len().min(AT_ONCE).min(cores), Mutex::new(todo));
     let (stop, trouble) = (AtomicBool::new(false), Mutex::new(None));
@@ -245,6 +247,7 @@ fn layer(
             Err(_) if download.failure().is_some() => {
                 return Err(download.failure().unwrap_or_default().to_owned());
             }
+            Err(why) if room::is_full(&why) => return Err(why),
             Err(why) => last = why,
         }
         eprintln!("pull: {last}: begun anew");

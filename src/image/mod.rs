@@ -2,6 +2,8 @@
 
 /// Archives into the store: OCI layouts and `docker save` tars.
 pub mod archive;
+/// What a collection sees of the store, and takes away.
+pub mod collect;
 /// The EROFS on-disk format, written front to back.
 mod erofs;
 mod erofs_dir;
@@ -26,7 +28,7 @@ pub mod registry;
 /// Damaged files put aside and replaced.
 mod repair;
 /// Room on the disk, and the reserve.
-mod room;
+pub mod room;
 /// The store: layers, configurations, tags.
 pub mod store;
 /// Digests and decompression on the way through.

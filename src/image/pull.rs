@@ -31,9 +31,11 @@ pub struct Request {
     pub login: Option<Login>,
 }
 
-/// The exit codes: the image is there, and the answer tells of it; it is not, and the answer tells why.
+/// The exit codes: the image is there, and the answer tells of it; it is not, and the answer tells why; it is not
+/// because the disk is full.
 pub const DONE: i32 = 0;
 pub const FAILED: i32 = 1;
+pub const FULL: i32 = 3;
 
 /// What was pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,18 +18,30 @@ pub fn check(dir: &Path, need: u64) -> io::Result<()> {
     let disk = statvfs(dir).map_err(io::Error::from)?;
     let size = disk.fragment_size();
     let (free, whole) = (disk.blocks_available() * size, disk.blocks() * size);
-    let reserve = RESERVE.min(whole / 10);
+    let reserve = reserve(whole);
     if need.saturating_add(reserve) <= free {
         return Ok(());
     }
     let needed = if need > 0 { format!("at least {need} bytes are needed, ") } else { String::new() };
     let why = format!(
-        "no space on the disk of {}: {needed}{free} of {whole} bytes are free, and {reserve} are kept for logs and \
-         state: remove images with podinit image remove or prune",
+        "{FULL} of {}: {needed}{free} of {whole} bytes are free, and {reserve} are kept for logs and \
+         state: remove images with podinit image remove or prune -a",
         dir.display()
     );
     Err(io::Error::new(io::ErrorKind::StorageFull, why))
 }
+
+/// What no image takes of a file system of this size.
+pub fn reserve(whole: u64) -> u64 {
+    RESERVE.min(whole / 10)
+}
+
+/// Whether an error's text tells of a full disk, by ours or by the kernel's words.
+pub fn is_full(why: &str) -> bool {
+    why.contains(FULL) || why.contains("os error 28")
+}
+
+const FULL: &str = "no space on the disk";
 
 /// A reader that fails before what is written of it takes the reserve.
 pub struct Guarded<R> {

@@ -47,11 +47,14 @@ pub struct Image {
 
 /// A tag file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Tag {
-    reference: String,
-    manifest: String,
-    config: String,
-    layers: Vec<String>,
+pub(super) struct Tag {
+    pub reference: String,
+    pub manifest: String,
+    pub config: String,
+    pub layers: Vec<String>,
+    /// It stays when images that nothing uses are removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
 }
 
 /// The right to write; released when dropped.
@@ -168,6 +171,13 @@ impl Store {
         let lock = self.lock(FlockArg::LockExclusive)?.ok_or("the store is in use")?;
         self.clear()?;
         Ok(Writing { store: self, _lock: lock })
+    }
+
+    /// The right to write, if it is to be had at once; None: another adds or writes.
+    pub fn write_now(&self) -> Result<Option<Writing<'_>>, String> {
+        let Some(lock) = self.lock(FlockArg::LockExclusiveNonblock)? else { return Ok(None) };
+        self.clear()?;
+        Ok(Some(Writing { store: self, _lock: lock }))
     }
 
     /// The right to add beside others who add, for what takes long; nobody sweeps meanwhile.
@@ -311,12 +321,12 @@ impl Store {
         self.root.join("configs").join(format!("{}.json", hex(digest)))
     }
 
-    fn tag_path(&self, reference: &str) -> PathBuf {
+    pub(super) fn tag_path(&self, reference: &str) -> PathBuf {
         self.root.join("tags").join(format!("{}.json", escape(reference)))
     }
 
     /// The tag files; none where there is no store yet.
-    fn tag_paths(&self) -> Result<Vec<PathBuf>, String> {
+    pub(super) fn tag_paths(&self) -> Result<Vec<PathBuf>, String> {
         let dir = self.root.join("tags");
         match fs::read_dir(&dir) {
             Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
@@ -327,6 +337,10 @@ impl Store {
 }
 
 impl Writing<'_> {
+    pub(super) fn store(&self) -> &Store {
+        self.store
+    }
+
     /// Passes a source on until it would fill the disk.
     pub fn guarded<R: Read>(&self, source: R) -> room::Guarded<R> {
         room::Guarded::new(source, &self.store.root)
@@ -416,15 +430,21 @@ impl Writing<'_> {
         config: &str,
         layers: &[String],
     ) -> Result<(), String> {
-        let tag = Tag {
+        self.publish_tag(&Tag {
             reference: reference.to_owned(),
             manifest: manifest.to_owned(),
             config: config.to_owned(),
             layers: layers.to_vec(),
-        };
-        let mut text = serde_json::to_vec_pretty(&tag).map_err(|error| error.to_string())?;
+            // The operator pinned the name, not what it stood for.
+            pinned: read_tag(&self.store.tag_path(reference))
+                .is_ok_and(|tag| tag.is_some_and(|tag| tag.pinned)),
+        })
+    }
+
+    pub(super) fn publish_tag(&self, tag: &Tag) -> Result<(), String> {
+        let mut text = serde_json::to_vec_pretty(tag).map_err(|error| error.to_string())?;
         text.push(b'\n');
-        self.publish(&self.store.tag_path(reference), &text)
+        self.publish(&self.store.tag_path(&tag.reference), &text)
     }
 
     /// Removes what no tag names. With a tag that cannot be read, nothing: it may name anything.
@@ -523,7 +543,7 @@ fn escape(reference: &str) -> String {
     if name.len() > NAME_LIMIT { hex(&stream::digest(reference.as_bytes())).to_owned() } else { name }
 }
 
-fn read_tag(path: &Path) -> Result<Option<Tag>, String> {
+pub(super) fn read_tag(path: &Path) -> Result<Option<Tag>, String> {
     let Some(bytes) = read_json(path)? else { return Ok(None) };
     let tag: Tag = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     if let Some(digest) = tag.layers.iter().chain([&tag.config]).find(|digest| !is_digest(digest)) {

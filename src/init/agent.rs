@@ -19,7 +19,7 @@ use crate::operator::request::Power;
 use crate::operator::socket::{ConnectionId, Listener};
 use crate::pages;
 use crate::pod::batch::facts::{Batch, JobFact, Memory};
-use crate::pod::{Desired, Fact, Planner, Step, World, kept, project};
+use crate::pod::{Desired, Fact, Planner, Step, World, collect, kept, project};
 use crate::senses::{News, Senses};
 
 use super::doom::Doom;
@@ -272,6 +272,7 @@ impl Agent {
         let (pods, jobs, crons) = (listing.pods, listing.jobs, listing.crons);
         let former = self.planner.desired().clone();
         self.planner.want(Desired { pods, jobs, crons, certain, projections, node, ..former });
+        self.hands.want_images(collect::wanted(self.planner.desired()), certain);
         if listing.problems != self.world.problems {
             self.learn(Fact::Listed { problems: listing.problems });
         }
@@ -341,6 +342,7 @@ impl Agent {
         }
         self.hands.fetch_no_more();
         self.hands.pull_no_more();
+        self.hands.collect_no_more();
         let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
         self.ending = Some((power, since));
         self.planner.want(Desired { ending: true, ..self.planner.desired().clone() });

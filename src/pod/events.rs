@@ -44,24 +44,33 @@ pub(super) fn waits(world: &mut World, fact: &Fact, fresh: bool, now: Tick) {
         }
         _ => return,
     };
+    let about = About { kind: "Pod", pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
+    follow(world, about, warning_as(reason, message), fresh, now);
+}
+
+/// Tells of the node that images could not be removed: one event for each reason, whose message follows the last numbers.
+pub(super) fn collect_failed(world: &mut World, reason: &str, message: &str, now: Tick) {
+    let about = About { kind: "Node", pod: String::new(), uid: String::new(), container: String::new() };
+    follow(world, about, warning_as(reason.to_owned(), message.to_owned()), true, now);
+}
+
+/// Files an event that is the only one of its reason; a newer message takes the place of the former.
+fn follow(world: &mut World, about: About, news: News, fresh: bool, now: Tick) {
     if world.events.back().is_some_and(|newest| newest.last > now) {
         return;
     }
-    let known = |event: &Event| event.uid == pod.uid && event.reason == reason;
+    let known =
+        |event: &Event| event.kind == about.kind && event.uid == about.uid && event.reason == news.reason;
     match world.events.iter().rposition(known).and_then(|index| Some((index, world.events.get_mut(index)?))) {
         // A replay leaves it where it is.
-        Some((_, event)) if event.last == now => event.message = message,
+        Some((_, event)) if event.last == now => event.message = news.message,
         Some((index, event)) => {
             event.count = event.count.saturating_add(u32::from(fresh));
-            (event.last, event.message) = (now, message);
+            (event.last, event.message) = (now, news.message);
             let newest = world.events.remove(index);
             world.events.extend(newest);
         }
-        None if fresh => {
-            let about =
-                About { kind: "Pod", pod: pod.full_name(), uid: pod.uid.clone(), container: String::new() };
-            add(world, about, warning_as(reason, message), now);
-        }
+        None if fresh => add(world, about, news, now),
         None => {}
     }
 }
@@ -99,6 +108,8 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::Rejected { .. }
         | Fact::ResizePending { .. }
         | Fact::Withdrawn { .. }
+        | Fact::Collected { .. }
+        | Fact::CollectFailed { .. }
         | Fact::Job(_)
         | Fact::Helper { .. }
         | Fact::Piped { .. }
@@ -184,6 +195,8 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         | Fact::ResizePending { .. }
         | Fact::Logged { .. }
         | Fact::Withdrawn { .. }
+        | Fact::Collected { .. }
+        | Fact::CollectFailed { .. }
         | Fact::Job(_)
         | Fact::Projected { .. }
         | Fact::Probed { .. }

@@ -97,6 +97,10 @@ pub enum Fact {
     TearDownFailed { uid: String, why: String },
     /// A long-lived helper (logger, net, prompt) was started, or ended and is gone.
     Helper { name: String, pid: Option<i32> },
+    /// Images that nothing uses were removed, all their names, and files that no name led to: bytes on the disk.
+    Collected { images: Vec<String>, files: u64, bytes: u64 },
+    /// Too little was, or nothing could be: the kubelet's reason (FreeDiskSpaceFailed, ImageGCFailed) and message.
+    CollectFailed { reason: String, message: String },
     /// Something happened to a Job or a CronJob.
     Job(JobFact),
 }
@@ -141,6 +145,8 @@ impl Fact {
             | Fact::Dropped { .. }
             | Fact::Piped { .. }
             | Fact::Drained { .. }
+            | Fact::Collected { .. }
+            | Fact::CollectFailed { .. }
             | Fact::Job(_)
             | Fact::Helper { .. } => None,
         }

@@ -29,6 +29,8 @@ impl World {
         let fresh = self.file(&fact, now);
         if matches!(fact, Fact::Rejected { .. } | Fact::ResizePending { .. }) {
             events::waits(self, &fact, fresh, now);
+        } else if let Fact::CollectFailed { reason, message } = &fact {
+            events::collect_failed(self, reason, message, now);
         } else if fresh {
             events::derive(self, &fact, now);
         }
@@ -177,6 +179,7 @@ impl World {
             Fact::TearDownFailed { uid, why } => self.about(uid, |pod| tear_down_failed(pod, why, now)),
             Fact::Helper { name, pid: Some(pid) } => self.helpers.insert(name.clone(), *pid) != Some(*pid),
             Fact::Helper { name, pid: None } => self.helpers.remove(name).is_some(),
+            Fact::Collected { .. } | Fact::CollectFailed { .. } => true,
             Fact::Job(fact) => batch::learn::learn(self, fact, now),
         }
     }

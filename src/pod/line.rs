@@ -189,9 +189,24 @@ impl Fact {
             Fact::Helper { name, pid: None } if world.helpers.contains_key(name) => {
                 Some(format!("{name}: ended"))
             }
+            Fact::Collected { images, files, bytes } => Some(collected(images, *files, *bytes)),
+            Fact::CollectFailed { reason, message } => {
+                Some(format!("images: {reason}: {}", one_line(message)))
+            }
             Fact::Helper { .. } | Fact::Starting { .. } | Fact::Cleaned { .. } => None,
         }
     }
+}
+
+fn collected(images: &[String], files: u64, bytes: u64) -> String {
+    let mut what = Vec::new();
+    if !images.is_empty() {
+        what.push(images.join(", "));
+    }
+    if files > 0 {
+        what.push(format!("{files} files that no name led to"));
+    }
+    format!("images: removed {}: {bytes} bytes freed", what.join(" and "))
 }
 
 /// What is new among the problems, and which files have none any more.
@@ -352,6 +367,18 @@ mod tests {
             (Fact::TornDown { uid: uid() }, "default/web-board1: gone"),
             (Fact::Helper { name: "logger".into(), pid: Some(7) }, "logger: started, pid 7"),
             (Fact::Helper { name: "logger".into(), pid: None }, "logger: ended"),
+            (
+                Fact::Collected { images: vec!["a:1".into(), "b:1".into()], files: 0, bytes: 4096 },
+                "images: removed a:1, b:1: 4096 bytes freed",
+            ),
+            (
+                Fact::Collected { images: vec!["a:1".into()], files: 2, bytes: 4096 },
+                "images: removed a:1 and 2 files that no name led to: 4096 bytes freed",
+            ),
+            (
+                Fact::CollectFailed { reason: "ImageGCFailed".into(), message: "no\nstore".into() },
+                "images: ImageGCFailed: no; store",
+            ),
         ];
         let mut world = World::default();
         for (second, (fact, line)) in table.into_iter().enumerate() {

@@ -50,6 +50,13 @@ impl Pulls {
         served
     }
 
+    /// The pull of an image has ended and is to be made again: the next one, if it is still wanted.
+    pub fn again(&mut self, image: &str) {
+        self.flying.remove(image);
+        self.queue.push_front(image.to_owned());
+        self.forget();
+    }
+
     /// Only these still want something. The images under way that nobody wants any more.
     pub fn keep(&mut self, wants: impl Fn(&Who) -> bool) -> Vec<String> {
         self.wants.retain(|who, _| wants(who));
@@ -114,6 +121,20 @@ mod tests {
         assert_eq!(begun(&mut pulls, 1), ["x"]);
         assert_eq!(pulls.ended("x", false), [who("a")]);
         assert_eq!((begun(&mut pulls, 1), pulls.is_empty()), (Vec::new(), true), "y was for nobody else");
+    }
+
+    #[test]
+    fn a_pull_that_is_made_again_is_the_next_one_if_it_is_still_wanted() {
+        let mut pulls = Pulls::default();
+        for (name, image) in [("a", "x"), ("b", "y"), ("c", "z")] {
+            pulls.want(who(name), [image.to_owned()]);
+        }
+        assert_eq!(begun(&mut pulls, 2), ["x", "y"]);
+        pulls.again("x");
+        pulls.keep(|who| who.1 != "b");
+        pulls.again("y");
+        assert_eq!(begun(&mut pulls, 2), ["x", "z"]);
+        assert_eq!(pulls.ended("x", true), [who("a")]);
     }
 
     #[test]

@@ -105,6 +105,8 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
         Fact::Listed { problems: Vec::new() },
         Fact::Helper { name: "logger".into(), pid: Some(7) },
         Fact::Helper { name: "net".into(), pid: None },
+        Fact::Collected { images: vec!["x:1".into()], files: 1, bytes: 4096 },
+        Fact::CollectFailed { reason: "FreeDiskSpaceFailed".into(), message: "too little".into() },
         Fact::Piped { id: "nobody".into(), log: "0.log".into(), fds: vec![6, 7] },
         Fact::Drained { id: "nobody".into() },
     ];

@@ -1,0 +1,407 @@
+//! Images that go when the disk fills: when to look, a helper that collects, pulls that wait for room, and what is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::{info, warn};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::statvfs;
+use nix::unistd::Pid;
+
+use super::{Ended, Hands};
+use crate::clock::{Tick, Wall};
+use crate::config::Config;
+use crate::image::mount;
+use crate::pod::batch::decide::JUMP;
+use crate::pod::collect::{Aim, Disk, PERIOD, Policy, Report, Request, Used, over, present};
+use crate::pod::pulls::Who;
+use crate::pod::{Container, Fact, Pod, World, facts};
+use crate::spawn::spawn;
+
+/// The first look of a life is this long after its beginning: a boot has better things to do.
+const FIRST: Duration = Duration::from_secs(10);
+/// A helper that is not done by then is killed: as long as it works nobody adds to the store.
+const LATE: Duration = Duration::from_secs(600);
+/// Ages of images are believed once the wall clock has not jumped for so long.
+const STEADY: Duration = Duration::from_secs(3600);
+/// What is in use is noted again after so long.
+const DAY: Duration = Duration::from_secs(86_400);
+/// How often room is made for one pull before its failure is told.
+const ROOMS: u32 = 6;
+/// An event of the same reason is told again after so long.
+const AGAIN: Duration = Duration::from_secs(3600);
+/// The longest report that is read.
+const LONGEST: u64 = 4 << 20;
+
+pub struct Collection {
+    policy: Policy,
+    /// What the manifests name; None: some are not known.
+    wanted: Option<Used>,
+    /// What was in use at some time since the last note, and what that was of.
+    since: Used,
+    noted: Option<(Used, Tick)>,
+    due: Tick,
+    /// What the next helper is to do; within it, what of images.
+    next: Option<Option<Aim>>,
+    flight: Option<Flight>,
+    /// Pulls that wait for room, by image: what they need of it, and why they failed.
+    full: BTreeMap<String, (Aim, String)>,
+    /// How often room was made for an image in a row.
+    rooms: BTreeMap<String, u32>,
+    /// Containers whose images may be on their way out.
+    waiting: BTreeSet<Who>,
+    /// The wall clock's second at the first tick, and since when it is about that.
+    clock: Option<(i64, Tick)>,
+    /// Held shared by all who use the root directory.
+    root: Option<File>,
+    failed: bool,
+    /// When trouble was told last, by its reason; empty where there is none any more.
+    told: BTreeMap<String, Tick>,
+    over: bool,
+}
+
+/// A helper at work.
+struct Flight {
+    helper: i32,
+    late: Tick,
+    killed: bool,
+    request: Request,
+    answer: File,
+}
+
+impl Collection {
+    pub fn new(config: &Config) -> Self {
+        let gc = config.image_gc;
+        let (high, low) = (gc.high, gc.low);
+        let now = Tick::now();
+        Collection {
+            policy: Policy { high, low, min_age: gc.min_age, max_age: gc.max_age },
+            wanted: None,
+            since: Used::default(),
+            noted: None,
+            due: now + FIRST,
+            next: None,
+            flight: None,
+            full: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            clock: None,
+            root: File::open(&config.root).ok().filter(|root| root.try_lock_shared().is_ok()),
+            failed: false,
+            told: BTreeMap::new(),
+            over: false,
+        }
+    }
+
+    /// A pod was taken up: what it names is in use from now on.
+    pub fn admitted(&mut self, pod: &Pod) {
+        self.since.pod(pod);
+    }
+
+    /// The next look is at the end of this turn.
+    pub fn look_soon(&mut self) {
+        self.due = Tick(0);
+    }
+
+    /// Whether pulls wait for room: others are not begun meanwhile.
+    pub fn makes_room(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Whether trouble of this reason is to be told, which it then is.
+    fn tells(&mut self, reason: &str, now: Tick) -> bool {
+        let told = self.told.get(reason).is_some_and(|at| now < *at + AGAIN);
+        if !told {
+            self.told.insert(reason.to_owned(), now);
+        }
+        !told
+    }
+
+    /// Whether images are ever removed here.
+    fn enabled(&self) -> bool {
+        self.policy.high < 100 || !self.policy.max_age.is_zero()
+    }
+
+    fn steady(&mut self, wall: &Wall, now: Tick) -> bool {
+        let epoch = wall.time(Tick(0)).as_second();
+        match self.clock {
+            Some((known, since)) if known.abs_diff(epoch) < JUMP.unsigned_abs() => now >= since + STEADY,
+            Some(_) | None => {
+                self.clock = Some((epoch, now));
+                false
+            }
+        }
+    }
+
+    /// Whether nobody else uses the root directory. Another's lock may be lost for a moment, as flock(2) tells: it is
+    /// there again before another podinit could have made a pod.
+    fn alone(&mut self, config: &Config) -> bool {
+        let root = self.root.take().map_or_else(|| File::open(&config.root), Ok);
+        let Ok(root) = root else { return false };
+        let alone = root.try_lock().is_ok();
+        self.root = root.try_lock_shared().is_ok().then_some(root);
+        alone && self.root.is_some()
+    }
+}
+
+impl Hands {
+    /// What the manifests name. `certain`: all that they want is known. To be called at each listing.
+    pub fn want_images(&mut self, wanted: Used, certain: bool) {
+        let collection = &mut self.collection;
+        if let Some(flight) = collection.flight.as_mut().filter(|flight| !flight.request.used.covers(&wanted))
+        {
+            flight.kill();
+        }
+        collection.wanted = certain.then_some(wanted);
+    }
+
+    /// What is in use: by the manifests and by what is there. False: not all of it is known, by a manifest that cannot
+    /// be read, or because another podinit has the same root directory.
+    pub fn used_images(&mut self, world: &World) -> (Used, bool) {
+        let mut used = present(world);
+        let wanted = self.collection.wanted.as_ref();
+        wanted.into_iter().for_each(|wanted| used.join(wanted));
+        let known = wanted.is_some();
+        (used, known && self.collection.alone(&self.config))
+    }
+
+    /// Whether this container must wait with its images: they may be on their way out. The helper ends first, and
+    /// leaves what is still there.
+    pub(super) fn held_back(&mut self, pod: &Pod, container: &Container) -> bool {
+        let Some(flight) = self.collection.flight.as_mut().filter(|flight| flight.request.aim.is_some())
+        else {
+            return false;
+        };
+        let mut used = Used::default();
+        used.pod(pod);
+        if flight.request.used.covers(&used) {
+            return false;
+        }
+        flight.kill();
+        self.collection.waiting.insert((pod.uid.clone(), container.name.clone()));
+        true
+    }
+
+    /// A pull failed for want of room. True: it is made again once images were removed.
+    pub(super) fn make_room(&mut self, image: &str, missing: u64, why: &str) -> bool {
+        let collection = &mut self.collection;
+        let tries = collection.rooms.entry(image.to_owned()).or_default();
+        *tries += 1;
+        if collection.over || *tries > ROOMS || collection.policy.high >= 100 {
+            collection.rooms.remove(image);
+            return false;
+        }
+        // Only compressed sizes are known. What there was did not do, so more is needed in any case.
+        let guess = missing.saturating_mul(2 << *tries);
+        let there = disk(&self.config).map_or(0, |disk| disk.available.saturating_add(missing));
+        let aim = Aim::Room { least: missing, wanted: guess.max(there) };
+        collection.full.insert(image.to_owned(), (aim, why.to_owned()));
+        true
+    }
+
+    /// A pull ended well: the next one of this image begins to count anew.
+    pub(super) fn had_room(&mut self, image: &str) {
+        self.collection.rooms.remove(image);
+        self.collection.look_soon();
+    }
+
+    /// Looks at the disk when it is time, and has a helper do what is to be done once nobody pulls. Returns what was
+    /// learned, and when to look again. Not for the next look: any turn after it is due will do.
+    pub(super) fn tend_collection(&mut self, world: &World, now: Tick) -> (Vec<Fact>, Option<Tick>) {
+        if let Some(flight) = &mut self.collection.flight {
+            return (Vec::new(), flight.look(now));
+        }
+        if self.collection.over {
+            return (self.give_up(world, now), None);
+        }
+        if now >= self.collection.due && !self.starting() {
+            self.collection.due = now + PERIOD;
+            self.look_at_disk(world, now);
+        }
+        let room = self.collection.full.values().next().map(|(aim, _)| *aim);
+        let Some(aim) = room.map(Some).or(self.collection.next) else { return (Vec::new(), None) };
+        if self.pulling() {
+            // Its end is a turn.
+            return (Vec::new(), None);
+        }
+        let (used, known) = self.used_images(world);
+        if aim.is_some() && !known {
+            self.collection.next = None;
+            if self.collection.tells("unknown", now) {
+                warn!("images: none is removed, as not all that is wanted is known");
+            }
+            return (self.give_up(world, now), None);
+        }
+        match self.send(aim, used, now) {
+            Ok(late) => (Vec::new(), Some(late)),
+            Err(why) => {
+                warn!("images: cannot collect: {why}");
+                self.collection.next = None;
+                (self.give_up(world, now), None)
+            }
+        }
+    }
+
+    fn look_at_disk(&mut self, world: &World, now: Tick) {
+        self.unmount_gone();
+        let steady = self.collection.steady(&Wall::now(), now);
+        let mut used = present(world);
+        self.collection.wanted.iter().for_each(|wanted| used.join(wanted));
+        let collection = &mut self.collection;
+        collection.since.join(&used);
+        let fresh =
+            |(noted, at): &(Used, Tick)| *noted == used && noted.covers(&collection.since) && now < *at + DAY;
+        let note = !collection.noted.as_ref().is_some_and(fresh);
+        let full = disk(&self.config).is_some_and(|disk| over(&collection.policy, &disk));
+        let aged = steady && !collection.policy.max_age.is_zero();
+        let aim = (collection.enabled() && (full || aged)).then_some(Aim::Thresholds);
+        collection.next = (aim.is_some() || note).then_some(aim);
+        if !full {
+            // What was told is over.
+            collection.failed = false;
+            collection.told.clear();
+        }
+    }
+
+    fn send(&mut self, aim: Option<Aim>, used: Used, now: Tick) -> io::Result<Tick> {
+        let steady = self.collection.steady(&Wall::now(), now);
+        let (policy, since) = (self.collection.policy, self.collection.since.clone());
+        let store = std::path::absolute(self.config.root.join("images"))?;
+        let request = Request { store, policy, aim, used, since, steady };
+        let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
+        let (mut asked, answer) = (memory(c"request")?, memory(c"answer")?);
+        asked.write_all(&serde_json::to_vec(&request)?)?;
+        let helper = spawn(&["__collect"], &[(asked.as_raw_fd(), 3), (answer.as_raw_fd(), 4)], None)?;
+        let late = now + LATE;
+        self.collection.next = None;
+        self.collection.flight = Some(Flight { helper, late, killed: false, request, answer });
+        Ok(late)
+    }
+
+    /// What became of a collection, if this child was its helper.
+    pub(super) fn collected(&mut self, pid: i32, ended: Ended, world: &World) -> Option<Vec<Fact>> {
+        let flight = self.collection.flight.take_if(|flight| flight.helper == pid)?;
+        let now = Tick::now();
+        let (killed, request) = (flight.killed, flight.request.clone());
+        let report = flight.report(ended);
+        if report.trouble.is_none() && !killed {
+            self.collection.noted = Some((request.used.clone(), now));
+            self.collection.since = request.used;
+        }
+        let mut facts = self.tell_collected(&report, request.aim, killed, now);
+        self.unmount_gone();
+        if report.images.is_empty() && report.files == 0 {
+            facts.extend(self.give_up(world, now));
+        } else {
+            for image in std::mem::take(&mut self.collection.full).into_keys() {
+                self.pull_again(&image);
+            }
+        }
+        for (uid, name) in std::mem::take(&mut self.collection.waiting) {
+            let pod = world.pods.get(&uid).filter(|pod| pod.stopping().is_none());
+            let Some((pod, container)) = pod.and_then(|pod| Some((pod, pod.spec.container(&name)?))) else {
+                continue;
+            };
+            let image = pod.containers.get(&name).map(|facts| &facts.image);
+            if image.is_some_and(|image| matches!(image, facts::Image::Pulling { .. })) {
+                facts.extend(self.find(pod, container));
+            }
+        }
+        Some(facts)
+    }
+
+    fn tell_collected(&mut self, report: &Report, aim: Option<Aim>, killed: bool, now: Tick) -> Vec<Fact> {
+        let collection = &mut self.collection;
+        if report.busy || killed {
+            // At the next turn after a while: nobody is to be woken for it.
+            collection.due = now + if aim.is_some() { self.config.file_check } else { PERIOD };
+        }
+        let mut facts = Vec::new();
+        if !report.images.is_empty() || report.files > 0 {
+            let (images, files, bytes) = (report.images.clone(), report.files, report.bytes);
+            facts.push(Fact::Collected { images, files, bytes });
+        }
+        let Some((reason, message)) = report.trouble.clone() else {
+            collection.failed &= report.busy || killed || aim.is_none();
+            return facts;
+        };
+        // The kubelet tells of a failure as such from the second one in a row on.
+        let repeated = std::mem::replace(&mut collection.failed, true).then_some(FAILED);
+        for reason in [(reason != FAILED).then_some(reason.as_str()), repeated].into_iter().flatten() {
+            if collection.tells(reason, now) {
+                facts.push(Fact::CollectFailed { reason: reason.to_owned(), message: message.clone() });
+            }
+        }
+        facts
+    }
+
+    /// There is no room for those that wait for it: why they failed is told.
+    fn give_up(&mut self, world: &World, now: Tick) -> Vec<Fact> {
+        let full = std::mem::take(&mut self.collection.full);
+        full.into_iter().flat_map(|(image, (_, why))| self.landed(&image, Err(why), now, world)).collect()
+    }
+
+    /// A layer's mount holds its bytes on the disk also when its file is gone. Views that containers still have of it
+    /// stay as they are.
+    fn unmount_gone(&self) {
+        let layers = fs::read_dir(self.config.run.join("layers")).into_iter().flatten().flatten();
+        for (path, name) in layers.map(|entry| (entry.path(), entry.file_name())) {
+            if self.store.layer(&format!("sha256:{}", name.to_string_lossy())).exists() {
+                continue;
+            }
+            if let Err(why) = mount::unmount(&path).and_then(|()| fs::remove_dir(&path)) {
+                warn!("{}: its layer is gone, and it cannot be unmounted: {why}", path.display());
+            }
+        }
+    }
+
+    /// Nothing is wanted any more.
+    pub fn collect_no_more(&mut self) {
+        self.collection.over = true;
+        self.collection.flight.iter_mut().for_each(Flight::kill);
+    }
+}
+
+/// The reason of a collection that failed as a whole.
+const FAILED: &str = "ImageGCFailed";
+
+/// The file system that images come to; None: there is none yet.
+fn disk(config: &Config) -> Option<Disk> {
+    let images: PathBuf = config.root.join("images");
+    let found = statvfs(if images.exists() { &images } else { &config.root }).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
+    Some(Disk { capacity: bytes(found.blocks()), available: bytes(found.blocks_available()), reserve: 0 })
+}
+
+impl Flight {
+    fn kill(&mut self) {
+        if !self.killed {
+            self.killed = true;
+            let _ = kill(Pid::from_raw(self.helper), Signal::SIGKILL);
+        }
+    }
+
+    fn look(&mut self, now: Tick) -> Option<Tick> {
+        if now >= self.late && !self.killed {
+            info!("images: a collection was not done after {} s, and is ended", LATE.as_secs());
+            self.kill();
+        }
+        (!self.killed).then_some(self.late)
+    }
+
+    fn report(mut self, ended: Ended) -> Report {
+        let mut bytes = Vec::new();
+        let read = self.answer.rewind().and_then(|()| self.answer.take(LONGEST).read_to_end(&mut bytes));
+        let report = serde_json::from_slice(&bytes).ok().filter(|_| read.is_ok() && ended.code == 0);
+        report.unwrap_or_else(|| {
+            let why = format!("its helper ended with exit code {}", ended.code);
+            let trouble = (!self.killed).then(|| (FAILED.to_owned(), why));
+            Report { trouble, ..Report::default() }
+        })
+    }
+}
