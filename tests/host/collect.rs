@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::instance::{IMAGE, Instance, archive, manifest, until};
-use super::servers::{Registry, run};
+use super::servers::{Registry, noise, run};
 use super::{FOREVER, status};
 
 const MIB: usize = 1 << 20;
@@ -21,6 +22,10 @@ struct Disk {
 
 impl Disk {
     fn of(here: &Instance, mib: usize) -> Disk {
+        // Of this thread and what it starts: whatever a test mounts for all, all processes of the machine have.
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
         let root = here.home.join("root");
         let options = format!("size={mib}m");
         mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
@@ -40,12 +45,8 @@ impl Drop for Disk {
 fn saved(home: &Path, name: &str, bytes: usize) -> PathBuf {
     let work = home.join(format!("saved-{}", name.replace(['/', ':'], "-")));
     fs::create_dir_all(work.join("tree")).unwrap();
-    let mut state = Sha256::digest(name);
-    let mut content = Vec::with_capacity(bytes + 32);
-    while content.len() < bytes {
-        content.extend_from_slice(&state);
-        state = Sha256::digest(state);
-    }
+    let content =
+        noise(name.bytes().fold(1, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte)), bytes);
     fs::write(work.join("tree/ballast"), &content).unwrap();
     tar(&work.join("layer.tar"), &work.join("tree"), &["ballast"]);
     let layer = hex(&fs::read(work.join("layer.tar")).unwrap());

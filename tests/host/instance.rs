@@ -221,12 +221,17 @@ pub fn manifest(name: &str, more: &str, containers: &[(&str, &str)]) -> String {
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n{more}  containers:\n{containers}")
 }
 
-/// The processes that have a mount from below this directory: containers and helpers.
+/// The processes that have a mount from below this directory, in a mount namespace that is not ours: podinit, containers
+/// and helpers. What a test mounts itself all processes of its own namespace have, which are nobody's to kill.
 pub fn processes(home: &str) -> Vec<i32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let mounts = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    pids.filter(|pid| mounts(pid).contains(&format!("{home}/"))).collect()
+    let space = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let own = ["self", "thread-self", "1"].map(space);
+    pids.filter(|pid| mounts(pid).contains(&format!("{home}/")))
+        .filter(|pid| space(&pid.to_string()).is_some_and(|space| !own.contains(&Some(space))))
+        .collect()
 }
 
 /// What is left of an instance.
