@@ -1,6 +1,7 @@
 //! `podinit image`: what is in the image store, and images into it, from archives and registries. Works on the store's
 //! files, no daemon asked.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::prelude::*;
 
-use super::pull as puller;
+use super::{prune as pruner, pull as puller};
 use crate::image::archive;
 use crate::image::platform::Platform;
 use crate::image::registry::credentials::Login;
@@ -26,7 +27,8 @@ podinit image [--store DIR] COMMAND
   remove NAME...                                      take names away, and files that none names any more
   tag NAME NEW                                        give an image a further name
   pin NAME... | unpin NAME...                         keep it although nothing uses it, or no more
-  prune                                               remove files that no name leads to
+  prune [-a [--force]]                                remove files that no name leads to; with -a also images that
+                                                      no pod uses
   export NAME FILE                                    an OCI layout in a tar, - for standard output
 
 The words of crictl and docker do as well: images, ls, rmi, rm, load, save. A layer is kept as a file system, not as
@@ -34,9 +36,9 @@ the tar that it came in: export makes tars anew, with the same files and other d
 another id than the one in the store. Import of what was exported keeps that id.
 ";
 
-/// Runs the command; `store` is used unless `--store` names another. Returns the exit status: 0 done, 1 failed,
+/// Runs the command; `store` is used unless `--store` names another, and `socket` to ask PID 1. Returns the exit status: 0 done, 1 failed,
 /// 2 not understood.
-pub fn run(args: &[String], store: &Path) -> i32 {
+pub fn run(args: &[String], store: &Path, socket: &Path) -> i32 {
     let command = match parse(args, store) {
         Ok(command) => command,
         Err(error) => {
@@ -49,13 +51,14 @@ pub fn run(args: &[String], store: &Path) -> i32 {
     let done = match command.verb.as_str() {
         "pull" => pull(&command.store, &names, &command.platform, command.login, command.config.as_deref()),
         "import" => import(&store, &names, command.name.as_deref(), &command.platform),
-        "list" => list(&store, command.quiet, command.json),
+        "list" => list(&store, command.quiet, command.json, &pruner::in_use(&store, &command.store, socket)),
         "inspect" => inspect(&store, &names),
         "verify" if command.repair => repair(&store, &names, command.from),
         "verify" => verify(&store, &names),
         "remove" => remove(&store, &names),
         "tag" => tag(&store, &names),
         "pin" | "unpin" => pin(&store, &names, command.verb == "pin"),
+        "prune" if command.all => pruner::all(&store, &command.store, socket, command.force),
         "prune" => prune(&store),
         "export" => save(&store, &names),
         _ => {
@@ -83,6 +86,8 @@ struct Command {
     config: Option<PathBuf>,
     json: bool,
     repair: bool,
+    all: bool,
+    force: bool,
     from: Option<PathBuf>,
 }
 
@@ -99,6 +104,8 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         config: None,
         json: false,
         repair: false,
+        all: false,
+        force: false,
         from: None,
     };
     while let Some(arg) = parser.next()? {
@@ -106,6 +113,8 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
             Long("store") => command.store = parser.value()?.into(),
             Long("name") => command.name = Some(parser.value()?.string()?),
             Long("repair") => command.repair = true,
+            Short('a') | Long("all") => command.all = true,
+            Short('f') | Long("force") => command.force = true,
             Long("from") => command.from = Some(parser.value()?.into()),
             Long("platform") => command.platform = Platform::parse(&parser.value()?.string()?)?,
             Long("creds") => command.login = Some(Login::parse(&parser.value()?.string()?)?),
@@ -132,6 +141,9 @@ fn parse(args: &[String], store: &Path) -> Result<Command, lexopt::Error> {
         "" => return Err("a command is missing".into()),
         other => return Err(format!("no command {other:?}").into()),
     };
+    if command.verb != "prune" && (command.all || command.force) {
+        return Err(format!("{} takes no --all and no --force, prune does", command.verb).into());
+    }
     match (command.verb.as_str(), command.names.len()) {
         ("pull" | "import", 1) | ("list" | "prune", 0) | ("help" | "verify", _) | ("tag" | "export", 2) => {
             Ok(command)
@@ -166,36 +178,50 @@ fn pull(
     Ok(())
 }
 
-fn list(store: &Store, quiet: bool, json: bool) -> Result<(), String> {
+/// `used`: the ids of images in use, where that is known.
+fn list(store: &Store, quiet: bool, json: bool, used: &Option<BTreeSet<String>>) -> Result<(), String> {
     let images = store.list()?;
     if json {
-        let views: Vec<_> = images.iter().map(view).collect();
+        let views = images.iter().map(|image| {
+            let mut view = view(image);
+            view["inUse"] = used.as_ref().map(|used| used.contains(&image.id)).into();
+            view
+        });
+        let views: Vec<_> = views.collect();
         println!("{}", pretty(&serde_json::json!({ "images": views }))?);
     } else if quiet {
         images.iter().for_each(|image| println!("{}", image.id));
     } else {
-        print!("{}", table(&images));
+        print!("{}", table(&images, used));
     }
     Ok(())
 }
 
-/// The columns of `crictl images`.
-fn table(images: &[Image]) -> String {
-    let mut rows = vec![["IMAGE".into(), "TAG".into(), "IMAGE ID".into(), "SIZE".into()]];
+/// The columns of `crictl images`; and why one stays when the disk fills, where that is known of any.
+fn table(images: &[Image], used: &Option<BTreeSet<String>>) -> String {
+    let in_use = |image: &Image| used.as_ref().is_some_and(|used| used.contains(&image.id));
+    let stays = images.iter().any(|image| image.pinned || in_use(image));
+    let mut rows =
+        vec![["IMAGE", "TAG", "IMAGE ID", "SIZE", if stays { "STAYS" } else { "" }].map(str::to_owned)];
     for image in images {
         let Ok(reference) = Reference::parse(&image.reference) else { continue };
         let id = image.id.trim_start_matches("sha256:").chars().take(12).collect();
         let tag = reference.tag.clone().unwrap_or_else(|| "<none>".into());
-        rows.push([reference.name(), tag, id, size(image.size)]);
+        let why = match (in_use(image), image.pinned) {
+            (true, _) => "in use",
+            (false, true) => "pinned",
+            (false, false) => "",
+        };
+        rows.push([reference.name(), tag, id, size(image.size), why.to_owned()]);
     }
-    let width: [usize; 3] =
+    let width: [usize; 4] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 3);
-    rows.iter()
-        .map(|row| {
-            let [image, tag, id, size] = row;
-            format!("{image:<w0$}{tag:<w1$}{id:<w2$}{size}\n", w0 = width[0], w1 = width[1], w2 = width[2])
-        })
-        .collect()
+    let line = |row: &[String; 5]| {
+        let columns = row.iter().zip(width.into_iter().chain([0]));
+        let line: String = columns.map(|(text, width)| format!("{text:<width$}")).collect();
+        format!("{}\n", line.trim_end())
+    };
+    rows.iter().map(line).collect()
 }
 
 /// Three digits and a decimal unit, as docker tells sizes.
@@ -230,6 +256,7 @@ fn view(image: &Image) -> serde_json::Value {
         "id": image.id,
         "manifest": image.manifest,
         "size": image.size,
+        "pinned": image.pinned,
         "layers": image.layers,
         "config": image.config,
     })
@@ -355,7 +382,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_status_2() {
         let nowhere = Path::new("/nonexistent/images");
-        let run = |args: &[&str]| run(&args.iter().map(|arg| arg.to_string()).collect::<Vec<_>>(), nowhere);
+        let run = |args: &[&str]| {
+            run(&args.iter().map(|arg| arg.to_string()).collect::<Vec<_>>(), nowhere, nowhere)
+        };
         for args in [
             &[][..],
             &["frob"],
@@ -369,6 +398,9 @@ mod tests {
             &["tag", "a"],
             &["export", "a"],
             &["prune", "a"],
+            &["list", "-a"],
+            &["remove", "a", "--force"],
+            &["pin"],
             &["list", "-o", "yaml"],
         ] {
             assert_eq!(run(args), 2, "{args:?}");

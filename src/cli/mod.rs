@@ -10,6 +10,7 @@ mod help;
 pub mod image;
 mod logs;
 mod names;
+mod prune;
 mod pull;
 mod resource;
 mod row;
@@ -89,7 +90,7 @@ fn obey(verb: Verb, world: &mut World<'_>) -> Result<i32, Failure> {
         Verb::Describe(describe) => describe::describe(&describe, world)?,
         Verb::Logs(logs) => logs::logs(&logs, world)?,
         Verb::Exec(exec) => return exec::exec(&exec, world),
-        Verb::Image(args) => return Ok(image::run(&args, &world.store)),
+        Verb::Image(args) => return Ok(image::run(&args, &world.store, &world.socket)),
         Verb::Power(how) => done(&Request::Power { how }, world)?,
         Verb::Fault(what) => done(&Request::Fault { what }, world)?,
         Verb::Version => version(world)?,

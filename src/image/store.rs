@@ -43,6 +43,8 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// Bytes of its layer files and configuration.
     pub size: u64,
+    /// It stays when images that nothing uses are removed.
+    pub pinned: bool,
 }
 
 /// A tag file.
@@ -257,6 +259,7 @@ impl Store {
             layers: tag.layers,
             config,
             size,
+            pinned: tag.pinned,
         })
     }
 

@@ -77,6 +77,10 @@ impl Agent {
                     Err(why) => Some(Answer::refused(Reason::InternalError, why)),
                 }
             }
+            Request::Images {} => {
+                let (used, certain) = self.hands.used_images(&self.world);
+                Some(Answer::Images { store: self.config.root.join("images"), used, certain })
+            }
             question => {
                 let node =
                     Node { host_ips: self.hands.addresses(), restart_cap: Some(self.config.restart_cap) };

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1 as k8s;
 use serde::{Deserialize, Serialize};
 
+use crate::pod::collect::Used;
 use crate::pod::spec::Problem;
 
 /// Where the socket is unless `--run-dir` or PODINIT_SOCKET says otherwise.
@@ -34,6 +35,8 @@ pub enum Request {
     /// All Jobs and all CronJobs of all namespaces. Answer: Jobs, CronJobs.
     Jobs {},
     CronJobs {},
+    /// Which images are in use. Answer: Images.
+    Images {},
     /// Where a container's log is. `previous`: of the run before. Answer: Log.
     LogPath {
         namespace: String,
@@ -113,6 +116,14 @@ pub enum Answer {
     CronJobs {
         items: Vec<serde_json::Value>,
     },
+    Images {
+        /// The store that its pods run from.
+        store: PathBuf,
+        /// What pods that are wanted or there name, and what they run from.
+        used: Used,
+        /// That is all: no manifest is refused, and no other podinit uses the store.
+        certain: bool,
+    },
     Log {
         /// The file that the run's log is (or was last) written to; rotated ones lie beside it.
         path: PathBuf,
@@ -186,6 +197,7 @@ impl Request {
             | Request::Problems {}
             | Request::Jobs {}
             | Request::CronJobs {}
+            | Request::Images {}
             | Request::LogPath { .. }
             | Request::Power { .. }
             | Request::Fault { .. } => 0,
@@ -209,6 +221,7 @@ mod tests {
         let table = [
             (Request::Pods {}, r#"{"pods":{}}"#),
             (Request::CronJobs {}, r#"{"cronJobs":{}}"#),
+            (Request::Images {}, r#"{"images":{}}"#),
             (Request::Power { how: Power::Poweroff }, r#"{"power":{"how":"poweroff"}}"#),
             (Request::Fault { what: Fault::KillLogger }, r#"{"fault":{"what":"killLogger"}}"#),
             (

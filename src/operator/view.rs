@@ -43,7 +43,9 @@ pub fn answer(
                 (Err(refusal), None) => refusal,
             }
         }
-        Request::Exec { .. } | Request::Power { .. } | Request::Fault { .. } => return None,
+        Request::Exec { .. } | Request::Images {} | Request::Power { .. } | Request::Fault { .. } => {
+            return None;
+        }
     })
 }
 

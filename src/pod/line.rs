@@ -377,7 +377,7 @@ mod tests {
             ),
             (
                 Fact::CollectFailed { reason: "ImageGCFailed".into(), message: "no\nstore".into() },
-                "images: ImageGCFailed: no; store",
+                "images: ImageGCFailed: no store",
             ),
         ];
         let mut world = World::default();
@@ -395,6 +395,7 @@ mod tests {
             "Started",
             "Killing",
             "FailedKillPod",
+            "ImageGCFailed",
         ];
         assert_eq!(reasons, told);
     }
