@@ -15,6 +15,8 @@ mod properties;
 mod room;
 #[path = "simulation/rules.rs"]
 mod rules;
+#[path = "simulation/shelf.rs"]
+mod shelf;
 #[path = "simulation/story.rs"]
 mod story;
 #[path = "simulation/wishes.rs"]
@@ -90,6 +92,8 @@ fn every_history_of_jobs_keeps_every_rule() {
         "ids of its own",
         "power cut",
         "disk failed",
+        "images collected",
+        "collection cut short",
     ];
     let missing: Vec<_> = wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|n| *n < 10)).collect();
     assert!(given.is_ok() || missing.is_empty(), "never or rarely seen: {missing:?} in {seen:?}");
@@ -154,6 +158,8 @@ fn the_histories_reach_the_corners() {
         "resize failed",
         "restarted by a resize",
         "runs counted on from logs",
+        "images collected",
+        "collection cut short",
     ];
     let missing: Vec<_> =
         wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();

@@ -17,6 +17,7 @@ use podinit::pod::{Desired, Planner, Pod, Step, World};
 
 use crate::pods::pick;
 use crate::rules;
+use crate::shelf::Shelf;
 use crate::wishes;
 
 pub type Outcome = Result<(), String>;
@@ -115,6 +116,7 @@ pub struct Story {
     pub chaos: bool,
     pub generation: u32,
     pub corners: BTreeSet<&'static str>,
+    shelf: Shelf,
 }
 
 impl Story {
@@ -148,6 +150,7 @@ impl Story {
             chaos: true,
             generation: 0,
             corners: BTreeSet::new(),
+            shelf: Shelf::new(seed),
         };
         for _ in 0..3 {
             wishes::change(&mut story);
@@ -350,6 +353,7 @@ impl Story {
                     continue;
                 }
                 self.wake = plan.wake_at;
+                self.corners.extend(self.shelf.turn(&self.desired, &self.world)?);
                 return rules::after_a_turn(self);
             }
             let share = if self.rng.bool() { plan.actions.len() } else { 1 };

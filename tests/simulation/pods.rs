@@ -7,7 +7,9 @@ use fastrand::Rng;
 use k8s_openapi::api::core::v1 as k8s;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::resources::{Grant, qos};
-use podinit::pod::spec::{Container, Handler, Probe, PullPolicy, Resources, RestartPolicy, RestartRule};
+use podinit::pod::spec::{
+    Container, Handler, Probe, PullPolicy, Resources, RestartPolicy, RestartRule, Volume, VolumeSource,
+};
 use podinit::pod::users::Ids;
 use podinit::pod::{Pod, World};
 
@@ -50,9 +52,17 @@ pub fn random(rng: &mut Rng, name: &str, uid: &str) -> Arc<Pod> {
         priority: pick(rng, &[0, 0, 0, 2_000_000_000]),
         init,
         containers,
+        // No two pods have all their images in common.
+        volumes: vec![data(&format!("{name}-{uid}:1"))],
         object,
         ..Pod::default()
     })
+}
+
+/// A volume that an image is looked for with a container's own; the model leaves it to the shelf.
+pub fn data(image: &str) -> Volume {
+    let source = VolumeSource::Image { reference: image.to_owned(), pull: PullPolicy::Never };
+    Volume { name: "data".into(), source }
 }
 
 /// The same pod under another name (a rename) or uid (an edit).

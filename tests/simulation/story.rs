@@ -18,6 +18,7 @@ use crate::model::{End, Next, RealPod, RealRun, Reality, Soon, Then, Unfit, rais
 use crate::pods::{self, pick};
 use crate::properties::{self, View};
 use crate::room;
+use crate::shelf::Shelf;
 
 type Outcome = Result<(), String>;
 
@@ -54,6 +55,7 @@ pub struct Story {
     /// Every pod that was ever wanted.
     past: Vec<Arc<Pod>>,
     corners: BTreeSet<&'static str>,
+    shelf: Shelf,
 }
 
 impl Story {
@@ -87,6 +89,7 @@ impl Story {
             most,
             past: Vec::new(),
             corners: BTreeSet::new(),
+            shelf: Shelf::new(seed),
         };
         for name in ["a", "b"] {
             story.add(name);
@@ -243,6 +246,7 @@ impl Story {
                     .map_err(|why| format!("only_what_waits_is_rejected: {why}"))?;
                 self.wake = plan.wake_at;
                 self.note_waiting();
+                self.corners.extend(self.shelf.turn(&self.desired, &self.world)?);
                 self.the_loggers_work_is_known()?;
                 return self.restarts_are_counted();
             }

@@ -11,7 +11,7 @@ use podinit::pod::resources::{Amounts, Node};
 use podinit::pod::spec::{Container, Desired, RestartPolicy, Spaces};
 
 use crate::jobs::{Story, failure_policy};
-use crate::pods::pick;
+use crate::pods::{data, pick};
 
 /// One with room for everything, or for a few pods; the other pods alone never fill it.
 pub fn node(rng: &mut Rng) -> Node {
@@ -89,6 +89,7 @@ fn template(rng: &mut Rng, name: &str) -> Pod {
         grace: Duration::from_secs(pick(rng, &[0, 1, 30])),
         spaces: Spaces { own_users: rng.bool(), ..Spaces::default() },
         containers: vec![Container { name: "c".into(), image: "a:1".into(), ..Container::default() }],
+        volumes: vec![data(&format!("{name}:1"))],
         ..Pod::default()
     }
 }
