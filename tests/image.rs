@@ -4,6 +4,9 @@
 //! Needs root, a kernel with EROFS and overlay, and the packages umoci, skopeo, erofs-utils, zstd, attr, libcap2-bin.
 #![allow(unsafe_code)]
 
+#[path = "image/collect.rs"]
+mod collect;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::fs::{self, File};

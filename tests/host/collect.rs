@@ -6,6 +6,7 @@ use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -129,6 +130,39 @@ fn i3_what_nothing_uses_goes_when_the_disk_fills_and_what_is_wanted_stays() {
     );
     assert_eq!(status(&here.running("web"))["restartCount"], 0);
     assert!(!here.say(&["get", "events"]).contains("FreeDiskSpaceFailed"), "enough was freed");
+
+    let list = here.say(&["image", "--store", &store, "list"]);
+    let stays = |name: &str, why: &str| {
+        let line = list.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line.ends_with(why), "{list}");
+    };
+    [("wanted", "in use"), ("of-a-job", "in use"), ("box", "in use"), ("pinned", "pinned"), ("new", "MB")]
+        .iter()
+        .for_each(|(name, why)| stays(name, why));
+    // The operator may have all go that nothing uses; what that is, PID 1 says.
+    let pruned = here.say(&["image", "--store", &store, "prune", "-a"]);
+    assert!(pruned.starts_with("removed docker.io/library/new:1\nremoved 3 files, 12.6MB\n"), "{pruned}");
+    let elsewhere = here.home.join("elsewhere").display().to_string();
+    let refused = here.podinit(&["image", "--store", &elsewhere, "prune", "--all"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("runs pods from") && said.contains("--force"),
+        "{said}"
+    );
+    here.write("bad.yaml", "kind: Pod\napiVersion: v1\nspec: {}\n");
+    until("a refused manifest", || here.say(&["get", "problems"]).contains("bad.yaml").then_some(()));
+    let refused = here.podinit(&["image", "--store", &store, "prune", "-a"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("a manifest is refused"), "{said}");
+    assert_eq!(images(&here).len(), 4);
+    here.signal(Signal::SIGTERM);
+    here.ended();
+    let refused = here.podinit(&["image", "--store", &store, "prune", "-a"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("podinit does not answer at"), "{said}");
+    assert_eq!(images(&here).len(), 4);
+    here.say(&["image", "--store", &store, "prune", "-a", "--force"]);
+    assert_eq!(images(&here), ["pinned:1"]);
 }
 
 #[test]
