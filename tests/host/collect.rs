@@ -218,6 +218,12 @@ fn i3_a_pull_gets_room_from_what_nothing_uses_and_what_can_never_fit_is_refused(
     here.write("web.yaml", &manifest("web", "", &[("c", FOREVER)]));
     here.start();
     here.running("web");
+    // Its layer is mounted, though there is no program in it.
+    here.write("brief.yaml", &manifest("brief", "", &[("c", FOREVER)]).replace(IMAGE, "older:1"));
+    here.pod_that("brief", |pod| status(pod)["imageID"] != "");
+    until("a mount", || (mounted(&here).len() == 2).then_some(()));
+    fs::remove_file(here.home.join("m/brief.yaml")).unwrap();
+    until("no pod", || here.pod("brief").is_none().then_some(()));
     here.write("never.yaml", &pod("never"));
     let never = here.pod_that("never", |pod| status(pod)["state"]["waiting"]["reason"] == "ErrImagePull");
     let message = status(&never)["state"]["waiting"]["message"].to_string();
@@ -235,4 +241,16 @@ fn i3_a_pull_gets_room_from_what_nothing_uses_and_what_can_never_fit_is_refused(
     assert!(left.contains(&"fits:1".to_owned()) && !left.contains(&"older:1".to_owned()), "{left:?}");
     assert!(here.log().contains("images: removed docker.io/library/older:1"), "{}", here.log());
     here.running("web");
+    // A mount would hold the bytes of a file that is gone.
+    let layers = here.home.join("root/images/layers");
+    let held = mounted(&here).into_iter().filter(|hex| !layers.join(format!("{hex}.erofs")).exists());
+    assert_eq!(held.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// The layers that podinit has mounted, by the digits of their digests.
+fn mounted(here: &Instance) -> Vec<String> {
+    let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", here.pid())).unwrap();
+    let layers = here.home.join("run/layers").display().to_string();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter_map(|point| Some(point.strip_prefix(&layers)?.trim_matches('/').to_owned())).collect()
 }
