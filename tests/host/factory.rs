@@ -131,6 +131,7 @@ fn pods_start_from_a_factory_store_and_from_archives() {
     let pid = here.pid();
     here.say(&["fault", "panic"]);
     until("the next life", || here.log().contains("re-executed after death 1").then_some(()));
+    until("podinit answers", || here.podinit(&["get", "pods"]).status.success().then_some(()));
     assert_eq!(here.pid(), pid);
     here.write("late.yaml", &never("late", "podinit.dev/other:1"));
     here.running("late");
