@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use podinit::image::{Image, Store, archive as archives, platform::Platform};
+use podinit::image::{Image, Store, archive as archives, imports, platform::Platform};
 
 use super::instance::{IMAGE, Instance, archive, manifest, until};
 use super::{FOREVER, status};
@@ -136,4 +136,54 @@ fn pods_start_from_a_factory_store_and_from_archives() {
     here.write("late.yaml", &never("late", "podinit.dev/other:1"));
     here.running("late");
     assert_eq!(here.log().matches("imported from").count(), 1);
+}
+
+#[test]
+fn an_archive_is_imported_once_and_again_when_it_changed_or_its_image_is_gone() {
+    let home = fresh("imports");
+    let (folder, platform) = (home.join("archives"), Platform::host());
+    fs::create_dir_all(folder.join("layout")).unwrap();
+    fs::create_dir_all(folder.join("System Volume Information")).unwrap();
+    let path = folder.join("Box.TAR");
+    fs::copy(archive(), &path).unwrap();
+    let tar =
+        std::process::Command::new("tar").arg("-xf").arg(&path).arg("-C").arg(folder.join("layout")).status();
+    assert!(tar.unwrap().success());
+    fs::write(folder.join("notes.tar.txt"), "").unwrap();
+    assert_eq!(
+        imports::archives(&[home.join("none"), folder.clone()]),
+        [path.clone(), folder.join("layout")]
+    );
+    fs::remove_dir_all(folder.join("layout")).unwrap();
+
+    let store = Store::open(home.join("images"));
+    let import = || imports::import(&store, &path, &platform);
+    let came = Some(vec![FULL.to_owned()]);
+    assert_eq!(import(), Ok(came.clone()));
+    assert_eq!(import(), Ok(None));
+    assert_eq!(imports::pinned(&store), [FULL]);
+    // A note of which half is there, as none.
+    let note = fs::read_dir(home.join("images/imported")).unwrap().flatten().next().unwrap().path();
+    let text = fs::read_to_string(&note).unwrap();
+    fs::write(&note, &text[..text.len() / 2]).unwrap();
+    assert_eq!(import(), Ok(came.clone()));
+    assert!(store.remove(FULL).unwrap());
+    assert_eq!(import(), Ok(came.clone()));
+    fs::File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .set_len(fs::metadata(&path).unwrap().len() + 512)
+        .unwrap();
+    assert_eq!(import(), Ok(came));
+    assert_eq!(import(), Ok(None));
+    // What cannot be read is refused each time, and costs nothing that is there.
+    fs::write(&path, "no archive").unwrap();
+    assert!(import().unwrap_err().contains("Box.TAR"));
+    assert!(import().is_err());
+    assert!(store.find(FULL).unwrap().is_some());
+    // What no archive would bring back is not kept for its sake.
+    fs::remove_file(&path).unwrap();
+    assert_eq!(imports::pinned(&store), [""; 0]);
+    fs::remove_dir_all(&home).unwrap();
 }
