@@ -5,6 +5,8 @@
 
 #[path = "host/collect.rs"]
 mod collect;
+#[path = "host/factory.rs"]
+mod factory;
 #[path = "host/instance.rs"]
 mod instance;
 #[path = "host/jobs.rs"]

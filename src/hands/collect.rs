@@ -224,7 +224,7 @@ impl Hands {
         }
         let room = self.collection.full.values().next().map(|(aim, _)| *aim);
         let Some(aim) = room.map(Some).or(self.collection.next) else { return (Vec::new(), None) };
-        if self.pulling() {
+        if self.pulling() || self.importing() {
             // Its end is a turn.
             return (Vec::new(), None);
         }

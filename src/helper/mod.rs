@@ -12,6 +12,8 @@ pub mod exec;
 pub mod fetch;
 /// An HTTP hook.
 pub mod hook;
+/// Archives of some directories into the store.
+pub mod import;
 /// A small file to the disk, for good.
 pub mod keep;
 /// Container output to CRI log files.
@@ -40,6 +42,7 @@ pub const NAMES: &[&str] = &[
     "__exec",
     "__fetch",
     "__hook",
+    "__import",
     "__keep",
     "__logger",
     "__net",
@@ -59,6 +62,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__fetch" => fetch::run(),
         "__hook" => hook::run(args),
+        "__import" => import::run(args),
         "__keep" => keep::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::statvfs::statvfs;
 
 use super::store::{Tag, Writing, at, hex, read_tag, sync_dir};
-use super::{Reference, Store, room};
+use super::{Reference, Store, imports, room};
 
 /// What all names of one configuration stand for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,8 @@ impl Store {
     /// where they are damaged. A tag that cannot be read is an error: it may name anything.
     pub fn survey(&self, names: &BTreeSet<String>, ids: &BTreeSet<String>) -> Result<Vec<Found>, String> {
         let names: Vec<Reference> = names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
+        // What came from an archive that is still there would only come again.
+        let again: BTreeSet<String> = imports::pinned(self).into_iter().collect();
         let files = self.files()?;
         let part = |digest: &str| {
             let files = files.get(hex(digest)).into_iter().flatten();
@@ -62,7 +64,7 @@ impl Store {
                 name.to_string() == tag.reference || same && digest.is_some()
             });
             image.used = image.used.max(written(&path).unwrap_or_default());
-            image.pinned |= tag.pinned;
+            image.pinned |= tag.pinned || again.contains(&tag.reference);
             image.names.push(tag.reference);
             image.parts.extend(tag.layers.iter().map(|diff_id| part(diff_id)));
         }
@@ -146,7 +148,7 @@ struct Piece {
     written: Duration,
 }
 
-impl Writing<'_> {
+impl Writing {
     /// Takes away all names of these images, and then what no other of `all` is made of.
     pub fn collect(&self, all: &[Found], ids: &[String]) -> Result<Gone, String> {
         let mut gone = Gone::default();
