@@ -55,7 +55,7 @@ fn i3_what_is_shared_stays_and_what_is_mounted_is_read_to_its_end() {
     let bytes = blocks(&own);
     let writing = store.write_now().unwrap().expect("nobody adds");
     assert!(store.write_now().unwrap().is_none(), "and nobody else collects");
-    let gone = writing.collect(&all, &[whole.id.clone()]).unwrap();
+    let gone = writing.collect(&all, std::slice::from_ref(&whole.id)).unwrap();
     assert_eq!((gone.names, gone.files, gone.bytes), (vec![NAME.to_owned()], own.len() as u64, bytes));
     drop(writing);
     assert!(own.iter().all(|file| !file.exists()) && store.find(NAME).unwrap().is_none());
@@ -104,7 +104,7 @@ fn i3_who_mounts_while_collections_run_finds_what_is_in_use() {
         for _ in 0..4 {
             let writing = store.write().unwrap();
             let all = store.survey(&names(&["base:1"]), &BTreeSet::new()).unwrap();
-            assert_eq!(writing.collect(&all, &[whole.id.clone()]).unwrap().names, [NAME]);
+            assert_eq!(writing.collect(&all, std::slice::from_ref(&whole.id)).unwrap().names, [NAME]);
             writing.collect_orphans(&all, |_: &Path, _: Duration| false).unwrap();
             drop(writing);
             archive::import(&store, &built().join("nginx.oci.tar"), None, &Platform::host()).unwrap();
