@@ -149,12 +149,13 @@ struct Piece {
 }
 
 impl Writing {
-    /// Takes away all names of these images, and then what no other of `all` is made of.
+    /// Takes away all names of these images, one after the other, and then what no other of `all` is made of.
     pub fn collect(&self, all: &[Found], ids: &[String]) -> Result<Gone, String> {
         let mut gone = Gone::default();
         let store = self.store();
         let (going, staying): (Vec<_>, Vec<_>) = all.iter().partition(|image| ids.contains(&image.id));
-        for name in going.iter().flat_map(|image| &image.names) {
+        let turn = |id: &String| going.iter().find(|image| image.id == *id);
+        for name in ids.iter().filter_map(turn).flat_map(|image| &image.names) {
             unlink(&store.tag_path(name))?;
             gone.names.push(name.clone());
         }
