@@ -233,7 +233,7 @@ spec:
                 ops.push(op);
             }
         }
-        ops
+        self.moved(ops)
     }
 
     /// One of each kind, to learn how long they take.
@@ -241,7 +241,14 @@ spec:
         let name = self.staying(0);
         let state = Some(self.digests[0].clone());
         let prune = Op { kind: "prune", words: "prune".into(), change: None, sweeps: true };
-        vec![self.pull(0), self.pull_moving(1), self.import(2), tag(&name, state), remove(&name), prune]
+        self.moved(vec![
+            self.pull(0),
+            self.pull_moving(1),
+            self.import(2),
+            tag(&name, state),
+            remove(&name),
+            prune,
+        ])
     }
 
     fn staying(&self, content: usize) -> String {
@@ -254,12 +261,22 @@ spec:
         Op { kind: "pull", words, change: Some((name, Some(self.digests[content].clone()))), sweeps: false }
     }
 
-    /// A tag that its owner moves.
+    /// A tag that its owner moves, by `moved`, before it is pulled.
     fn pull_moving(&self, content: usize) -> Op {
-        self.registry.push(&self.folder.join(content.to_string()), "app:moving", &[]);
         let name = format!("{}/app:moving", self.server());
         let words = format!("pull {name}");
         Op { kind: "pull", words, change: Some((name, Some(self.digests[content].clone()))), sweeps: false }
+    }
+
+    /// Moves the registry's tag to where a pull among these commands shall find it.
+    fn moved(&self, ops: Vec<Op>) -> Vec<Op> {
+        let moving = format!("{}/app:moving", self.server());
+        let pulls = || ops.iter().filter(|op| op.kind == "pull").filter_map(|op| op.change.as_ref());
+        if let Some((_, state)) = pulls().find(|(name, _)| *name == moving) {
+            let content = self.digests.iter().position(|digest| Some(digest) == state.as_ref()).expect("ours");
+            self.registry.push(&self.folder.join(content.to_string()), "app:moving", &[]);
+        }
+        ops
     }
 
     pub fn import(&self, content: usize) -> Op {
