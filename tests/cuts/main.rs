@@ -47,7 +47,7 @@ fn delay(random: &mut fastrand::Rng, ops: &[Op], durations: &Durations, scale: f
 
 #[test]
 fn a_killed_board_keeps_what_it_acknowledged() {
-    let (count, seed) = (given("PODINIT_CUTS").unwrap_or(8), seed());
+    let (count, seed) = (given("PODINIT_CUTS").unwrap_or(6), seed());
     println!("PODINIT_CUTS={count} PODINIT_CUTS_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let stage = Stage::new("killed");

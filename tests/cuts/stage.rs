@@ -273,7 +273,8 @@ spec:
         let moving = format!("{}/app:moving", self.server());
         let pulls = || ops.iter().filter(|op| op.kind == "pull").filter_map(|op| op.change.as_ref());
         if let Some((_, state)) = pulls().find(|(name, _)| *name == moving) {
-            let content = self.digests.iter().position(|digest| Some(digest) == state.as_ref()).expect("ours");
+            let content =
+                self.digests.iter().position(|digest| Some(digest) == state.as_ref()).expect("ours");
             self.registry.push(&self.folder.join(content.to_string()), "app:moving", &[]);
         }
         ops
