@@ -28,6 +28,7 @@ pub struct Setup {
     config: bool,
     manifests: bool,
     data: bool,
+    writes: bool,
     line: bool,
 }
 
@@ -37,7 +38,8 @@ pub fn board(board: &'static str) -> Setup {
     let name = format!("boot-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(dir.join("manifests")).expect("a folder for the test");
-    Setup { board, dir, append: String::new(), config: false, manifests: false, data: false, line: false }
+    let append = String::new();
+    Setup { board, dir, append, config: false, manifests: false, data: false, writes: false, line: false }
 }
 
 impl Setup {
@@ -69,6 +71,20 @@ impl Setup {
     /// Gives the board a disk for what outlives a boot, fresh from the image build. See `Board::boot_again`.
     pub fn data(mut self) -> Setup {
         self.data = true;
+        self
+    }
+
+    /// Gives the board a copy of this disk for it.
+    pub fn disk(self, from: &Path) -> Setup {
+        let mut copy = Command::new("cp");
+        copy.arg("--sparse=always").arg(from).arg(self.dir.join("data"));
+        assert!(copy.status().is_ok_and(|status| status.success()), "{copy:?}");
+        self.data()
+    }
+
+    /// Logs each write and flush of that disk, to the board's file `writes`.
+    pub fn writes(mut self) -> Setup {
+        self.writes = true;
         self
     }
 
@@ -132,6 +148,9 @@ impl Board {
         // A board with a card always has one, and no test shall meet another's.
         if setup.data || setup.board == "raspberrypi" {
             command.arg("--data").arg(setup.dir.join("data"));
+        }
+        if setup.writes {
+            command.arg("--writes").arg(setup.dir.join("writes"));
         }
         if setup.line {
             command.arg("--prompt").arg(setup.dir.join("prompt"));
@@ -252,7 +271,7 @@ impl Board {
     /// Pulls the plug, without a word to the board, and switches it on again with the same disk.
     pub fn boot_again(mut self) -> Board {
         self.pull();
-        let Setup { board, dir, append, config, manifests, data, line } = &mut self.setup;
+        let Setup { board, dir, append, config, manifests, data, writes, line } = &mut self.setup;
         let setup = Setup {
             board,
             dir: std::mem::take(dir),
@@ -260,6 +279,7 @@ impl Board {
             config: *config,
             manifests: *manifests,
             data: *data,
+            writes: *writes,
             line: *line,
         };
         drop(self);
@@ -269,7 +289,13 @@ impl Board {
         Board::start(setup)
     }
 
-    fn pull(&mut self) {
+    /// A file of the board's: `data`, `writes`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.setup.dir.join(name)
+    }
+
+    /// Pulls the plug.
+    pub fn pull(&mut self) {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
@@ -318,6 +344,11 @@ impl Terminal {
     /// How much it has shown by now, for `wait_from`.
     pub fn mark(&self) -> usize {
         self.screen.lock().text.len()
+    }
+
+    /// What it has shown after `mark`.
+    pub fn since(&self, mark: usize) -> String {
+        self.screen.lock().text[mark..].to_owned()
     }
 
     /// The line that ends with the newline at `end`.
