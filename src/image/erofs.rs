@@ -18,8 +18,9 @@ const ROOT: usize = SUPER + SUPER_SIZE;
 pub const MAGIC: u32 = 0xE0F5_E1E2;
 pub const INODE: usize = 64;
 pub const SLOT: u64 = 32;
-/// A file is read and written in pieces of so many blocks.
+/// A file is read in pieces of so many blocks, and what follows on one another in the image is written as one.
 const PIECE: usize = 16 * BLOCK;
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// A tail longer than this opens no new block of inodes: it would rather fill a block of its own.
 const LONG_TAIL: usize = BLOCK / 2;
 /// Checksum of the superblock, and mtime in the place of ctime.
@@ -45,10 +46,10 @@ pub struct Content {
 }
 
 /// A directory about to be written: its entries sorted by name, `.` and `..` among them.
-pub struct Directory<'a> {
+pub struct Directory<'a, E> {
     pub meta: &'a Meta,
     pub links: u32,
-    pub entries: Vec<erofs_dir::Entry<'a>>,
+    pub entries: E,
 }
 
 /// Where a directory's parts go.
@@ -62,6 +63,10 @@ pub struct Place {
 /// An EROFS file in the making.
 pub struct Writer {
     file: File,
+    /// What is written next, and where it goes.
+    pending: (u64, Vec<u8>),
+    /// What a file is read into.
+    piece: Vec<u8>,
     /// The next free block.
     next: u64,
     /// The block of inodes being filled: its number and content, at most `BLOCK` bytes.
@@ -73,15 +78,16 @@ pub struct Writer {
 impl Writer {
     /// Starts in an empty file.
     pub fn new(file: File) -> Self {
-        Writer { file, next: 1, open: None, inodes: 0, root: Vec::new() }
+        let pending = (0, Vec::with_capacity(PIECE));
+        Writer { file, pending, piece: vec![0; PIECE], next: 1, open: None, inodes: 0, root: Vec::new() }
     }
 
     /// Writes a file's content. Blocks of zeros become holes of the image's own file.
     pub fn content(&mut self, mut source: impl Read) -> io::Result<Content> {
         let first = self.block(self.next)?;
-        let mut piece = vec![0; PIECE];
         let mut size = 0;
-        loop {
+        let mut piece = std::mem::take(&mut self.piece);
+        let content = loop {
             let got = fill(&mut source, &mut piece)?;
             size += got as u64;
             let whole = got - got % BLOCK;
@@ -89,9 +95,11 @@ impl Writer {
             let tail = tail.get(..got - whole).unwrap_or_default();
             self.blocks(blocks)?;
             if got < piece.len() {
-                return Ok(Content { first, size, tail: tail.to_vec() });
+                break Content { first, size, tail: tail.to_vec() };
             }
-        }
+        };
+        self.piece = piece;
+        Ok(content)
     }
 
     /// Writes a regular file or symbolic link; tells its nid.
@@ -125,12 +133,16 @@ impl Writer {
     /// Corrects the number of names of an inode already written.
     pub fn set_links(&mut self, nid: u64, links: u32) -> io::Result<()> {
         self.flush()?;
-        self.file.write_all_at(&links.to_le_bytes(), nid * SLOT + 0x2c)
+        self.write(&links.to_le_bytes(), nid * SLOT + 0x2c)
     }
 
     /// Finds a directory its place. Its entries' names must be final, their nids need not be.
-    pub fn place(&mut self, directory: &Directory, is_root: bool) -> io::Result<Place> {
-        let size = erofs_dir::size(&directory.entries);
+    pub fn place<'a, E: Iterator<Item = erofs_dir::Entry<'a>>>(
+        &mut self,
+        directory: Directory<'a, E>,
+        is_root: bool,
+    ) -> io::Result<Place> {
+        let size = erofs_dir::size(directory.entries);
         let tail = (size % BLOCK as u64) as usize;
         let head = INODE + directory.meta.xattrs.len();
         let room = if is_root { BLOCK - ROOT } else { BLOCK };
@@ -148,26 +160,36 @@ impl Writer {
     }
 
     /// Writes a directory to its place, after all have one.
-    pub fn directory(&mut self, directory: &Directory, place: &Place) -> io::Result<()> {
+    pub fn directory<'a, E: Iterator<Item = erofs_dir::Entry<'a>>>(
+        &mut self,
+        directory: Directory<'a, E>,
+        place: &Place,
+    ) -> io::Result<()> {
         self.flush()?;
-        let mut data = erofs_dir::encode(&directory.entries);
-        let whole = if place.inline { data.len() - data.len() % BLOCK } else { data.len() };
-        let tail = data.split_off(whole);
-        data.resize(data.len().next_multiple_of(BLOCK), 0);
-        self.file.write_all_at(&data, u64::from(place.first) * BLOCK as u64)?;
         let mut inode = self.inode(directory.meta, directory.links, place.size, place.first, place.inline)?;
-        inode.extend_from_slice(&tail);
+        let mut at = u64::from(place.first) * BLOCK as u64;
+        erofs_dir::encode(directory.entries, |block| {
+            if place.inline && block.len() < BLOCK {
+                inode.extend_from_slice(block);
+                return Ok(());
+            }
+            // The rest of the last block is a hole or the end of the file.
+            self.write(block, at)?;
+            at += BLOCK as u64;
+            Ok(())
+        })?;
         if place.nid * SLOT == ROOT as u64 {
             self.root = inode;
             return Ok(());
         }
-        self.file.write_all_at(&inode, place.nid * SLOT)
+        self.write(&inode, place.nid * SLOT)
     }
 
     /// Writes block 0, without which the file is no file system, and hands the file back.
     pub fn finish(mut self, uuid: [u8; 16]) -> io::Result<File> {
         self.flush()?;
         let blocks = self.block(self.next)?;
+        self.settle()?;
         self.file.set_len(self.next * BLOCK as u64)?;
         let mut block = vec![0; SUPER];
         block.extend_from_slice(&MAGIC.to_le_bytes());
@@ -199,10 +221,33 @@ impl Writer {
 
     /// Appends whole blocks; zeros only move the end.
     fn blocks(&mut self, data: &[u8]) -> io::Result<()> {
-        if data.iter().any(|&byte| byte != 0) {
-            self.file.write_all_at(data, self.next * BLOCK as u64)?;
+        if data.chunks(BLOCK).any(|block| Some(block) != ZEROS.get(..block.len())) {
+            self.write(data, self.next * BLOCK as u64)?;
         }
         self.next += (data.len() / BLOCK) as u64;
+        Ok(())
+    }
+
+    /// Writes now or later, in order: a hundred thousand small files are not as many calls.
+    fn write(&mut self, data: &[u8], at: u64) -> io::Result<()> {
+        let (begin, pending) = &mut self.pending;
+        if *begin + pending.len() as u64 != at || pending.len() + data.len() > PIECE {
+            self.file.write_all_at(pending, *begin)?;
+            pending.clear();
+            *begin = at;
+        }
+        if data.len() >= PIECE {
+            return self.file.write_all_at(data, at);
+        }
+        pending.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Everything written so far is in the file.
+    fn settle(&mut self) -> io::Result<()> {
+        let (begin, pending) = &mut self.pending;
+        self.file.write_all_at(pending, *begin)?;
+        pending.clear();
         Ok(())
     }
 
@@ -239,7 +284,7 @@ impl Writer {
                 block.resize(at, 0);
                 block.extend_from_slice(inode);
             }
-            _ => self.file.write_all_at(inode, nid * SLOT)?,
+            _ => self.write(inode, nid * SLOT)?,
         }
         Ok(nid)
     }
@@ -266,7 +311,7 @@ impl Writer {
     /// Writes out the open block of inodes and closes it.
     fn flush(&mut self) -> io::Result<()> {
         match self.open.take() {
-            Some((number, block)) => self.file.write_all_at(&block, number * BLOCK as u64),
+            Some((number, block)) => self.write(&block, number * BLOCK as u64),
             None => Ok(()),
         }
     }

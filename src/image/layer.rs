@@ -4,7 +4,8 @@
 //! a character device 0:0 under the name, or the attribute trusted.overlay.opaque on the directory.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::ops::Bound;
 
 use super::erofs::{Directory, Meta, Writer};
 use super::erofs_dir::Entry as Name;
@@ -13,6 +14,8 @@ use super::tarball::{Entry, Kind, Tarball, bad};
 use super::tree::{Dir, Node, ROOT, Tree};
 
 const LINK_TARGET_LIMIT: usize = 4095;
+/// What is read at once: decompression and digests cost by the call.
+const CHUNK: usize = 64 << 10;
 /// Types of directory entries.
 const FILE: u8 = 1;
 const DIR: u8 = 2;
@@ -22,9 +25,9 @@ const FIFO: u8 = 5;
 const SYMLINK: u8 = 7;
 
 /// Writes the layer that `tar` (uncompressed) describes into an empty file, and hands the file back. `uuid` becomes
-/// the file system's. The stream is read up to the archive's end, not beyond. An error names the path at fault.
+/// the file system's. Of what follows the archive's end in the stream some may be read. An error names the path at fault.
 pub fn convert(tar: impl Read, file: File, uuid: [u8; 16]) -> io::Result<File> {
-    let mut tar = Tarball::new(tar);
+    let mut tar = Tarball::new(BufReader::with_capacity(CHUNK, tar));
     let mut layer = Layer { tree: Tree::new(), writer: Writer::new(file), whiteout: None };
     while let Some(entry) = tar.next()? {
         let path = String::from_utf8_lossy(&entry.path).into_owned();
@@ -66,18 +69,14 @@ impl Layer {
             }
         };
         if let Some(node) = node {
-            self.tree.set(parent, name, node);
+            self.tree.set(parent, name, node).map_err(bad)?;
         }
         Ok(())
     }
 
     /// A directory described, maybe once more: the last description holds, the entries stay.
     fn dir(&mut self, node: usize, entry: &Entry) -> io::Result<()> {
-        let meta = meta(entry, libc::S_IFDIR)?;
-        if let Some(dir) = self.tree.dir_mut(node) {
-            dir.meta = meta;
-        }
-        Ok(())
+        self.tree.describe(node, meta(entry, libc::S_IFDIR)?).map_err(bad)
     }
 
     fn hide(&mut self, parent: usize, hidden: &[u8]) -> io::Result<()> {
@@ -149,19 +148,18 @@ impl Layer {
             }
         }
         let dirs = self.family()?;
-        let mut places = vec![None; self.tree.nodes.len()];
         let mut kept = Vec::with_capacity(dirs.len());
         for &(node, parent) in &dirs {
-            let directory = directory(&self.tree, self.whiteout, (node, parent), &places)?;
-            let place = self.writer.place(&directory, node == ROOT)?;
-            if let Some(slot) = places.get_mut(node) {
-                *slot = Some(place.nid);
+            let directory = directory(&self.tree, self.whiteout, (node, parent))?;
+            let place = self.writer.place(directory, node == ROOT)?;
+            if let Some(dir) = self.tree.dir_mut(node) {
+                dir.nid = place.nid;
             }
             kept.push(place);
         }
         for (&(node, parent), place) in dirs.iter().zip(&kept) {
-            let directory = directory(&self.tree, self.whiteout, (node, parent), &places)?;
-            self.writer.directory(&directory, place)?;
+            let directory = directory(&self.tree, self.whiteout, (node, parent))?;
+            self.writer.directory(directory, place)?;
         }
         self.writer.finish(uuid)
     }
@@ -171,10 +169,16 @@ impl Layer {
     fn family(&mut self) -> io::Result<Vec<(usize, usize)>> {
         let mut dirs = vec![(ROOT, ROOT)];
         let mut at = 0;
-        while let Some(&(node, _)) = dirs.get(at) {
+        while let Some(&(node, parent)) = dirs.get(at) {
             at += 1;
+            let above = self.tree.dir(parent).is_some_and(|dir| dir.alone);
+            let Some(dir) = self.tree.dir_mut(node) else { continue };
+            dir.alone = above || dir.opaque;
+            if dir.alone {
+                self.tree.drop_whiteouts(node);
+            }
             let Some(dir) = self.tree.dir(node) else { continue };
-            for &child in dir.children.values() {
+            for child in dir.children.values().map(|&child| child as usize) {
                 match self.tree.nodes.get(child) {
                     Some(Node::Dir(_)) => dirs.push((child, node)),
                     Some(Node::Whiteout) if self.whiteout.is_none() => {
@@ -192,30 +196,32 @@ impl Layer {
     }
 }
 
-/// A directory with its entries; numbers of directories without a place yet are 0.
+/// A directory with its entries in order; numbers of directories without a place yet are 0.
 fn directory<'a>(
     tree: &'a Tree,
     whiteout: Option<u64>,
     (node, parent): (usize, usize),
-    places: &[Option<u64>],
-) -> io::Result<Directory<'a>> {
+) -> io::Result<Directory<'a, impl Iterator<Item = Name<'a>>>> {
     let dir = tree.dir(node).ok_or_else(|| bad("a directory was lost"))?;
-    let place = |node: usize| places.get(node).copied().flatten().unwrap_or(0);
-    let mut entries = vec![
-        Name { name: b".", nid: place(node), kind: DIR },
-        Name { name: b"..", nid: place(parent), kind: DIR },
-    ];
-    let mut links = 2;
-    for (name, &child) in &dir.children {
-        let (nid, kind) = match tree.nodes.get(child) {
-            Some(Node::Dir(_)) => (place(child), DIR),
+    let place = |node: usize| tree.dir(node).map_or(0, |dir| dir.nid);
+    let entry = move |name: &'a [u8], child: u32| {
+        let (nid, kind) = match tree.nodes.get(child as usize) {
+            Some(Node::Dir(dir)) => (dir.nid, DIR),
             Some(Node::File { nid, kind, .. }) => (*nid, *kind),
             Some(Node::Whiteout) | None => (whiteout.unwrap_or(0), CHAR),
         };
-        links += u32::from(kind == DIR);
-        entries.push(Name { name, nid, kind });
-    }
-    entries.sort_unstable_by_key(|entry| entry.name);
+        Name { name, nid, kind }
+    };
+    let (one, two): (&[u8], &[u8]) = (b".", b"..");
+    let range =
+        |from, to| dir.children.range::<[u8], _>((from, to)).map(move |(name, &child)| entry(name, child));
+    let entries = range(Bound::Unbounded, Bound::Excluded(one))
+        .chain([Name { name: one, nid: place(node), kind: DIR }])
+        .chain(range(Bound::Excluded(one), Bound::Excluded(two)))
+        .chain([Name { name: two, nid: place(parent), kind: DIR }])
+        .chain(range(Bound::Excluded(two), Bound::Unbounded));
+    let is_dir = |child: &&u32| tree.dir(**child as usize).is_some();
+    let links = 2 + dir.children.values().filter(is_dir).count() as u32;
     Ok(Directory { meta: &dir.meta, links, entries })
 }
 
