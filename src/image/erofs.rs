@@ -82,24 +82,58 @@ impl Writer {
         Writer { file, pending, piece: vec![0; PIECE], next: 1, open: None, inodes: 0, root: Vec::new() }
     }
 
-    /// Writes a file's content. Blocks of zeros become holes of the image's own file.
-    pub fn content(&mut self, mut source: impl Read) -> io::Result<Content> {
+    /// Writes a file's content, in parts: bytes of zeros, then bytes that come from the source. Blocks of zeros become
+    /// holes of the image's own file.
+    pub fn content(
+        &mut self,
+        parts: impl IntoIterator<Item = (u64, u64)>,
+        source: &mut impl Read,
+    ) -> io::Result<Content> {
         let first = self.block(self.next)?;
-        let mut size = 0;
         let mut piece = std::mem::take(&mut self.piece);
-        let content = loop {
-            let got = fill(&mut source, &mut piece)?;
-            size += got as u64;
-            let whole = got - got % BLOCK;
-            let (blocks, tail) = piece.split_at(whole);
-            let tail = tail.get(..got - whole).unwrap_or_default();
-            self.blocks(blocks)?;
-            if got < piece.len() {
-                break Content { first, size, tail: tail.to_vec() };
+        let (mut size, mut held) = (0, 0);
+        for (zeros, data) in parts {
+            size += zeros + data;
+            held = self.zeros(&mut piece, held, zeros)?;
+            let mut left = data;
+            while left > 0 {
+                if held == piece.len() {
+                    self.blocks(&piece)?;
+                    held = 0;
+                }
+                let space = piece.get_mut(held..).unwrap_or_default();
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(space.len());
+                match source.read(space.get_mut(..most).unwrap_or_default()) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(n) => (held, left) = (held + n, left - n as u64),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
             }
-        };
+        }
+        let (blocks, tail) = piece.split_at(held - held % BLOCK);
+        self.blocks(blocks)?;
+        let tail = tail.get(..held % BLOCK).unwrap_or_default().to_vec();
         self.piece = piece;
-        Ok(content)
+        Ok(Content { first, size, tail })
+    }
+
+    /// Puts zeros behind the `held` bytes of a piece; tells how many it holds then. Whole blocks of them are passed over.
+    fn zeros(&mut self, piece: &mut [u8], held: usize, zeros: u64) -> io::Result<usize> {
+        let put = |piece: &mut [u8], held: usize, count: u64| {
+            let end = held + count as usize;
+            piece.get_mut(held..end).unwrap_or_default().fill(0);
+            end
+        };
+        let short = zeros.min((held.wrapping_neg() % BLOCK) as u64);
+        let (held, left) = (put(piece, held, short), zeros - short);
+        if left < BLOCK as u64 && held < PIECE {
+            return Ok(put(piece, held, left));
+        }
+        self.blocks(piece.get(..held).unwrap_or_default())?;
+        self.next += left / BLOCK as u64;
+        self.block(self.next)?;
+        Ok(put(piece, 0, left % BLOCK as u64))
     }
 
     /// Writes a regular file or symbolic link; tells its nid.
@@ -321,20 +355,6 @@ fn align(size: usize) -> usize {
     size.next_multiple_of(SLOT as usize)
 }
 
-/// Reads until the buffer is full or the source ends.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while let Some(space) = buffer.get_mut(got..).filter(|space| !space.is_empty()) {
-        match source.read(space) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
-}
-
 /// CRC-32C as EROFS takes it: started with ones, not inverted at the end. One block a layer: bit by bit will do.
 fn crc32c(data: &[u8]) -> u32 {
     data.iter().fold(u32::MAX, |crc, &byte| {
@@ -345,6 +365,42 @@ fn crc32c(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn content_in_parts_is_the_same_content() {
+        let data: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8 + 1).collect();
+        let tables: [&[(u64, u64)]; 6] = [
+            &[(0, 200_000)],
+            &[(1, 3), (4092, 4096), (0, 7), (65_536, 0)],
+            &[(100_000, 1), (5000, 65_535), (1, 65_536), (0, 2)],
+            &[(0, 65_536), (3, 4), (0, 65_529), (4096, 1)],
+            &[(0, 65_536), (10, 0), (0, 5)],
+            &[(10_000, 0)],
+        ];
+        for parts in tables {
+            let (mut expected, mut rest) = (Vec::new(), &data[..]);
+            for &(zeros, length) in parts {
+                expected.resize(expected.len() + zeros as usize, 0);
+                let (now, after) = rest.split_at(length as usize);
+                expected.extend_from_slice(now);
+                rest = after;
+            }
+            let file = std::env::temp_dir().join(format!("podinit-parts-{}", std::process::id()));
+            let open =
+                File::options().read(true).write(true).create(true).truncate(true).open(&file).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            let mut writer = Writer::new(open);
+            let content = writer.content(parts.iter().copied(), &mut &data[..]).unwrap();
+            writer.settle().unwrap();
+            writer.file.set_len(writer.next * BLOCK as u64).unwrap();
+            let mut found = vec![0; expected.len() - content.tail.len()];
+            writer.file.read_exact_at(&mut found, u64::from(content.first) * BLOCK as u64).unwrap();
+            found.extend_from_slice(&content.tail);
+            assert_eq!(content.size as usize, expected.len(), "{parts:?}");
+            assert!(found == expected, "{parts:?}");
+        }
+        assert!(Writer::new(File::open("/dev/null").unwrap()).content([(0, 9)], &mut &data[..5]).is_err());
+    }
 
     #[test]
     fn the_checksum_is_crc32c_without_its_last_inversion() {

@@ -121,7 +121,7 @@ impl Layer {
                 if target.is_empty() || target.len() > LINK_TARGET_LIMIT {
                     return Err(bad(format!("a symbolic link of {} bytes", target.len())));
                 }
-                let content = writer.content(&target[..])?;
+                let content = writer.content([(0, target.len() as u64)], &mut &target[..])?;
                 let nid = writer.file(&meta(entry, libc::S_IFLNK)?, content)?;
                 node(nid, SYMLINK, Some(target.as_slice().into()))
             }
@@ -130,8 +130,8 @@ impl Layer {
             Kind::Fifo => node(special(writer, libc::S_IFIFO, 0, 0)?, FIFO, None),
             Kind::File | Kind::Dir | Kind::Link(_) => {
                 let content = match &entry.sparse {
-                    Some(map) => writer.content(Sparse::new(tar, map, entry.size))?,
-                    None => writer.content(tar.take(entry.size))?,
+                    Some(map) => writer.content(parts(map, entry.size), tar)?,
+                    None => writer.content([(0, entry.size)], tar)?,
                 };
                 node(writer.file(&meta(entry, libc::S_IFREG)?, content)?, FILE, None)
             }
@@ -235,51 +235,14 @@ fn meta(entry: &Entry, kind: u32) -> io::Result<Meta> {
     })
 }
 
-/// The content of a sparse file: its stored pieces with zeros between.
-struct Sparse<'a, R> {
-    stored: &'a mut Tarball<R>,
-    /// What follows, last first: bytes of zeros, then bytes of data.
-    pieces: Vec<(u64, u64)>,
-}
-
-impl<'a, R> Sparse<'a, R> {
-    fn new(stored: &'a mut Tarball<R>, map: &[(u64, u64)], size: u64) -> Self {
-        let mut end = 0;
-        let mut pieces = Vec::with_capacity(map.len() + 1);
-        for &(offset, length) in map {
-            pieces.push((offset.saturating_sub(end), length));
-            end = offset + length;
-        }
-        pieces.push((size.saturating_sub(end), 0));
-        pieces.reverse();
-        Sparse { stored, pieces }
-    }
-}
-
-impl<R: Read> Read for Sparse<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some((zeros, data)) = self.pieces.last_mut() {
-            let left = if *zeros > 0 { &mut *zeros } else { &mut *data };
-            let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
-            let Some(space) = buffer.get_mut(..most).filter(|space| !space.is_empty()) else {
-                if buffer.is_empty() {
-                    return Ok(0);
-                }
-                self.pieces.pop();
-                continue;
-            };
-            let n = if *zeros > 0 {
-                space.fill(0);
-                most
-            } else {
-                self.stored.read(space)?
-            };
-            let left = if *zeros > 0 { zeros } else { data };
-            *left -= n as u64;
-            return Ok(n);
-        }
-        Ok(0)
-    }
+/// The content of a sparse file: bytes of zeros, then bytes that are stored, and so on to its end. The map is in order.
+fn parts(map: &[(u64, u64)], size: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut end = 0;
+    map.iter().copied().chain([(size, 0)]).map(move |(offset, length)| {
+        let zeros = offset.saturating_sub(end);
+        end = offset + length;
+        (zeros, length)
+    })
 }
 
 #[cfg(test)]
@@ -375,9 +338,9 @@ mod tests {
 
     #[test]
     fn a_sparse_file_has_its_zeros() {
-        let mut tar = Tarball::new(&b""[..]);
-        let mut zeros = Vec::new();
-        Sparse::new(&mut tar, &[], 10_000).read_to_end(&mut zeros).unwrap();
-        assert_eq!(zeros, vec![0; 10_000]);
+        let parts = |map: &[(u64, u64)], size| parts(map, size).collect::<Vec<_>>();
+        assert_eq!(parts(&[], 10_000), [(10_000, 0)]);
+        assert_eq!(parts(&[(0, 5), (7, 3)], 20), [(0, 5), (2, 3), (10, 0)]);
+        assert_eq!(parts(&[(2, 3)], 5), [(2, 3), (0, 0)]);
     }
 }

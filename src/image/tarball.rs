@@ -14,7 +14,7 @@ use super::pax::{Pax, SparseMap};
 const HEADER_LIMIT: u64 = 1 << 20;
 /// A sparse file is written out whole (its holes stay holes on the disk); above this, all of a layer's together are
 /// refused.
-const SPARSE_LIMIT: u64 = 64 << 30;
+const SPARSE_LIMIT: u64 = 16 << 30;
 const BLOCK: usize = 512;
 
 /// One file of the archive.
