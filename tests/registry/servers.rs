@@ -1,5 +1,8 @@
 //! Debian's docker-registry on loopback, a proxy before it that is as bad as it is told to be, and images for them.
 
+#[path = "large.rs"]
+pub mod large;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
