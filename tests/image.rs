@@ -6,6 +6,17 @@
 
 #[path = "image/collect.rs"]
 mod collect;
+#[path = "image/differential.rs"]
+mod differential;
+#[path = "image/hostile.rs"]
+mod hostile;
+#[allow(dead_code, reason = "its registry is for the tests of pulls")]
+#[path = "registry/servers.rs"]
+mod servers;
+#[path = "fuzz/spent.rs"]
+mod spent;
+#[path = "image/tars.rs"]
+mod tars;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -411,7 +422,7 @@ fn survey(root: &Path) -> BTreeMap<PathBuf, Facts> {
     let mut todo = vec![PathBuf::new()];
     while let Some(path) = todo.pop() {
         let full = if path.as_os_str().is_empty() { root.to_owned() } else { root.join(&path) };
-        let about = fs::symlink_metadata(&full).unwrap();
+        let about = fs::symlink_metadata(&full).unwrap_or_else(|error| panic!("{full:?}: {error}"));
         let kind = about.file_type();
         if kind.is_dir() {
             let mut names: Vec<_> =

@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use podinit::image::Store;
-use servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, digest, layout, nobody, noise, run, tar};
+use servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, digest, large, layout, nobody, noise, run, tar};
 
 const HOST: &str = "linux/amd64";
 
@@ -54,6 +54,18 @@ impl Board {
         let Output { status, stderr, .. } = command.output().unwrap();
         let told = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{told}");
+        told
+    }
+
+    /// Pulls with less than 32 MiB in the helper; what is said on the way.
+    fn frugal(&self, image: &str) -> String {
+        let mut child = self.command(image).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let peaks = watch(child.id());
+        let mut told = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
+        assert!(child.wait().unwrap().success(), "{told}");
+        let peak = *peaks.iter().max().expect("the helper was seen");
+        assert!(peak < 32 << 10, "{peak} KiB");
         told
     }
 
@@ -339,15 +351,38 @@ fn sixty_layers_and_a_large_one_need_little_memory() {
     let (path, diff_ids) = board.make(&[HOST], &layers);
     registry.push(&path, "large:1", &[]);
     let image = format!("{}/large:1", registry.name());
-    let mut child = board.command(&image).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let peaks = watch(child.id());
-    assert!(child.wait().unwrap().success());
-    let peak = *peaks.iter().max().expect("the helper was seen");
+    let told = board.frugal(&image);
     board.holds(&image, &diff_ids[0]);
-    assert!(peak < 32 << 10, "{peak} KiB");
-    let mut told = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
     assert!(told.ends_with("62 of 62 layers\n"), "{told}");
+}
+
+/// `PODINIT_LARGE_IMAGE`: its size in MiB.
+#[test]
+fn an_image_of_a_gibibyte_needs_little_memory() {
+    let size = std::env::var("PODINIT_LARGE_IMAGE").map_or(1024, |text| text.parse().expect("MiB"));
+    let board = Board::new("gibibyte");
+    let registry = Registry::plain(&board.sub("registry"));
+    let path = board.folder.join("layout");
+    let diff_id = large::layout(&path, |tar| large::big(tar, size));
+    registry.push(&path, "big:1", &[]);
+    let image = format!("{}/big:1", registry.name());
+    board.frugal(&image);
+    board.holds(&image, std::slice::from_ref(&diff_id));
+    assert!(fs::metadata(board.store().layer(&diff_id)).unwrap().len() > size << 20);
+    fs::remove_dir_all(&board.folder).unwrap();
+}
+
+#[test]
+fn a_hundred_thousand_small_files_need_little_memory() {
+    let board = Board::new("many");
+    let registry = Registry::plain(&board.sub("registry"));
+    let path = board.folder.join("layout");
+    let diff_id = large::layout(&path, |tar| large::many(tar, 100_000));
+    registry.push(&path, "many:1", &[]);
+    let image = format!("{}/many:1", registry.name());
+    board.frugal(&image);
+    board.holds(&image, &[diff_id]);
+    fs::remove_dir_all(&board.folder).unwrap();
 }
 
 /// The peaks, in KiB, that the children of a process tell of themselves until they end: VmHWM only grows.

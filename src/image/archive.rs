@@ -20,7 +20,11 @@ use super::{Reference, Store};
 /// Manifests, indices and configurations above this are refused.
 const JSON_LIMIT: u64 = 4 << 20;
 const NESTING_LIMIT: u32 = 4;
-const INDEX_LIMIT: usize = 1 << 20;
+/// Files of an archive that is a tar, and bytes of a name; their names are held.
+const FILES_LIMIT: usize = 64 << 10;
+const NAME_LIMIT: usize = 4096;
+/// Manifests and indices of an archive: an index may name another many times, and that one a third.
+const READ_LIMIT: u32 = 4096;
 
 /// Reads the archive at `source` (`-`: standard input) and puts its images for `platform` into the store, under the
 /// names that the archive gives them, or `name`. Returns the names in full form. Nothing stays of what is refused.
@@ -165,9 +169,12 @@ impl Archive {
         }
         let index: ImageIndex = self.json("index.json")?;
         let mut best: Vec<(u32, Found)> = Vec::new();
+        let mut left = READ_LIMIT;
         for descriptor in index.manifests() {
             let name = name_of(descriptor);
-            let Some((rank, mut found)) = self.choose(descriptor, platform, NESTING_LIMIT)? else { continue };
+            let Some((rank, mut found)) = self.choose(descriptor, platform, NESTING_LIMIT, &mut left)? else {
+                continue;
+            };
             found.name = name;
             match best.iter_mut().find(|(_, other)| other.name == found.name) {
                 Some(other) if other.0 < rank => *other = (rank, found),
@@ -191,6 +198,7 @@ impl Archive {
         descriptor: &Descriptor,
         platform: &Platform,
         depth: u32,
+        left: &mut u32,
     ) -> Result<Option<(u32, Found)>, String> {
         let mut rank = 0;
         if let Some(offer) = descriptor.platform() {
@@ -206,6 +214,7 @@ impl Archive {
             // An archive of one platform may keep the index of all.
             return Ok(None);
         }
+        *left = left.checked_sub(1).ok_or_else(|| format!("more than {READ_LIMIT} manifests and indices"))?;
         let bytes = self.small(&path)?;
         if stream::digest(&bytes) != digest {
             return Err(format!("{path}: has the digest {}", stream::digest(&bytes)));
@@ -216,7 +225,7 @@ impl Archive {
             let depth = depth.checked_sub(1).ok_or_else(|| format!("{path}: indices nested too deep"))?;
             let mut best = None;
             for descriptor in index.manifests() {
-                if let Some(found) = self.choose(descriptor, platform, depth)?
+                if let Some(found) = self.choose(descriptor, platform, depth, left)?
                     && best.as_ref().is_none_or(|(rank, _)| *rank < found.0)
                 {
                     best = Some(found);
@@ -351,9 +360,16 @@ fn contents(file: &File) -> io::Result<HashMap<String, (u64, u64)>> {
     let mut files: HashMap<String, (u64, u64)> = HashMap::new();
     let mut links = Vec::new();
     let mut tar = Tarball::new(BufReader::new(file));
-    while let Some(entry) = tar.next_with(|file, n| file.seek_relative(n as i64))? {
-        if files.len() + links.len() > INDEX_LIMIT {
-            return Err(io::Error::other("too many files in the archive"));
+    let skip = |file: &mut BufReader<&File>, n: u64| match i64::try_from(n) {
+        Ok(n) => file.seek_relative(n),
+        Err(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+    };
+    while let Some(entry) = tar.next_with(skip)? {
+        if files.len() + links.len() > FILES_LIMIT {
+            return Err(io::Error::other(format!("more than {FILES_LIMIT} files in the archive")));
+        }
+        if entry.path.len() > NAME_LIMIT {
+            return Err(io::Error::other(format!("a name of {} bytes in the archive", entry.path.len())));
         }
         let path = String::from_utf8_lossy(&entry.path);
         let path = path.trim_start_matches("./").to_owned();
@@ -361,7 +377,9 @@ fn contents(file: &File) -> io::Result<HashMap<String, (u64, u64)>> {
             Kind::File if entry.sparse.is_none() => {
                 files.insert(path, (tar.position(), entry.size));
             }
-            Kind::Symlink(target) | Kind::Link(target) => links.push((path, target)),
+            Kind::Symlink(target) | Kind::Link(target) if target.len() <= NAME_LIMIT => {
+                links.push((path, target));
+            }
             _ => {}
         }
     }

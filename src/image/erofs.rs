@@ -18,8 +18,9 @@ const ROOT: usize = SUPER + SUPER_SIZE;
 pub const MAGIC: u32 = 0xE0F5_E1E2;
 pub const INODE: usize = 64;
 pub const SLOT: u64 = 32;
-/// A file is read and written in pieces of so many blocks.
+/// A file is read in pieces of so many blocks, and what follows on one another in the image is written as one.
 const PIECE: usize = 16 * BLOCK;
+const ZEROS: [u8; BLOCK] = [0; BLOCK];
 /// A tail longer than this opens no new block of inodes: it would rather fill a block of its own.
 const LONG_TAIL: usize = BLOCK / 2;
 /// Checksum of the superblock, and mtime in the place of ctime.
@@ -45,10 +46,10 @@ pub struct Content {
 }
 
 /// A directory about to be written: its entries sorted by name, `.` and `..` among them.
-pub struct Directory<'a> {
+pub struct Directory<'a, E> {
     pub meta: &'a Meta,
     pub links: u32,
-    pub entries: Vec<erofs_dir::Entry<'a>>,
+    pub entries: E,
 }
 
 /// Where a directory's parts go.
@@ -62,6 +63,10 @@ pub struct Place {
 /// An EROFS file in the making.
 pub struct Writer {
     file: File,
+    /// What is written next, and where it goes.
+    pending: (u64, Vec<u8>),
+    /// What a file is read into.
+    piece: Vec<u8>,
     /// The next free block.
     next: u64,
     /// The block of inodes being filled: its number and content, at most `BLOCK` bytes.
@@ -73,25 +78,62 @@ pub struct Writer {
 impl Writer {
     /// Starts in an empty file.
     pub fn new(file: File) -> Self {
-        Writer { file, next: 1, open: None, inodes: 0, root: Vec::new() }
+        let pending = (0, Vec::with_capacity(PIECE));
+        Writer { file, pending, piece: vec![0; PIECE], next: 1, open: None, inodes: 0, root: Vec::new() }
     }
 
-    /// Writes a file's content. Blocks of zeros become holes of the image's own file.
-    pub fn content(&mut self, mut source: impl Read) -> io::Result<Content> {
+    /// Writes a file's content, in parts: bytes of zeros, then bytes that come from the source. Blocks of zeros become
+    /// holes of the image's own file.
+    pub fn content(
+        &mut self,
+        parts: impl IntoIterator<Item = (u64, u64)>,
+        source: &mut impl Read,
+    ) -> io::Result<Content> {
         let first = self.block(self.next)?;
-        let mut piece = vec![0; PIECE];
-        let mut size = 0;
-        loop {
-            let got = fill(&mut source, &mut piece)?;
-            size += got as u64;
-            let whole = got - got % BLOCK;
-            let (blocks, tail) = piece.split_at(whole);
-            let tail = tail.get(..got - whole).unwrap_or_default();
-            self.blocks(blocks)?;
-            if got < piece.len() {
-                return Ok(Content { first, size, tail: tail.to_vec() });
+        let mut piece = std::mem::take(&mut self.piece);
+        let (mut size, mut held) = (0, 0);
+        for (zeros, data) in parts {
+            size += zeros + data;
+            held = self.zeros(&mut piece, held, zeros)?;
+            let mut left = data;
+            while left > 0 {
+                if held == piece.len() {
+                    self.blocks(&piece)?;
+                    held = 0;
+                }
+                let space = piece.get_mut(held..).unwrap_or_default();
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(space.len());
+                match source.read(space.get_mut(..most).unwrap_or_default()) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(n) => (held, left) = (held + n, left - n as u64),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
+        let (blocks, tail) = piece.split_at(held - held % BLOCK);
+        self.blocks(blocks)?;
+        let tail = tail.get(..held % BLOCK).unwrap_or_default().to_vec();
+        self.piece = piece;
+        Ok(Content { first, size, tail })
+    }
+
+    /// Puts zeros behind the `held` bytes of a piece; tells how many it holds then. Whole blocks of them are passed over.
+    fn zeros(&mut self, piece: &mut [u8], held: usize, zeros: u64) -> io::Result<usize> {
+        let put = |piece: &mut [u8], held: usize, count: u64| {
+            let end = held + count as usize;
+            piece.get_mut(held..end).unwrap_or_default().fill(0);
+            end
+        };
+        let short = zeros.min((held.wrapping_neg() % BLOCK) as u64);
+        let (held, left) = (put(piece, held, short), zeros - short);
+        if left < BLOCK as u64 && held < PIECE {
+            return Ok(put(piece, held, left));
+        }
+        self.blocks(piece.get(..held).unwrap_or_default())?;
+        self.next += left / BLOCK as u64;
+        self.block(self.next)?;
+        Ok(put(piece, 0, left % BLOCK as u64))
     }
 
     /// Writes a regular file or symbolic link; tells its nid.
@@ -125,12 +167,16 @@ impl Writer {
     /// Corrects the number of names of an inode already written.
     pub fn set_links(&mut self, nid: u64, links: u32) -> io::Result<()> {
         self.flush()?;
-        self.file.write_all_at(&links.to_le_bytes(), nid * SLOT + 0x2c)
+        self.write(&links.to_le_bytes(), nid * SLOT + 0x2c)
     }
 
     /// Finds a directory its place. Its entries' names must be final, their nids need not be.
-    pub fn place(&mut self, directory: &Directory, is_root: bool) -> io::Result<Place> {
-        let size = erofs_dir::size(&directory.entries);
+    pub fn place<'a, E: Iterator<Item = erofs_dir::Entry<'a>>>(
+        &mut self,
+        directory: Directory<'a, E>,
+        is_root: bool,
+    ) -> io::Result<Place> {
+        let size = erofs_dir::size(directory.entries);
         let tail = (size % BLOCK as u64) as usize;
         let head = INODE + directory.meta.xattrs.len();
         let room = if is_root { BLOCK - ROOT } else { BLOCK };
@@ -148,26 +194,36 @@ impl Writer {
     }
 
     /// Writes a directory to its place, after all have one.
-    pub fn directory(&mut self, directory: &Directory, place: &Place) -> io::Result<()> {
+    pub fn directory<'a, E: Iterator<Item = erofs_dir::Entry<'a>>>(
+        &mut self,
+        directory: Directory<'a, E>,
+        place: &Place,
+    ) -> io::Result<()> {
         self.flush()?;
-        let mut data = erofs_dir::encode(&directory.entries);
-        let whole = if place.inline { data.len() - data.len() % BLOCK } else { data.len() };
-        let tail = data.split_off(whole);
-        data.resize(data.len().next_multiple_of(BLOCK), 0);
-        self.file.write_all_at(&data, u64::from(place.first) * BLOCK as u64)?;
         let mut inode = self.inode(directory.meta, directory.links, place.size, place.first, place.inline)?;
-        inode.extend_from_slice(&tail);
+        let mut at = u64::from(place.first) * BLOCK as u64;
+        erofs_dir::encode(directory.entries, |block| {
+            if place.inline && block.len() < BLOCK {
+                inode.extend_from_slice(block);
+                return Ok(());
+            }
+            // The rest of the last block is a hole or the end of the file.
+            self.write(block, at)?;
+            at += BLOCK as u64;
+            Ok(())
+        })?;
         if place.nid * SLOT == ROOT as u64 {
             self.root = inode;
             return Ok(());
         }
-        self.file.write_all_at(&inode, place.nid * SLOT)
+        self.write(&inode, place.nid * SLOT)
     }
 
     /// Writes block 0, without which the file is no file system, and hands the file back.
     pub fn finish(mut self, uuid: [u8; 16]) -> io::Result<File> {
         self.flush()?;
         let blocks = self.block(self.next)?;
+        self.settle()?;
         self.file.set_len(self.next * BLOCK as u64)?;
         let mut block = vec![0; SUPER];
         block.extend_from_slice(&MAGIC.to_le_bytes());
@@ -199,10 +255,33 @@ impl Writer {
 
     /// Appends whole blocks; zeros only move the end.
     fn blocks(&mut self, data: &[u8]) -> io::Result<()> {
-        if data.iter().any(|&byte| byte != 0) {
-            self.file.write_all_at(data, self.next * BLOCK as u64)?;
+        if data.chunks(BLOCK).any(|block| Some(block) != ZEROS.get(..block.len())) {
+            self.write(data, self.next * BLOCK as u64)?;
         }
         self.next += (data.len() / BLOCK) as u64;
+        Ok(())
+    }
+
+    /// Writes now or later, in order: a hundred thousand small files are not as many calls.
+    fn write(&mut self, data: &[u8], at: u64) -> io::Result<()> {
+        let (begin, pending) = &mut self.pending;
+        if *begin + pending.len() as u64 != at || pending.len() + data.len() > PIECE {
+            self.file.write_all_at(pending, *begin)?;
+            pending.clear();
+            *begin = at;
+        }
+        if data.len() >= PIECE {
+            return self.file.write_all_at(data, at);
+        }
+        pending.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Everything written so far is in the file.
+    fn settle(&mut self) -> io::Result<()> {
+        let (begin, pending) = &mut self.pending;
+        self.file.write_all_at(pending, *begin)?;
+        pending.clear();
         Ok(())
     }
 
@@ -239,7 +318,7 @@ impl Writer {
                 block.resize(at, 0);
                 block.extend_from_slice(inode);
             }
-            _ => self.file.write_all_at(inode, nid * SLOT)?,
+            _ => self.write(inode, nid * SLOT)?,
         }
         Ok(nid)
     }
@@ -266,7 +345,7 @@ impl Writer {
     /// Writes out the open block of inodes and closes it.
     fn flush(&mut self) -> io::Result<()> {
         match self.open.take() {
-            Some((number, block)) => self.file.write_all_at(&block, number * BLOCK as u64),
+            Some((number, block)) => self.write(&block, number * BLOCK as u64),
             None => Ok(()),
         }
     }
@@ -274,20 +353,6 @@ impl Writer {
 
 fn align(size: usize) -> usize {
     size.next_multiple_of(SLOT as usize)
-}
-
-/// Reads until the buffer is full or the source ends.
-fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
-    while let Some(space) = buffer.get_mut(got..).filter(|space| !space.is_empty()) {
-        match source.read(space) {
-            Ok(0) => break,
-            Ok(n) => got += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }
 
 /// CRC-32C as EROFS takes it: started with ones, not inverted at the end. One block a layer: bit by bit will do.
@@ -300,6 +365,42 @@ fn crc32c(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn content_in_parts_is_the_same_content() {
+        let data: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8 + 1).collect();
+        let tables: [&[(u64, u64)]; 6] = [
+            &[(0, 200_000)],
+            &[(1, 3), (4092, 4096), (0, 7), (65_536, 0)],
+            &[(100_000, 1), (5000, 65_535), (1, 65_536), (0, 2)],
+            &[(0, 65_536), (3, 4), (0, 65_529), (4096, 1)],
+            &[(0, 65_536), (10, 0), (0, 5)],
+            &[(10_000, 0)],
+        ];
+        for parts in tables {
+            let (mut expected, mut rest) = (Vec::new(), &data[..]);
+            for &(zeros, length) in parts {
+                expected.resize(expected.len() + zeros as usize, 0);
+                let (now, after) = rest.split_at(length as usize);
+                expected.extend_from_slice(now);
+                rest = after;
+            }
+            let file = std::env::temp_dir().join(format!("podinit-parts-{}", std::process::id()));
+            let open =
+                File::options().read(true).write(true).create(true).truncate(true).open(&file).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            let mut writer = Writer::new(open);
+            let content = writer.content(parts.iter().copied(), &mut &data[..]).unwrap();
+            writer.settle().unwrap();
+            writer.file.set_len(writer.next * BLOCK as u64).unwrap();
+            let mut found = vec![0; expected.len() - content.tail.len()];
+            writer.file.read_exact_at(&mut found, u64::from(content.first) * BLOCK as u64).unwrap();
+            found.extend_from_slice(&content.tail);
+            assert_eq!(content.size as usize, expected.len(), "{parts:?}");
+            assert!(found == expected, "{parts:?}");
+        }
+        assert!(Writer::new(File::open("/dev/null").unwrap()).content([(0, 9)], &mut &data[..5]).is_err());
+    }
 
     #[test]
     fn the_checksum_is_crc32c_without_its_last_inversion() {

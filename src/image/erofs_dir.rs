@@ -1,5 +1,7 @@
 //! Directories of EROFS: blocks of 12-byte entries followed by their names, sorted by name across all blocks.
 
+use std::io;
+
 use super::erofs::BLOCK;
 
 const ENTRY: usize = 12;
@@ -13,7 +15,7 @@ pub struct Entry<'a> {
 }
 
 /// The size of the directory: whole blocks, and the last one only as far as it is used.
-pub fn size(entries: &[Entry]) -> u64 {
+pub fn size<'a>(entries: impl Iterator<Item = Entry<'a>>) -> u64 {
     let mut size = 0;
     let mut used = 0;
     for entry in entries {
@@ -27,36 +29,60 @@ pub fn size(entries: &[Entry]) -> u64 {
     size + used as u64
 }
 
-/// The directory's bytes; every block but the last padded with zeros.
-pub fn encode(entries: &[Entry]) -> Vec<u8> {
-    let mut data: Vec<u8> = Vec::new();
-    let mut rest = entries;
-    while !rest.is_empty() {
-        let mut used = 0;
-        let count = rest.iter().take_while(|entry| {
-            used += ENTRY + entry.name.len();
-            used <= BLOCK
-        });
-        let (block, after) = rest.split_at(count.count().max(1));
-        rest = after;
-        data.resize(data.len().next_multiple_of(BLOCK), 0);
-        let mut name_at = block.len() * ENTRY;
-        for entry in block {
-            data.extend_from_slice(&entry.nid.to_le_bytes());
-            data.extend_from_slice(&(name_at as u16).to_le_bytes());
-            data.extend_from_slice(&[entry.kind, 0]);
-            name_at += entry.name.len();
+/// The directory's blocks, one after the other: a large directory is never whole in memory. All but the last are
+/// padded with zeros.
+pub fn encode<'a>(
+    entries: impl Iterator<Item = Entry<'a>>,
+    mut put: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut block: Vec<Entry> = Vec::new();
+    let mut data = Vec::with_capacity(BLOCK);
+    let mut used = 0;
+    for entry in entries {
+        let need = ENTRY + entry.name.len();
+        if used + need > BLOCK {
+            lay(&block, &mut data);
+            data.resize(BLOCK, 0);
+            put(&data)?;
+            block.clear();
+            used = 0;
         }
-        for entry in block {
-            data.extend_from_slice(entry.name);
-        }
+        used += need;
+        block.push(entry);
     }
-    data
+    lay(&block, &mut data);
+    put(&data)
+}
+
+/// One block: the entries, then their names.
+fn lay(block: &[Entry], data: &mut Vec<u8>) {
+    data.clear();
+    let mut name_at = block.len() * ENTRY;
+    for entry in block {
+        data.extend_from_slice(&entry.nid.to_le_bytes());
+        data.extend_from_slice(&(name_at as u16).to_le_bytes());
+        data.extend_from_slice(&[entry.kind, 0]);
+        name_at += entry.name.len();
+    }
+    for entry in block {
+        data.extend_from_slice(entry.name);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn whole(entries: &[Entry]) -> Vec<u8> {
+        let mut data = Vec::new();
+        let put = |block: &[u8]| {
+            assert_eq!(data.len() % BLOCK, 0, "a block after the last");
+            data.extend_from_slice(block);
+            Ok(())
+        };
+        encode(entries.iter().copied(), put).unwrap();
+        data
+    }
 
     #[test]
     fn the_size_foretold_is_the_size_made() {
@@ -65,14 +91,18 @@ mod tests {
         {
             let names: Vec<Vec<u8>> = (0..count).map(|i| format!("{i:0>length$}").into_bytes()).collect();
             let entries: Vec<Entry> = names.iter().map(|name| Entry { name, nid: 7, kind: 1 }).collect();
-            assert_eq!(size(&entries), encode(&entries).len() as u64, "{count} names of {length}");
+            assert_eq!(
+                size(entries.iter().copied()),
+                whole(&entries).len() as u64,
+                "{count} names of {length}"
+            );
         }
     }
 
     #[test]
     fn names_follow_the_entries_of_their_block() {
         let entries = [Entry { name: b".", nid: 1, kind: 2 }, Entry { name: b"ab", nid: 258, kind: 1 }];
-        let data = encode(&entries);
+        let data = whole(&entries);
         assert_eq!(data[8..10], 24_u16.to_le_bytes());
         assert_eq!(data[12..14], [2, 1]);
         assert_eq!(data[20..22], 25_u16.to_le_bytes());

@@ -4,7 +4,8 @@
 //! a character device 0:0 under the name, or the attribute trusted.overlay.opaque on the directory.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::ops::Bound;
 
 use super::erofs::{Directory, Meta, Writer};
 use super::erofs_dir::Entry as Name;
@@ -13,6 +14,8 @@ use super::tarball::{Entry, Kind, Tarball, bad};
 use super::tree::{Dir, Node, ROOT, Tree};
 
 const LINK_TARGET_LIMIT: usize = 4095;
+/// What is read at once: decompression and digests cost by the call.
+const CHUNK: usize = 64 << 10;
 /// Types of directory entries.
 const FILE: u8 = 1;
 const DIR: u8 = 2;
@@ -22,9 +25,9 @@ const FIFO: u8 = 5;
 const SYMLINK: u8 = 7;
 
 /// Writes the layer that `tar` (uncompressed) describes into an empty file, and hands the file back. `uuid` becomes
-/// the file system's. The stream is read up to the archive's end, not beyond. An error names the path at fault.
+/// the file system's. Of what follows the archive's end in the stream some may be read. An error names the path at fault.
 pub fn convert(tar: impl Read, file: File, uuid: [u8; 16]) -> io::Result<File> {
-    let mut tar = Tarball::new(tar);
+    let mut tar = Tarball::new(BufReader::with_capacity(CHUNK, tar));
     let mut layer = Layer { tree: Tree::new(), writer: Writer::new(file), whiteout: None };
     while let Some(entry) = tar.next()? {
         let path = String::from_utf8_lossy(&entry.path).into_owned();
@@ -66,18 +69,14 @@ impl Layer {
             }
         };
         if let Some(node) = node {
-            self.tree.set(parent, name, node);
+            self.tree.set(parent, name, node).map_err(bad)?;
         }
         Ok(())
     }
 
     /// A directory described, maybe once more: the last description holds, the entries stay.
     fn dir(&mut self, node: usize, entry: &Entry) -> io::Result<()> {
-        let meta = meta(entry, libc::S_IFDIR)?;
-        if let Some(dir) = self.tree.dir_mut(node) {
-            dir.meta = meta;
-        }
-        Ok(())
+        self.tree.describe(node, meta(entry, libc::S_IFDIR)?).map_err(bad)
     }
 
     fn hide(&mut self, parent: usize, hidden: &[u8]) -> io::Result<()> {
@@ -122,7 +121,7 @@ impl Layer {
                 if target.is_empty() || target.len() > LINK_TARGET_LIMIT {
                     return Err(bad(format!("a symbolic link of {} bytes", target.len())));
                 }
-                let content = writer.content(&target[..])?;
+                let content = writer.content([(0, target.len() as u64)], &mut &target[..])?;
                 let nid = writer.file(&meta(entry, libc::S_IFLNK)?, content)?;
                 node(nid, SYMLINK, Some(target.as_slice().into()))
             }
@@ -131,8 +130,8 @@ impl Layer {
             Kind::Fifo => node(special(writer, libc::S_IFIFO, 0, 0)?, FIFO, None),
             Kind::File | Kind::Dir | Kind::Link(_) => {
                 let content = match &entry.sparse {
-                    Some(map) => writer.content(Sparse::new(tar, map, entry.size))?,
-                    None => writer.content(tar.take(entry.size))?,
+                    Some(map) => writer.content(parts(map, entry.size), tar)?,
+                    None => writer.content([(0, entry.size)], tar)?,
                 };
                 node(writer.file(&meta(entry, libc::S_IFREG)?, content)?, FILE, None)
             }
@@ -149,19 +148,18 @@ impl Layer {
             }
         }
         let dirs = self.family()?;
-        let mut places = vec![None; self.tree.nodes.len()];
         let mut kept = Vec::with_capacity(dirs.len());
         for &(node, parent) in &dirs {
-            let directory = directory(&self.tree, self.whiteout, (node, parent), &places)?;
-            let place = self.writer.place(&directory, node == ROOT)?;
-            if let Some(slot) = places.get_mut(node) {
-                *slot = Some(place.nid);
+            let directory = directory(&self.tree, self.whiteout, (node, parent))?;
+            let place = self.writer.place(directory, node == ROOT)?;
+            if let Some(dir) = self.tree.dir_mut(node) {
+                dir.nid = place.nid;
             }
             kept.push(place);
         }
         for (&(node, parent), place) in dirs.iter().zip(&kept) {
-            let directory = directory(&self.tree, self.whiteout, (node, parent), &places)?;
-            self.writer.directory(&directory, place)?;
+            let directory = directory(&self.tree, self.whiteout, (node, parent))?;
+            self.writer.directory(directory, place)?;
         }
         self.writer.finish(uuid)
     }
@@ -171,10 +169,16 @@ impl Layer {
     fn family(&mut self) -> io::Result<Vec<(usize, usize)>> {
         let mut dirs = vec![(ROOT, ROOT)];
         let mut at = 0;
-        while let Some(&(node, _)) = dirs.get(at) {
+        while let Some(&(node, parent)) = dirs.get(at) {
             at += 1;
+            let above = self.tree.dir(parent).is_some_and(|dir| dir.alone);
+            let Some(dir) = self.tree.dir_mut(node) else { continue };
+            dir.alone = above || dir.opaque;
+            if dir.alone {
+                self.tree.drop_whiteouts(node);
+            }
             let Some(dir) = self.tree.dir(node) else { continue };
-            for &child in dir.children.values() {
+            for child in dir.children.values().map(|&child| child as usize) {
                 match self.tree.nodes.get(child) {
                     Some(Node::Dir(_)) => dirs.push((child, node)),
                     Some(Node::Whiteout) if self.whiteout.is_none() => {
@@ -192,30 +196,32 @@ impl Layer {
     }
 }
 
-/// A directory with its entries; numbers of directories without a place yet are 0.
+/// A directory with its entries in order; numbers of directories without a place yet are 0.
 fn directory<'a>(
     tree: &'a Tree,
     whiteout: Option<u64>,
     (node, parent): (usize, usize),
-    places: &[Option<u64>],
-) -> io::Result<Directory<'a>> {
+) -> io::Result<Directory<'a, impl Iterator<Item = Name<'a>>>> {
     let dir = tree.dir(node).ok_or_else(|| bad("a directory was lost"))?;
-    let place = |node: usize| places.get(node).copied().flatten().unwrap_or(0);
-    let mut entries = vec![
-        Name { name: b".", nid: place(node), kind: DIR },
-        Name { name: b"..", nid: place(parent), kind: DIR },
-    ];
-    let mut links = 2;
-    for (name, &child) in &dir.children {
-        let (nid, kind) = match tree.nodes.get(child) {
-            Some(Node::Dir(_)) => (place(child), DIR),
+    let place = |node: usize| tree.dir(node).map_or(0, |dir| dir.nid);
+    let entry = move |name: &'a [u8], child: u32| {
+        let (nid, kind) = match tree.nodes.get(child as usize) {
+            Some(Node::Dir(dir)) => (dir.nid, DIR),
             Some(Node::File { nid, kind, .. }) => (*nid, *kind),
             Some(Node::Whiteout) | None => (whiteout.unwrap_or(0), CHAR),
         };
-        links += u32::from(kind == DIR);
-        entries.push(Name { name, nid, kind });
-    }
-    entries.sort_unstable_by_key(|entry| entry.name);
+        Name { name, nid, kind }
+    };
+    let (one, two): (&[u8], &[u8]) = (b".", b"..");
+    let range =
+        |from, to| dir.children.range::<[u8], _>((from, to)).map(move |(name, &child)| entry(name, child));
+    let entries = range(Bound::Unbounded, Bound::Excluded(one))
+        .chain([Name { name: one, nid: place(node), kind: DIR }])
+        .chain(range(Bound::Excluded(one), Bound::Excluded(two)))
+        .chain([Name { name: two, nid: place(parent), kind: DIR }])
+        .chain(range(Bound::Excluded(two), Bound::Unbounded));
+    let is_dir = |child: &&u32| tree.dir(**child as usize).is_some();
+    let links = 2 + dir.children.values().filter(is_dir).count() as u32;
     Ok(Directory { meta: &dir.meta, links, entries })
 }
 
@@ -229,51 +235,14 @@ fn meta(entry: &Entry, kind: u32) -> io::Result<Meta> {
     })
 }
 
-/// The content of a sparse file: its stored pieces with zeros between.
-struct Sparse<'a, R> {
-    stored: &'a mut Tarball<R>,
-    /// What follows, last first: bytes of zeros, then bytes of data.
-    pieces: Vec<(u64, u64)>,
-}
-
-impl<'a, R> Sparse<'a, R> {
-    fn new(stored: &'a mut Tarball<R>, map: &[(u64, u64)], size: u64) -> Self {
-        let mut end = 0;
-        let mut pieces = Vec::with_capacity(map.len() + 1);
-        for &(offset, length) in map {
-            pieces.push((offset.saturating_sub(end), length));
-            end = offset + length;
-        }
-        pieces.push((size.saturating_sub(end), 0));
-        pieces.reverse();
-        Sparse { stored, pieces }
-    }
-}
-
-impl<R: Read> Read for Sparse<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some((zeros, data)) = self.pieces.last_mut() {
-            let left = if *zeros > 0 { &mut *zeros } else { &mut *data };
-            let most = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
-            let Some(space) = buffer.get_mut(..most).filter(|space| !space.is_empty()) else {
-                if buffer.is_empty() {
-                    return Ok(0);
-                }
-                self.pieces.pop();
-                continue;
-            };
-            let n = if *zeros > 0 {
-                space.fill(0);
-                most
-            } else {
-                self.stored.read(space)?
-            };
-            let left = if *zeros > 0 { zeros } else { data };
-            *left -= n as u64;
-            return Ok(n);
-        }
-        Ok(0)
-    }
+/// The content of a sparse file: bytes of zeros, then bytes that are stored, and so on to its end. The map is in order.
+fn parts(map: &[(u64, u64)], size: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut end = 0;
+    map.iter().copied().chain([(size, 0)]).map(move |(offset, length)| {
+        let zeros = offset.saturating_sub(end);
+        end = offset + length;
+        (zeros, length)
+    })
 }
 
 #[cfg(test)]
@@ -369,9 +338,9 @@ mod tests {
 
     #[test]
     fn a_sparse_file_has_its_zeros() {
-        let mut tar = Tarball::new(&b""[..]);
-        let mut zeros = Vec::new();
-        Sparse::new(&mut tar, &[], 10_000).read_to_end(&mut zeros).unwrap();
-        assert_eq!(zeros, vec![0; 10_000]);
+        let parts = |map: &[(u64, u64)], size| parts(map, size).collect::<Vec<_>>();
+        assert_eq!(parts(&[], 10_000), [(10_000, 0)]);
+        assert_eq!(parts(&[(0, 5), (7, 3)], 20), [(0, 5), (2, 3), (10, 0)]);
+        assert_eq!(parts(&[(2, 3)], 5), [(2, 3), (0, 0)]);
     }
 }

@@ -53,7 +53,7 @@ pub fn mount_rootfs(layers: &[PathBuf], scratch: &Path, target: &Path) -> io::Re
     } else {
         layers
     };
-    copy_root(lower.first().map_or(scratch, PathBuf::as_path), &upper)?;
+    copy_root(lower, &upper)?;
     let mut dirs: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
     dirs.extend([upper.as_path(), work.as_path()]);
     overlay(&dirs, target).map_err(|error| at(target, error))
@@ -196,9 +196,21 @@ fn configure(device: &File, backing: &File) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The container's `/` is the upper directory's own inode: it takes owner and mode of the image's.
-fn copy_root(from: &Path, to: &Path) -> io::Result<()> {
-    let root = fs::metadata(from).map_err(|error| at(from, error))?;
+/// The container's `/` is the upper directory's own inode: it takes owner and mode of the image's, which are those of the
+/// topmost layer that describes its root. One that does not has it as the epoch's.
+fn copy_root(layers: &[PathBuf], to: &Path) -> io::Result<()> {
+    let mut told = None;
+    for from in layers {
+        let root = fs::metadata(from).map_err(|error| at(from, error))?;
+        let described = (root.mtime(), root.mtime_nsec()) != (0, 0);
+        if described || told.is_none() {
+            told = Some(root);
+        }
+        if described {
+            break;
+        }
+    }
+    let Some(root) = told else { return Ok(()) };
     chown(to, Some(root.uid()), Some(root.gid())).map_err(|error| at(to, error))?;
     fs::set_permissions(to, fs::Permissions::from_mode(root.mode() & 0o7777)).map_err(|error| at(to, error))
 }

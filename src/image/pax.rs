@@ -57,6 +57,8 @@ impl Pax {
             })
         };
         match key {
+            // As if it were not there: the plain header holds.
+            b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"mtime" if value.is_empty() => {}
             b"path" => self.path = Some(value.to_vec()),
             b"linkpath" => self.link = Some(value.to_vec()),
             b"size" => self.size = Some(number()?),
@@ -125,27 +127,48 @@ fn time(text: &str) -> Option<(i64, u32)> {
     Some((seconds, nanoseconds))
 }
 
-/// The map of form 1.0: a count, then offsets and lengths, one a line. None while it is not yet whole.
-pub fn sparse_map(text: &[u8]) -> io::Result<Option<Vec<(u64, u64)>>> {
-    let not_a_map = || bad("the map of a sparse file is not made of numbers");
-    let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    let mut lines = text.get(..end).unwrap_or_default().split(|&byte| byte == b'\n');
-    let mut next = || -> io::Result<Option<&str>> {
-        match lines.next() {
-            None | Some([]) => Ok(None),
-            Some(line) => std::str::from_utf8(line).map(Some).map_err(|_| not_a_map()),
+/// The map of form 1.0 as it comes: a count, then offsets and lengths, one a line. It is read once, however long.
+#[derive(Default)]
+pub struct SparseMap {
+    /// Of numbers that follow.
+    count: Option<u64>,
+    numbers: Vec<u64>,
+    /// Of the present line.
+    number: Option<u64>,
+}
+
+impl SparseMap {
+    /// Takes a block; true when the map is whole. What is behind it fills its last block.
+    pub fn take(&mut self, block: &[u8]) -> io::Result<bool> {
+        let not_a_map = || bad("the map of a sparse file is not made of numbers");
+        for &byte in block {
+            match byte {
+                b'0'..=b'9' => {
+                    let digit = u64::from(byte - b'0');
+                    let number = self.number.unwrap_or(0).checked_mul(10);
+                    self.number =
+                        Some(number.and_then(|number| number.checked_add(digit)).ok_or_else(not_a_map)?);
+                }
+                b'\n' => {
+                    let number = self.number.take().ok_or_else(not_a_map)?;
+                    match self.count {
+                        None => self.count = Some(number.checked_mul(2).ok_or_else(not_a_map)?),
+                        Some(_) => self.numbers.push(number),
+                    }
+                    if self.count == Some(self.numbers.len() as u64) {
+                        return Ok(true);
+                    }
+                }
+                _ => return Err(not_a_map()),
+            }
         }
-    };
-    let Some(count) = next()? else { return Ok(None) };
-    let count: usize = count.parse().map_err(|_| not_a_map())?;
-    let mut numbers = Vec::new();
-    for _ in 0..count.saturating_mul(2) {
-        match next()? {
-            Some(line) => numbers.push(line),
-            None => return Ok(None),
-        }
+        Ok(false)
     }
-    pairs(numbers.into_iter()).map(Some).ok_or_else(not_a_map)
+
+    /// Offsets and lengths.
+    pub fn pairs(&self) -> Vec<(u64, u64)> {
+        self.numbers.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.last()?))).collect()
+    }
 }
 
 fn pairs<'a>(mut numbers: impl Iterator<Item = &'a str>) -> Option<Vec<(u64, u64)>> {
@@ -231,6 +254,12 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_value_says_nothing() {
+        let pax = Pax::parse(b"8 path=\n7 uid=\n9 mtime=\n").unwrap();
+        assert!(pax.path.is_none() && pax.uid.is_none() && pax.mtime.is_none());
+    }
+
+    #[test]
     fn records_that_lie_are_refused() {
         for data in [&b"99 path=a\n"[..], b"path=a\n", b"8 path=a\n", b"10 path=a!", b"0 \n"] {
             assert!(Pax::parse(data).is_err(), "{}", String::from_utf8_lossy(data));
@@ -239,8 +268,13 @@ mod tests {
 
     #[test]
     fn a_sparse_map_waits_until_it_is_whole() {
-        assert_eq!(sparse_map(b"2\n0\n5\n10").unwrap(), None);
-        assert_eq!(sparse_map(b"2\n0\n5\n10\n7\n\0\0").unwrap(), Some(vec![(0, 5), (10, 7)]));
-        assert!(sparse_map(b"x\n").is_err());
+        let mut map = SparseMap::default();
+        assert!(!map.take(b"2\n0\n5\n1").unwrap());
+        assert!(map.take(b"0\n7\n\0\0x").unwrap());
+        assert_eq!(map.pairs(), [(0, 5), (10, 7)]);
+        assert!(SparseMap::default().take(b"0\n\0").unwrap());
+        for wrong in [&b"x\n"[..], b"\n", b"1\n\n", b"\0", b"99999999999999999999\n"] {
+            assert!(SparseMap::default().take(wrong).is_err(), "{}", String::from_utf8_lossy(wrong));
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Bytes on their way through: digests taken in passing, gzip and zstd undone.
 
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
@@ -8,8 +9,16 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest, Sha256};
 
 const CHUNK: usize = 64 << 10;
-/// What `zstd -d` allows when not told otherwise; a window is memory.
+/// What `zstd -d` allows when not told otherwise; a window is memory, all of it.
 const WINDOW_LIMIT: u64 = 128 << 20;
+/// What RFC 8878 recommends that everybody can read, and `zstd -19` makes. Who needs more waits for its turn, so that
+/// two layers that are pulled at once do not need twice the largest window.
+const WINDOW: u64 = 8 << 20;
+static LARGE: Mutex<()> = Mutex::new(());
+/// Magic number and frame header at their longest (RFC 8878 section 3.1.1.1).
+const FRAME_HEADER: usize = 18;
+/// A frame of nothing.
+const EMPTY: [u8; 9] = [0x28, 0xb5, 0x2f, 0xfd, 0, 0, 1, 0, 0];
 
 /// A reader that takes the SHA-256 of all that passes.
 pub struct Hashed<R> {
@@ -74,22 +83,33 @@ fn is_skippable(magic: &[u8]) -> bool {
 
 /// The frames of a zstd file, one after the other.
 struct Zstd<R> {
-    source: BufReader<R>,
+    source: Peeked<R>,
     decoder: FrameDecoder,
     in_frame: bool,
+    /// Kept to the end, as the decoder keeps its memory.
+    turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl<R: Read> Zstd<R> {
     fn new(source: R) -> Self {
-        let source = BufReader::with_capacity(CHUNK, source);
+        let source = Peeked { inner: BufReader::with_capacity(CHUNK, source), ahead: Vec::new() };
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(WINDOW_LIMIT);
-        Zstd { source, decoder, in_frame: false }
+        // A decoder's first window grows by doubling, and is copied as it does; each later one is made in its size.
+        let _ = decoder.reset(&EMPTY[..]);
+        Zstd { source, decoder, in_frame: false, turn: None }
     }
 
     /// Starts the next frame, passing over skippable ones; false at the end of the file.
     fn next_frame(&mut self) -> io::Result<bool> {
-        while !self.source.fill_buf()?.is_empty() {
+        loop {
+            let header = self.source.peek()?;
+            if header.is_empty() {
+                return Ok(false);
+            }
+            if window(header) > WINDOW && self.turn.is_none() {
+                self.turn = Some(LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+            }
             match self.decoder.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -105,7 +125,50 @@ impl<R: Read> Zstd<R> {
                 Err(error) => return Err(bad_zstd(error)),
             }
         }
-        Ok(false)
+    }
+}
+
+/// The window that a frame's header asks for; 0 where it is none.
+fn window(header: &[u8]) -> u64 {
+    let Some((&descriptor, rest)) = header.get(4..).and_then(<[u8]>::split_first) else { return 0 };
+    let single = descriptor & 0x20 != 0;
+    if !single {
+        let byte = rest.first().copied().unwrap_or(0);
+        let base = 1_u64 << (10 + (byte >> 3));
+        return base + base / 8 * u64::from(byte & 7);
+    }
+    // The whole content is the window.
+    let ids = [0, 1, 2, 4].get(usize::from(descriptor & 3)).copied().unwrap_or(0);
+    let (length, more) =
+        [(1, 0), (2, 256), (4, 0), (8, 0)].get(usize::from(descriptor >> 6)).copied().unwrap_or((0, 0));
+    let size = rest.get(ids..ids + length).unwrap_or_default();
+    size.iter().rev().fold(0, |size, &byte| size << 8 | u64::from(byte)) + more
+}
+
+/// A reader whose next bytes can be looked at.
+struct Peeked<R> {
+    inner: BufReader<R>,
+    /// Looked at, and not read yet.
+    ahead: Vec<u8>,
+}
+
+impl<R: Read> Peeked<R> {
+    /// The next bytes: as many as a frame's header has at most, fewer at the end.
+    fn peek(&mut self) -> io::Result<&[u8]> {
+        let missing = FRAME_HEADER.saturating_sub(self.ahead.len());
+        self.inner.by_ref().take(missing as u64).read_to_end(&mut self.ahead)?;
+        Ok(&self.ahead)
+    }
+}
+
+impl<R: Read> Read for Peeked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.is_empty() {
+            return self.inner.read(buffer);
+        }
+        let n = buffer.len().min(self.ahead.len());
+        buffer.iter_mut().zip(self.ahead.drain(..n)).for_each(|(to, byte)| *to = byte);
+        Ok(n)
     }
 }
 
@@ -166,6 +229,25 @@ mod tests {
         assert_eq!(undo(&[gzip(&long), gzip(b"tail")].concat()).unwrap(), [&long[..], b"tail"].concat());
         let frames = [skippable.clone(), zstd(&long), skippable, zstd(b""), zstd(b"tail")].concat();
         assert_eq!(undo(&frames).unwrap(), [&long[..], b"tail"].concat());
+    }
+
+    #[test]
+    fn a_frame_tells_its_window() {
+        let header = |rest: &[u8]| [&[0x28, 0xb5, 0x2f, 0xfd], rest].concat();
+        let table: [(&[u8], u64); 8] = [
+            (&[0, 0], 1 << 10),
+            (&[0, 13 << 3], 8 << 20),
+            (&[0, 13 << 3 | 7], 15 << 20),
+            (&[0, 31 << 3], 1 << 41),
+            (&[0x20, 200], 200),
+            (&[0x61, 9, 1, 2], 0x0201 + 256),
+            (&[0xa3, 1, 1, 1, 1, 0, 0, 0, 4], 4 << 24),
+            (&[0xe2, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0], 1 << 32),
+        ];
+        for (rest, expected) in table {
+            assert_eq!(window(&header(rest)), expected, "{rest:?}");
+        }
+        assert_eq!(window(&[0x28]), 0);
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::io::{self, Read};
 
 use tar::Header;
 
-use super::pax::{self, Pax};
+use super::pax::{Pax, SparseMap};
 
 /// Long names and PAX headers above this are refused.
 const HEADER_LIMIT: u64 = 1 << 20;
-/// A sparse file is written out whole (its holes stay holes on the disk); above this it is refused.
-const SPARSE_LIMIT: u64 = 64 << 30;
+/// A sparse file is written out whole (its holes stay holes on the disk); above this, all of a layer's together are
+/// refused.
+const SPARSE_LIMIT: u64 = 16 << 30;
 const BLOCK: usize = 512;
 
 /// One file of the archive.
@@ -56,11 +57,13 @@ pub struct Tarball<R> {
     padding: usize,
     /// Bytes consumed so far.
     position: u64,
+    /// Bytes of all sparse files so far.
+    sparse: u64,
 }
 
 impl<R: Read> Tarball<R> {
     pub fn new(source: R) -> Self {
-        Tarball { source, left: 0, padding: 0, position: 0 }
+        Tarball { source, left: 0, padding: 0, position: 0, sparse: 0 }
     }
 
     /// The next entry; None at the end of the archive.
@@ -79,7 +82,8 @@ impl<R: Read> Tarball<R> {
         loop {
             if self.left > 0 {
                 skip(&mut self.source, self.left)?;
-                self.position += self.left;
+                // A header may tell any size; the stream's end is found by the next read.
+                self.position = self.position.saturating_add(self.left);
                 self.left = 0;
             }
             // Some writers (umoci 0.4) forget to close their archive: the last padding is missing.
@@ -248,7 +252,7 @@ impl<R: Read> Tarball<R> {
             take(extension.sparse())?;
             more = extension.is_extended();
         }
-        set_sparse(entry, map, gnu.real_size()?, self.left)
+        self.sparse(entry, map, Some(gnu.real_size()?))
     }
 
     /// The PAX forms 0.0, 0.1 (map in the header) and 1.0 (map in front of the data).
@@ -257,23 +261,30 @@ impl<R: Read> Tarball<R> {
             entry.path = name.clone();
         }
         let map = if pax.sparse_in_data() {
-            let mut text = Vec::new();
-            loop {
+            let mut map = SparseMap::default();
+            for _ in 0..HEADER_LIMIT / BLOCK as u64 {
                 let mut block = [0; BLOCK];
                 self.read_exact(&mut block)?;
-                text.extend_from_slice(&block);
-                if let Some(map) = pax::sparse_map(&text)? {
-                    break map;
-                }
-                if text.len() as u64 > HEADER_LIMIT {
-                    return Err(bad("too many pieces in a sparse file"));
+                if map.take(&block)? {
+                    return self.sparse(entry, map.pairs(), pax.sparse_size);
                 }
             }
+            return Err(bad("too many pieces in a sparse file"));
         } else {
             pax.sparse_map.clone()
         };
-        let size = pax.sparse_size.ok_or_else(|| bad("a sparse file without its size"))?;
-        set_sparse(entry, map, size, self.left)
+        self.sparse(entry, map, pax.sparse_size)
+    }
+
+    fn sparse(&mut self, entry: &mut Entry, map: Vec<(u64, u64)>, size: Option<u64>) -> io::Result<()> {
+        let size = size.ok_or_else(|| bad("a sparse file without its size"))?;
+        set_sparse(entry, map, size, self.left)?;
+        // A header makes gigabytes of zeros: each file within its bound, a thousand of them are a day's work.
+        self.sparse += size;
+        if self.sparse > SPARSE_LIMIT {
+            return Err(bad(format!("sparse files of more than {SPARSE_LIMIT} bytes in one layer")));
+        }
+        Ok(())
     }
 }
 

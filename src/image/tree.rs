@@ -1,6 +1,7 @@
 //! What a layer holds, in memory, while its tar is read: names, and for directories their attributes. Files are on
 //! the disk already; of them only the inode's number is kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::erofs::Meta;
@@ -8,8 +9,13 @@ use super::erofs::Meta;
 pub const ROOT: usize = 0;
 /// Links followed on the way to a file before it is called a loop, as the kernel counts.
 const LINK_LIMIT: usize = 40;
-/// Some 100 bytes are kept for each: what a small board can spare.
-const NODE_LIMIT: usize = 2 << 20;
+/// What may be held of one layer: half a million files of ordinary names. Two layers are converted at once, and a pull
+/// may have 192 MiB.
+const LIMIT: usize = 80 << 20;
+/// What one more name in a directory takes beside its own bytes: half-filled nodes of the map, and the allocator's share.
+const NAME: usize = 64;
+/// What a directory takes: the map of its names begins with room for eleven.
+const DIR: usize = size_of::<Dir>() + 256;
 const NAME_LIMIT: usize = 255;
 const PATH_LIMIT: usize = 4096;
 
@@ -30,18 +36,24 @@ pub enum Node {
 #[derive(Debug, Default)]
 pub struct Dir {
     pub meta: Meta,
-    pub children: BTreeMap<Box<[u8]>, usize>,
+    pub children: BTreeMap<Box<[u8]>, u32>,
     /// Hides all that lower layers have in this directory.
     pub opaque: bool,
+    /// Nothing of lower layers is seen in it, because it or one above it is opaque.
+    pub alone: bool,
+    /// Its inode's number, once it has one.
+    pub nid: u64,
 }
 
 pub struct Tree {
     pub nodes: Vec<Node>,
+    /// Bytes, about. What is replaced stays counted: it was in the archive.
+    held: usize,
 }
 
 impl Tree {
     pub fn new() -> Self {
-        Tree { nodes: vec![Node::Dir(Box::new(implied()))] }
+        Tree { nodes: vec![Node::Dir(Box::new(implied()))], held: 0 }
     }
 
     pub fn dir(&self, at: usize) -> Option<&Dir> {
@@ -59,7 +71,16 @@ impl Tree {
     }
 
     pub fn child(&self, dir: usize, name: &[u8]) -> Option<usize> {
-        self.dir(dir)?.children.get(name).copied()
+        self.dir(dir)?.children.get(name).map(|&node| node as usize)
+    }
+
+    /// Gives a directory the attributes of its latest description.
+    pub fn describe(&mut self, at: usize, meta: Meta) -> Result<(), String> {
+        self.hold(meta.xattrs.len())?;
+        if let Some(dir) = self.dir_mut(at) {
+            dir.meta = meta;
+        }
+        Ok(())
     }
 
     /// The directory that a path's last part lies in, and that part; the part is None for the root itself.
@@ -81,19 +102,36 @@ impl Tree {
     }
 
     /// Gives a directory an entry, in the place of what had the name before.
-    pub fn set(&mut self, dir: usize, name: &[u8], node: usize) {
+    pub fn set(&mut self, dir: usize, name: &[u8], node: usize) -> Result<(), String> {
+        self.hold(NAME + name.len())?;
+        let node = u32::try_from(node).map_err(|_| "too many files in a layer")?;
         let old = self.dir_mut(dir).and_then(|dir| dir.children.insert(name.into(), node));
         if let Some(old) = old {
-            self.forget(old);
+            self.forget(old as usize);
         }
+        Ok(())
     }
 
     pub fn add(&mut self, node: Node) -> Result<usize, String> {
-        if self.nodes.len() >= NODE_LIMIT {
-            return Err(format!("more than {NODE_LIMIT} files in a layer"));
-        }
+        let more = match &node {
+            Node::Dir(_) => DIR,
+            Node::File { target, .. } => target.as_ref().map_or(0, |target| target.len()),
+            Node::Whiteout => 0,
+        };
+        self.hold(size_of::<Node>() + more)?;
         self.nodes.push(node);
         Ok(self.nodes.len() - 1)
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), String> {
+        self.held += bytes;
+        if self.held > LIMIT {
+            let (files, limit) = (self.nodes.len(), LIMIT >> 20);
+            return Err(format!(
+                "the names of its first {files} files need more than {limit} MiB of memory: build it in several layers"
+            ));
+        }
+        Ok(())
     }
 
     /// The directory of this name, made where there is none. In the place of a file or a whiteout it is opaque: what
@@ -105,7 +143,7 @@ impl Tree {
         }
         let dir = Dir { opaque: old.is_some(), ..implied() };
         let node = self.add(Node::Dir(Box::new(dir)))?;
-        self.set(parent, name, node);
+        self.set(parent, name, node)?;
         Ok(node)
     }
 
@@ -114,7 +152,7 @@ impl Tree {
         match self.child(parent, name) {
             None => {
                 let node = self.add(Node::Whiteout)?;
-                self.set(parent, name, node);
+                self.set(parent, name, node)?;
             }
             Some(node) => {
                 if let Some(dir) = self.dir_mut(node) {
@@ -125,10 +163,21 @@ impl Tree {
         Ok(())
     }
 
+    /// Takes the whiteouts out of a directory in which there is nothing to hide: overlay, which merges nothing there, would
+    /// list them.
+    pub fn drop_whiteouts(&mut self, at: usize) {
+        let Some(dir) = self.dir_mut(at) else { return };
+        let mut children = std::mem::take(&mut dir.children);
+        children.retain(|_, child| !matches!(self.nodes.get(*child as usize), Some(Node::Whiteout)));
+        if let Some(dir) = self.dir_mut(at) {
+            dir.children = children;
+        }
+    }
+
     fn walk(&mut self, parts: &[&[u8]], make: bool) -> Result<usize, String> {
         // Where we are, as the way from the root: `..` of a link's target goes back along it.
         let mut way = vec![ROOT];
-        let mut todo: Vec<Box<[u8]>> = parts.iter().rev().map(|&part| part.into()).collect();
+        let mut todo: Vec<Cow<[u8]>> = parts.iter().rev().map(|&part| part.into()).collect();
         let mut links = 0;
         while let Some(part) = todo.pop() {
             let here = way.last().copied().unwrap_or(ROOT);
@@ -151,7 +200,9 @@ impl Tree {
                     if target.starts_with(b"/") {
                         way.truncate(1);
                     }
-                    todo.extend(target.split(|&byte| byte == b'/').rev().map(Box::from));
+                    todo.extend(
+                        target.split(|&byte| byte == b'/').rev().map(|part| Cow::from(part.to_vec())),
+                    );
                 }
                 Some(Node::File { .. }) => {
                     return Err(format!(
@@ -174,7 +225,9 @@ impl Tree {
         let mut todo = vec![node];
         while let Some(node) = todo.pop() {
             match self.nodes.get_mut(node) {
-                Some(Node::Dir(dir)) => todo.extend(std::mem::take(&mut dir.children).into_values()),
+                Some(Node::Dir(dir)) => {
+                    todo.extend(std::mem::take(&mut **dir).children.into_values().map(|node| node as usize));
+                }
                 Some(Node::File { links, .. }) => *links = links.saturating_sub(1),
                 Some(Node::Whiteout) | None => {}
             }
@@ -221,7 +274,7 @@ mod tests {
         let (dir, name) = tree.parent(path.as_bytes()).unwrap();
         let target = target.map(|text| text.as_bytes().into());
         let node = tree.add(Node::File { nid: 9, links: 1, kind: 1, target }).unwrap();
-        tree.set(dir, name.unwrap(), node);
+        tree.set(dir, name.unwrap(), node).unwrap();
         node
     }
 

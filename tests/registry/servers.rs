@@ -1,5 +1,8 @@
 //! Debian's docker-registry on loopback, a proxy before it that is as bad as it is told to be, and images for them.
 
+#[path = "large.rs"]
+pub mod large;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -298,7 +301,7 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = GzEncoder::new(Vec::new(), Compression::fast());
     out.write_all(bytes).unwrap();
     out.finish().unwrap()
