@@ -10,8 +10,10 @@ use lexopt::prelude::*;
 
 use super::pull as puller;
 use crate::image::archive;
+use crate::image::damage::Damaged;
 use crate::image::platform::Platform;
 use crate::image::registry::credentials::Login;
+use crate::image::repair::Finding;
 use crate::image::{Image, Reference, Store, export};
 
 pub const HELP: &str = "\
@@ -165,26 +167,33 @@ fn pull(
 }
 
 fn list(store: &Store, quiet: bool, json: bool) -> Result<(), String> {
-    let images = store.list()?;
+    let damaged = store.damaged()?;
+    let broken = |image: &Image| damaged.iter().any(|other| other.reference == image.reference);
+    let images: Vec<Image> = store.list()?.into_iter().filter(|image| !broken(image)).collect();
     if json {
-        let views: Vec<_> = images.iter().map(view).collect();
+        let views = images.iter().map(|image| view(store, image)).chain(damaged.iter().map(broken_view));
+        let views: Vec<_> = views.collect();
         println!("{}", pretty(&serde_json::json!({ "images": views }))?);
     } else if quiet {
         images.iter().for_each(|image| println!("{}", image.id));
     } else {
-        print!("{}", table(&images));
+        print!("{}", table(&images, &damaged));
     }
     Ok(())
 }
 
 /// The columns of `crictl images`.
-fn table(images: &[Image]) -> String {
+fn table(images: &[Image], damaged: &[Damaged]) -> String {
+    let whole = images.iter().map(|image| (&image.reference, Some(&image.id), size(image.size)));
+    let broken = damaged.iter().map(|image| (&image.reference, image.id.as_ref(), "damaged".to_owned()));
+    let mut all: Vec<_> = whole.chain(broken).collect();
+    all.sort_by_key(|(reference, _, _)| *reference);
     let mut rows = vec![["IMAGE".into(), "TAG".into(), "IMAGE ID".into(), "SIZE".into()]];
-    for image in images {
-        let Ok(reference) = Reference::parse(&image.reference) else { continue };
-        let id = image.id.trim_start_matches("sha256:").chars().take(12).collect();
+    for (reference, id, size) in all {
+        let Ok(reference) = Reference::parse(reference) else { continue };
+        let id = id.map_or("<none>", |id| id.trim_start_matches("sha256:")).chars().take(12).collect();
         let tag = reference.tag.clone().unwrap_or_else(|| "<none>".into());
-        rows.push([reference.name(), tag, id, size(image.size)]);
+        rows.push([reference.name(), tag, id, size]);
     }
     let width: [usize; 3] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 3);
@@ -217,18 +226,27 @@ pub(super) fn size(bytes: u64) -> String {
 
 fn inspect(store: &Store, names: &[String]) -> Result<(), String> {
     for name in names {
-        println!("{}", pretty(&view(&known(store, name)?))?);
+        let told = match store.damage(name)? {
+            Some(damaged) => broken_view(&damaged),
+            None => view(store, &known(store, name)?),
+        };
+        println!("{}", pretty(&told)?);
     }
     Ok(())
 }
 
-fn view(image: &Image) -> serde_json::Value {
+fn broken_view(image: &Damaged) -> serde_json::Value {
+    serde_json::json!({ "reference": image.reference, "id": image.id, "damaged": image.what })
+}
+
+fn view(store: &Store, image: &Image) -> serde_json::Value {
     serde_json::json!({
         "reference": image.reference,
         "id": image.id,
         "manifest": image.manifest,
         "size": image.size,
         "layers": image.layers,
+        "sealedLayers": store.sealed(image),
         "config": image.config,
     })
 }
@@ -291,7 +309,7 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
     let names = if names.is_empty() { store.names()? } else { names.to_vec() };
     let mut damaged = 0;
     for name in &names {
-        let damage = store.verify(name)?;
+        let damage = store.verify(name).unwrap_or_else(|why| vec![why]);
         damaged += usize::from(!damage.is_empty());
         match damage.as_slice() {
             [] => println!("{name}: ok"),
@@ -302,15 +320,19 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
 }
 
 fn repair(store: &Store, names: &[String], from: Option<PathBuf>) -> Result<(), String> {
-    let source = from.map(Store::open);
+    let sources: Vec<Store> = from.into_iter().map(Store::open).collect();
     let names = if names.is_empty() { store.names()? } else { names.to_vec() };
     let mut broken = 0;
     for name in &names {
-        let (told, whole) = store.repair(name, source.as_ref())?;
+        let found = store.repair(name, &sources)?;
+        let whole = found.iter().all(Finding::whole);
         broken += usize::from(!whole);
-        match told.as_slice() {
+        match found.as_slice() {
             [] => println!("{name}: ok"),
-            told => told.iter().for_each(|what| println!("{name}: {what}")),
+            found => found.iter().for_each(|what| println!("{name}: {what}")),
+        }
+        if !whole {
+            println!("{name}: import or pull the image again");
         }
     }
     if broken > 0 { Err(format!("{broken} of {} images are not whole", names.len())) } else { Ok(()) }

@@ -2,6 +2,8 @@
 
 /// Archives into the store: OCI layouts and `docker save` tars.
 pub mod archive;
+/// What is damaged, as far as a look tells.
+pub mod damage;
 /// The EROFS on-disk format, written front to back.
 mod erofs;
 mod erofs_dir;
@@ -24,7 +26,7 @@ pub mod reference;
 /// A registry's language.
 pub mod registry;
 /// Damaged files put aside and replaced.
-mod repair;
+pub mod repair;
 /// Room on the disk, and the reserve.
 mod room;
 /// The store: layers, configurations, tags.
@@ -37,6 +39,8 @@ mod tarball;
 mod tree;
 /// A layer file back to a tar.
 mod untar;
+/// Layers sealed by the kernel.
+mod verity;
 
 pub use reference::Reference;
 pub use store::{Image, Store};
