@@ -154,6 +154,11 @@ fn the_histories_reach_the_corners() {
         "resize failed",
         "restarted by a resize",
         "runs counted on from logs",
+        "damaged while it ran",
+        "damaged while it was pulled",
+        "damaged image pulled again",
+        "damaged image whole again",
+        "started again after damage",
     ];
     let missing: Vec<_> =
         wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();

@@ -65,6 +65,7 @@ fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
             ("network.dns", List),
             ("prompt", Value),
             ("modules", List),
+            ("imageVerifyFrequency", Value),
             ("registries.host", Each),
             ("registries.mirrors", EachList),
             ("registries.insecure", Each),

@@ -19,6 +19,7 @@ mod run;
 mod sandbox;
 mod start;
 mod sweep;
+mod verify;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +58,7 @@ pub struct Hands {
     checks: BTreeMap<i32, checks::Check>,
     fetch: fetch::Fetch,
     flights: pulls::Flights,
+    verify: verify::Verify,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -93,6 +95,7 @@ impl Hands {
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
+            verify: verify::Verify::new(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -117,6 +120,7 @@ impl Hands {
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
+            verify: verify::Verify::new(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),

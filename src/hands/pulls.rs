@@ -19,6 +19,7 @@ use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
 use crate::pod::pulls::{Pulls, Who};
 use crate::pod::spec::PullPolicy;
+use crate::pod::verify::images_of;
 use crate::pod::{Container, Fact};
 use crate::spawn::spawn;
 use crate::volume;
@@ -62,10 +63,25 @@ impl Hands {
                 vec![Fact::ImageFound { uid, container: name, id, pulled: None }]
             }
             Ok((_, needs)) => {
+                let needed = |image: &&str| {
+                    Reference::parse(image).is_ok_and(|full| needs.contains(&full.to_string()))
+                };
+                for image in images_of(&pod.spec, container).filter(needed) {
+                    self.look_for_damage(image);
+                }
                 self.flights.since.insert((uid.clone(), name.clone()), Tick::now());
                 self.flights.pulls.want((uid.clone(), name.clone()), needs);
                 vec![Fact::ImagePulling { uid, container: name }]
             }
+        }
+    }
+
+    /// What is damaged of an image that is pulled, another store may have.
+    fn look_for_damage(&mut self, image: &str) {
+        match self.store.find(image) {
+            Ok(Some(_)) => {}
+            Ok(None) if self.store.names_of(image).is_err() => {}
+            Ok(None) | Err(_) => self.verify.wish(image),
         }
     }
 
@@ -235,6 +251,10 @@ impl Hands {
         facts
     }
 
+    pub(super) fn is_pulling(&self) -> bool {
+        !self.flights.flying.is_empty()
+    }
+
     /// Nothing is wanted any more, so nothing is pulled.
     pub fn pull_no_more(&mut self) {
         self.flights.over = true;
@@ -245,10 +265,14 @@ impl Hands {
 /// How the cgroups of pulls are named, below our own.
 const PREFIX: &str = "pull-";
 
-/// The cgroups of a former life's pulls, whose helpers are killed.
+/// The cgroups of a former life's pulls and verifications, whose helpers are killed.
 pub(super) fn strays(parent: &std::path::Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    let prefixes = [PREFIX, super::verify::PREFIX];
+    let ours = entries.filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    });
     let groups: Vec<PathBuf> = ours.map(|entry| entry.path()).collect();
     for group in &groups {
         let _ = cgroup::kill(group);

@@ -28,13 +28,15 @@ pub mod pull;
 pub mod remove;
 /// One container's create and start.
 pub mod start;
+/// Images read in full.
+pub mod verify;
 
 use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &[
     "__check", "__exec", "__fetch", "__hook", "__keep", "__logger", "__net", "__pause", "__probe",
-    "__prompt", "__pull", "__remove", "__start",
+    "__prompt", "__pull", "__remove", "__start", "__verify",
 ];
 
 /// Runs the helper of this name; returns its exit code.
@@ -53,6 +55,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__pull" => pull::run(),
         "__remove" => remove::run(args),
         "__start" => start::run(args),
+        "__verify" => verify::run(),
         _ => 2,
     }
 }

@@ -39,6 +39,8 @@ mod tarball;
 mod tree;
 /// A layer file back to a tar.
 mod untar;
+/// What a verification is asked for, and what it finds.
+pub mod verify;
 /// Layers sealed by the kernel.
 mod verity;
 

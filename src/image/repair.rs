@@ -17,6 +17,8 @@ use super::{Reference, Store, damage, verity};
 pub struct Finding {
     /// What is wrong, with the file's name.
     pub why: String,
+    /// It is one that containers run from.
+    pub layer: bool,
     pub cure: Cure,
 }
 
@@ -26,6 +28,8 @@ pub enum Cure {
     Replaced(String),
     /// A tag: written anew by what is left of it and by the configuration that it names.
     Rebuilt,
+    /// What is mounted is the file of this name, which was put aside before.
+    Before(String),
     /// No other store has it.
     Aside,
 }
@@ -41,6 +45,7 @@ impl std::fmt::Display for Finding {
         match &self.cure {
             Cure::Replaced(store) => write!(out, "{}: put aside, replaced from {store}", self.why),
             Cure::Rebuilt => write!(out, "{}: put aside, rebuilt", self.why),
+            Cure::Before(aside) => write!(out, "{}: mounted from {aside}, which was put aside", self.why),
             Cure::Aside => write!(out, "{}: put aside, no other store has it", self.why),
         }
     }
@@ -131,7 +136,7 @@ impl<'a> Repair<'a> {
                 Cure::Aside
             }
         };
-        found.push(Finding { why, cure });
+        found.push(Finding { why, layer: false, cure });
         Ok(tag)
     }
 
@@ -154,7 +159,7 @@ impl<'a> Repair<'a> {
         set_aside(&path, &self.store.aside_tag(&path))?;
         self.writing.add_tag(&tag.reference, &tag.manifest, &tag.config, &tag.layers)?;
         let why = format!("{}: damaged: {why}", path.display());
-        found.push(Finding { why, cure: Cure::Rebuilt });
+        found.push(Finding { why, layer: false, cure: Cure::Rebuilt });
         Ok(tag)
     }
 
@@ -177,7 +182,7 @@ impl<'a> Repair<'a> {
                 Cure::Aside
             }
         };
-        Ok(Some(Finding { why, cure }))
+        Ok(Some(Finding { why, layer: false, cure }))
     }
 
     fn layer(&self, diff_id: &str) -> Result<Option<Finding>, String> {
@@ -207,7 +212,7 @@ impl<'a> Repair<'a> {
                 Cure::Aside
             }
         };
-        Ok(Some(Finding { why, cure }))
+        Ok(Some(Finding { why, layer: true, cure }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::facts::{Fact, PodFacts, World};
-use super::resources;
+use super::{resources, verify};
 
 /// Follows from the world: `look` at a pod after each fact of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Roll {
     pids: BTreeSet<(i32, String)>,
     starting: BTreeSet<String>,
     hooked: BTreeSet<String>,
+    /// Containers whose newest run ended as damage of their image would explain.
+    suspects: BTreeSet<(String, String)>,
     /// Wide, so that what was added can be taken off exactly.
     burstable: u128,
 }
@@ -24,13 +26,15 @@ struct Entry {
     pids: BTreeSet<i32>,
     starting: bool,
     hooked: bool,
+    suspects: BTreeSet<String>,
     burstable: u64,
 }
 
 impl Entry {
     fn of(pod: &PodFacts) -> Entry {
         let mut entry = Entry::default();
-        for (_, run) in pod.runs() {
+        for (name, run) in pod.runs() {
+            entry.suspects.extend(verify::suspicious(run).map(|_| name.to_owned()));
             let hooks = run.hooks.values().filter_map(|hook| hook.helper).filter(|helper| *helper > 0);
             let first = run.started.filter(|_| run.exited.is_none()).map(|(_, pid)| pid);
             entry.pids.extend(hooks.chain(run.helper).chain(first));
@@ -71,12 +75,16 @@ impl Roll {
             }
             self.starting.remove(uid);
             self.hooked.remove(uid);
+            for name in former.suspects {
+                self.suspects.remove(&(uid.to_owned(), name));
+            }
             self.burstable -= u128::from(former.burstable);
         }
         let Some(entry) = entry else { return };
         self.pids.extend(entry.pids.iter().map(|pid| (*pid, uid.to_owned())));
         self.starting.extend(entry.starting.then(|| uid.to_owned()));
         self.hooked.extend(entry.hooked.then(|| uid.to_owned()));
+        self.suspects.extend(entry.suspects.iter().map(|name| (uid.to_owned(), name.clone())));
         self.burstable += u128::from(entry.burstable);
         self.entries.insert(uid.to_owned(), entry);
     }
@@ -95,6 +103,10 @@ impl Roll {
     /// The pods of which a hook was begun and has not ended.
     pub fn hooked(&self) -> impl Iterator<Item = &str> {
         self.hooked.iter().map(String::as_str)
+    }
+
+    pub fn suspects(&self) -> &BTreeSet<(String, String)> {
+        &self.suspects
     }
 
     /// What burstable pods that are not done request of the processors together, in thousandths of a core.

@@ -106,7 +106,11 @@ fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, held: bool) -> b
     match &facts.run {
         None => !held && start(turn, pod, spec, facts, (facts.first, turn.now)),
         Some(run) if run.live() => {
+            let before = turn.plan.actions.len();
             stop::watch(turn, pod, spec, run);
+            if facts.damaged.is_some() && turn.plan.actions.len() == before && !is_resized(turn, pod, spec) {
+                mend(turn, pod, spec, facts);
+            }
             let hooked = run.hooks.get(&HookKind::PostStart).is_some_and(|hook| hook.ended.is_some());
             run.started.is_none() || !hooked
         }
@@ -146,6 +150,24 @@ fn start(
     };
     turn.at(due, || action);
     due <= turn.now
+}
+
+/// Whether its cgroup is to be given other values first.
+fn is_resized(turn: &Turn, pod: &PodFacts, spec: &Container) -> bool {
+    turn.plan.actions.iter().any(|action| match action {
+        Action::Resize { uid, of: Some((name, _)), .. } => *uid == pod.spec.uid && *name == spec.name,
+        _ => false,
+    })
+}
+
+/// An image that was found damaged is had anew also while its container runs on.
+fn mend(turn: &mut Turn, pod: &PodFacts, spec: &Container, facts: &ContainerFacts) {
+    let find = || Action::Find { uid: pod.spec.uid.clone(), container: spec.name.clone() };
+    match &facts.image {
+        Image::Pulling { .. } => {}
+        Image::Unknown | Image::Found { .. } => turn.act(find()),
+        Image::Missing { tries, at, .. } => turn.at(*at + restart::retry(FIND.0, FIND.1, *tries), find),
+    }
 }
 
 /// Whether the image was seen to since the last run ended.
