@@ -14,7 +14,7 @@ pub struct Roll {
     pids: BTreeSet<(i32, String)>,
     starting: BTreeSet<String>,
     hooked: BTreeSet<String>,
-    /// Containers whose newest run ended as damage of their image would explain.
+    /// Containers of which a run ended as damage of their image would explain.
     suspects: BTreeSet<(String, String)>,
     /// Wide, so that what was added can be taken off exactly.
     burstable: u128,
@@ -33,14 +33,15 @@ struct Entry {
 impl Entry {
     fn of(pod: &PodFacts) -> Entry {
         let mut entry = Entry::default();
-        for (name, run) in pod.runs() {
-            entry.suspects.extend(verify::suspicious(run).map(|_| name.to_owned()));
+        for (_, run) in pod.runs() {
             let hooks = run.hooks.values().filter_map(|hook| hook.helper).filter(|helper| *helper > 0);
             let first = run.started.filter(|_| run.exited.is_none()).map(|(_, pid)| pid);
             entry.pids.extend(hooks.chain(run.helper).chain(first));
             entry.starting |= run.helper.is_some();
             entry.hooked |= run.hooks.values().any(|hook| hook.ended.is_none());
         }
+        let suspects = pod.containers.iter().filter(|(_, facts)| verify::suspicious(facts).is_some());
+        entry.suspects = suspects.map(|(name, _)| name.clone()).collect();
         if !pod.done() {
             entry.burstable = resources::burstable(&pod.spec);
         }
@@ -105,6 +106,7 @@ impl Roll {
         self.hooked.iter().map(String::as_str)
     }
 
+    /// The containers of which a run ended as damage of their image would explain.
     pub fn suspects(&self) -> &BTreeSet<(String, String)> {
         &self.suspects
     }

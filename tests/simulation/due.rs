@@ -215,6 +215,10 @@ fn start_due(pod: &RealPod, name: &str) -> Option<Tick> {
         }
         due = restart_due(container)?;
     }
+    if container.damaged.is_some() {
+        // Its image comes first, whatever it waits for.
+        due = Tick(0);
+    }
     Some(due.max(retry_due(container.missing, 10, 300)))
 }
 

@@ -135,13 +135,15 @@ fn start(
     (run, due): (u32, Tick),
 ) -> bool {
     let (uid, container) = (pod.spec.uid.clone(), spec.name.clone());
+    // A damaged image is had anew also while its container waits for other reasons: they may turn out to have been that.
+    let look = if facts.damaged.is_some() { turn.now } else { due };
     let (due, action) = match &facts.image {
         // Its end is a fact.
         Image::Pulling { .. } => return true,
-        Image::Unknown => (due, Action::Find { uid, container }),
+        Image::Unknown => (look, Action::Find { uid, container }),
         Image::Missing { tries, at, .. } => {
-            let look = *at + restart::retry(FIND.0, FIND.1, *tries);
-            (due.max(look), Action::Find { uid, container })
+            let again = *at + restart::retry(FIND.0, FIND.1, *tries);
+            (look.max(again), Action::Find { uid, container })
         }
         Image::Found { .. } if spec.pull == PullPolicy::Always && !fresh(facts) => {
             (due, Action::Find { uid, container })
