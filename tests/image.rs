@@ -193,8 +193,11 @@ fn a_damaged_layer_is_put_aside_and_replaced_from_another_store() {
         (told, found.iter().all(|finding| finding.whole()))
     };
     assert_eq!(mend(), (Vec::new(), true));
-    // Flipped, truncated, missing: replaced while there is a whole one.
-    for damaged in [Some(&flipped[..]), Some(&whole[..4096]), None] {
+    // Flipped in the middle and in the superblock, truncated, missing: replaced while there is a whole one.
+    let (mut magic, mut uuid) = (whole.clone(), whole.clone());
+    magic[1024] ^= 1;
+    uuid[1024 + 0x30] ^= 0x80;
+    for damaged in [Some(&flipped[..]), Some(&magic), Some(&uuid), Some(&whole[..4096]), Some(&[]), None] {
         match damaged {
             Some(bytes) => fs::write(&path, bytes).unwrap(),
             None => fs::remove_file(&path).unwrap(),

@@ -57,18 +57,16 @@ impl Hands {
     /// Sees to a container's image and those of its volumes: what is not there, or always to be asked for, is pulled.
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
-        match self.needs(pod, container) {
+        let needs = self.needs(pod, container);
+        if !matches!(&needs, Ok((_, needs)) if needs.is_empty()) {
+            images_of(&pod.spec, container).for_each(|image| self.look_for_damage(image));
+        }
+        match needs {
             Err(why) => vec![Fact::ImageMissing { uid, container: name, why }],
             Ok((Some(id), needs)) if needs.is_empty() => {
                 vec![Fact::ImageFound { uid, container: name, id, pulled: None }]
             }
             Ok((_, needs)) => {
-                let needed = |image: &&str| {
-                    Reference::parse(image).is_ok_and(|full| needs.contains(&full.to_string()))
-                };
-                for image in images_of(&pod.spec, container).filter(needed) {
-                    self.look_for_damage(image);
-                }
                 self.flights.since.insert((uid.clone(), name.clone()), Tick::now());
                 self.flights.pulls.want((uid.clone(), name.clone()), needs);
                 vec![Fact::ImagePulling { uid, container: name }]
@@ -76,12 +74,16 @@ impl Hands {
         }
     }
 
-    /// What is damaged of an image that is pulled, another store may have.
+    /// What is damaged of an image, as far as a look tells, another store may have.
     fn look_for_damage(&mut self, image: &str) {
-        match self.store.find(image) {
-            Ok(Some(_)) => {}
-            Ok(None) if self.store.names_of(image).is_err() => {}
-            Ok(None) | Err(_) => self.verify.wish(image),
+        let damaged = match (Reference::parse(image), self.store.find(image)) {
+            (Ok(_), Err(_)) => true,
+            // What its tag names is not all there.
+            (Ok(_), Ok(None)) => self.store.names_of(image).is_ok(),
+            (Ok(_), Ok(Some(_))) | (Err(_), _) => false,
+        };
+        if damaged {
+            self.verify.wish(image);
         }
     }
 

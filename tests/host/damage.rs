@@ -181,3 +181,32 @@ fn without_another_store_the_pod_runs_on_until_its_registry_is_back() {
     let again = image(&here, &["list"]);
     assert!(!again.contains("damaged"), "{again}");
 }
+
+#[test]
+fn what_is_damaged_before_the_start_is_replaced_too_whatever_the_pull_policy() {
+    for part in ["layer", "superblock", "config", "tag"] {
+        let mut here = Instance::new();
+        often(&mut here, "0s");
+        factory(&here);
+        let only = |dir: &str| {
+            let mut files = fs::read_dir(here.home.join("root/images").join(dir)).unwrap();
+            files.next().unwrap().unwrap().path()
+        };
+        let (path, bytes) = match part {
+            "layer" => (layer(&here), None),
+            "superblock" => (layer(&here), Some(vec![0; 8192])),
+            "config" => (only("configs"), Some(b"{}".to_vec())),
+            _ => (only("tags"), Some(b"{ \"reference\": ".to_vec())),
+        };
+        let whole = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        bytes.into_iter().for_each(|bytes| fs::write(&path, bytes).unwrap());
+        let never = manifest("web", "", &[("c", FOREVER)]);
+        here.write("web.yaml", &never.replace("    command:", "    imagePullPolicy: Never\n    command:"));
+        here.start();
+        here.running("web");
+        assert_eq!(fs::read(&path).unwrap(), whole, "{part}");
+        let said = told(&here, "web");
+        assert!(said.contains("ImageDamaged") && said.contains("replaced from"), "{part}: {said}");
+    }
+}

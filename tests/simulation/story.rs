@@ -1110,6 +1110,9 @@ impl Story {
                     self.corners.insert("damaged while it ran");
                 }
                 real.found = None;
+                if !real.pulling {
+                    real.missing = (0, self.now);
+                }
                 real.damaged = Some(layer || real.damaged == Some(true));
                 told.push((uid.clone(), name.clone()));
             }

@@ -16,8 +16,10 @@ pub(super) fn damaged(facts: &mut ContainerFacts, what: &str, layer: bool, now: 
     facts.harmed = Some(now);
     let layer = layer || facts.damaged.as_ref().is_some_and(|known| known.layer);
     facts.damaged = Some(Damaged { since: now, what: what.to_owned(), layer });
-    if let Image::Found { .. } = facts.image {
-        facts.image = Image::Unknown;
+    match facts.image {
+        // Another store may have brought what was missing.
+        Image::Found { .. } | Image::Missing { .. } => facts.image = Image::Unknown,
+        Image::Unknown | Image::Pulling { .. } => {}
     }
     true
 }
