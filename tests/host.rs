@@ -5,6 +5,8 @@
 
 #[path = "host/damage.rs"]
 mod damage;
+#[path = "host/factory.rs"]
+mod factory;
 #[path = "host/instance.rs"]
 mod instance;
 #[path = "host/jobs.rs"]

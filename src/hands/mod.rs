@@ -5,6 +5,7 @@ mod exec;
 mod fetch;
 mod helpers;
 mod hooks;
+mod imports;
 mod line;
 mod logs;
 mod names;
@@ -59,6 +60,7 @@ pub struct Hands {
     fetch: fetch::Fetch,
     flights: pulls::Flights,
     verify: verify::Verify,
+    imports: imports::Imports,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -86,7 +88,7 @@ impl Hands {
         }
         let mut hands = Hands {
             config: config.clone(),
-            store: Store::open(config.root.join("images")),
+            store: Store::open(config.root.join("images")).over(&config.image_stores),
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
@@ -96,6 +98,7 @@ impl Hands {
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
             verify: verify::Verify::new(),
+            imports: imports::Imports::default(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -111,7 +114,7 @@ impl Hands {
     fn idle(config: &Config) -> Self {
         Hands {
             config: config.clone(),
-            store: Store::open(config.root.join("images")),
+            store: Store::open(config.root.join("images")).over(&config.image_stores),
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
@@ -121,6 +124,7 @@ impl Hands {
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
             verify: verify::Verify::new(),
+            imports: imports::Imports::default(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),

@@ -100,7 +100,7 @@ impl Hands {
     fn read(&mut self, all: bool, images: Vec<String>, now: Tick) -> io::Result<Reading> {
         let request = Request {
             store: std::path::absolute(self.config.root.join("images"))?,
-            sources: self.sources(),
+            sources: self.config.image_stores.clone(),
             images: images.clone(),
             mounts: self.config.run.join("layers"),
         };
@@ -121,11 +121,6 @@ impl Hands {
             let _ = fs::remove_dir(&group);
         }
         Ok(Reading { helper: spawned?, group, answer, begun: now, all, images })
-    }
-
-    /// Other stores of this machine, in the order in which they are asked: what it came with.
-    fn sources(&self) -> Vec<PathBuf> {
-        [self.config.run.join("factory/images")].into_iter().filter(|path| path.is_dir()).collect()
     }
 
     fn is_busy(&self) -> bool {

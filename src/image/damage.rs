@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::reference::is_digest;
-use super::store::{Tag, read_tag};
+use super::store::{Tag, at, read_tag};
 use super::{Image, Reference, Store, verity};
 
 /// The extension of a tag that was put aside.
@@ -26,8 +26,17 @@ impl Store {
     /// far as a look at heads and at small files tells.
     pub fn damaged(&self) -> Result<Vec<Damaged>, String> {
         let mut images = Vec::new();
-        for path in self.tag_paths()? {
-            images.extend(self.damage_of(&path));
+        for store in [self.own()].into_iter().chain(self.behind()) {
+            for path in store.tag_paths()? {
+                let damaged = self.damage_of(&path);
+                let known =
+                    |one: &Damaged| images.iter().any(|other: &Damaged| other.reference == one.reference);
+                // What a name of ours stands for counts, whole or not.
+                let ours = |one: &Damaged| {
+                    store.below("") == self.below("") || !self.tag_path(&one.reference).exists()
+                };
+                images.extend(damaged.filter(|one| ours(one) && !known(one)));
+            }
         }
         for aside in self.lost_tags() {
             let what = vec![format!("{}: damaged: put aside", aside.display())];
@@ -94,6 +103,30 @@ impl Store {
         let texts = self.lost_tags().into_iter().filter_map(|path| fs::read(path).ok());
         texts.flat_map(|text| digits(&text)).collect()
     }
+}
+
+/// The list of files behind the store that are damaged, where nobody can put them aside.
+fn distrusted_list(store: &Store) -> PathBuf {
+    store.below("distrusted")
+}
+
+/// The files behind this store that are not to be used.
+pub(super) fn distrusted(store: &Store) -> Vec<PathBuf> {
+    let text = fs::read_to_string(distrusted_list(store)).unwrap_or_default();
+    text.lines().map(PathBuf::from).collect()
+}
+
+/// From now on this file behind the store is not to be used, or is again.
+pub(super) fn distrust(store: &Store, path: &Path, bad: bool) -> Result<(), String> {
+    let mut list = distrusted(store);
+    if list.iter().any(|known| known == path) == bad {
+        return Ok(());
+    }
+    list.retain(|known| known != path);
+    list.extend(bad.then(|| path.to_owned()));
+    let text: String = list.iter().map(|path| format!("{}\n", path.display())).collect();
+    // Half of it, after a power cut, is a file that is looked at again.
+    fs::write(distrusted_list(store), text).map_err(|error| at(&distrusted_list(store), error))
 }
 
 /// The image's name by the name of its tag file. None: it was too long for one.

@@ -62,23 +62,39 @@ impl Store {
 
 /// A repair of several images, which reads a layer that they share once.
 pub struct Repair<'a> {
-    store: &'a Store,
+    /// The own one, without those behind it.
+    store: Store,
+    behind: Vec<Store>,
     sources: &'a [Store],
-    writing: Writing<'a>,
+    writing: Writing,
     /// By diff id.
     layers: BTreeMap<String, Option<Finding>>,
 }
 
 impl<'a> Repair<'a> {
-    /// Beside those who pull, who may take long.
-    pub fn new(store: &'a Store, sources: &'a [Store]) -> Result<Self, String> {
-        Ok(Repair { store, sources, writing: store.add()?, layers: BTreeMap::new() })
+    /// Beside those who pull, who may take long. What lies behind the store is read too, and what is damaged there is not
+    /// used any more.
+    pub fn new(store: &Store, sources: &'a [Store]) -> Result<Self, String> {
+        let behind = store.behind().collect();
+        let store = store.own();
+        let writing = store.add()?;
+        Ok(Repair { store, behind, sources, writing, layers: BTreeMap::new() })
     }
 
     /// All damage of one image. A layer that is whole and not sealed yet is sealed.
     pub fn image(&mut self, reference: &str) -> Result<Vec<Finding>, String> {
         let name = Reference::parse(reference)?.to_string();
         let mut found = Vec::new();
+        if let Some(tag) = self.tag_behind(&name) {
+            for diff_id in tag.layers {
+                let finding = match self.store.layer(&diff_id).exists() {
+                    true => self.known(&diff_id, Self::layer)?,
+                    false => self.known(&diff_id, Self::layer_behind)?,
+                };
+                found.extend(finding);
+            }
+            return Ok(found);
+        }
         let Some(tag) = self.tag(&name, &mut found)? else { return Ok(found) };
         let tag = match self.near(&tag) {
             Some(config) => {
@@ -94,15 +110,53 @@ impl<'a> Repair<'a> {
             Ok(_) | Err(_) => tag,
         };
         for diff_id in &tag.layers {
-            if let Some(known) = self.layers.get(diff_id) {
-                found.extend(known.clone());
-                continue;
-            }
-            let finding = self.layer(diff_id)?;
-            self.layers.insert(diff_id.clone(), finding.clone());
-            found.extend(finding);
+            found.extend(self.known(diff_id, Self::layer)?);
         }
         Ok(found)
+    }
+
+    /// What a look at this layer finds, which is taken once.
+    fn known(
+        &mut self,
+        diff_id: &str,
+        look: fn(&Self, &str) -> Result<Option<Finding>, String>,
+    ) -> Result<Option<Finding>, String> {
+        if let Some(known) = self.layers.get(diff_id) {
+            return Ok(known.clone());
+        }
+        let finding = look(self, diff_id)?;
+        self.layers.insert(diff_id.to_owned(), finding.clone());
+        Ok(finding)
+    }
+
+    /// What the name stands for behind the store, where the store itself has no such name.
+    fn tag_behind(&self, name: &str) -> Option<Tag> {
+        let own = self.store.tag_path(name);
+        if own.exists() || self.store.aside_tag(&own).exists() {
+            return None;
+        }
+        self.behind.iter().find_map(|store| read_tag(&store.tag_path(name)).ok()?)
+    }
+
+    /// A layer of those behind: which of their files are not used any more, and which are again.
+    fn layer_behind(&self, diff_id: &str) -> Result<Option<Finding>, String> {
+        let (mut first, mut whole) = (None, None);
+        for store in self.behind.iter().filter(|store| store.layer(diff_id).exists()) {
+            let path = store.layer(diff_id);
+            match store.verify_layer(diff_id) {
+                Ok(()) => {
+                    damage::distrust(&self.store, &path, false)?;
+                    whole = Some(shown(store));
+                    break;
+                }
+                Err(why) => {
+                    damage::distrust(&self.store, &path, true)?;
+                    first = first.or(Some(why));
+                }
+            }
+        }
+        let cure = whole.map_or(Cure::Aside, Cure::Replaced);
+        Ok(first.map(|why| Finding { why, layer: true, cure }))
     }
 
     /// What the name stands for; None: that is lost.
@@ -119,7 +173,7 @@ impl<'a> Repair<'a> {
         let text = fs::read(&path).or_else(|_| fs::read(self.store.aside_tag(&path))).unwrap_or_default();
         let there = |source: &&Store| read_tag(&source.tag_path(name)).is_ok_and(|tag| tag.is_some());
         // Another store's may be of another day: it comes second.
-        let salvaged = damage::salvage(self.store, name, &text);
+        let salvaged = damage::salvage(&self.store, name, &text);
         let other = self.sources.iter().find(there).filter(|_| salvaged.is_none());
         let tag = match other {
             Some(source) => read_tag(&source.tag_path(name))?,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::repair::{Cure, Finding, Repair};
-use super::{Reference, Store, mount};
+use super::{Reference, Store, damage, mount};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -32,7 +32,7 @@ pub struct Answer {
 
 /// Reads all of these images, puts aside what is damaged, replaces what can be.
 pub fn verify(request: &Request) -> Result<Answer, String> {
-    let store = Store::open(request.store.clone());
+    let store = Store::open(request.store.clone()).over(&request.sources);
     let sources: Vec<Store> = request.sources.iter().cloned().map(Store::open).collect();
     let mut repair = Repair::new(&store, &sources)?;
     let mut answer = Answer::default();
@@ -72,14 +72,18 @@ fn there(store: &Store, image: &str) -> Option<String> {
     store.names().is_ok_and(|names| names.contains(&name)).then_some(name)
 }
 
-/// The first layer that is mounted from a file that was put aside: just now, by an operator, or by a verification whose
-/// end nobody learned of.
+/// The first layer that is mounted from a damaged file: one that was put aside just now, by an operator, or by a
+/// verification whose end nobody learned of; or one behind the store.
 fn mounted_aside(store: &Store, image: &str, mounts: &Path) -> Option<(PathBuf, PathBuf)> {
     let (_, layers) = store.names_of(image).ok()?;
+    let distrusted = damage::distrusted(store);
     layers.iter().find_map(|diff_id| {
         let path = store.layer(diff_id);
-        let aside = store.aside(&path);
-        let name = mount::mount_name(diff_id, &aside).ok()?;
-        fs::symlink_metadata(mounts.join(name)).is_ok().then_some((path, aside))
+        let name = path.file_name()?;
+        let behind = distrusted.iter().filter(|path| path.file_name() == Some(name)).cloned();
+        [store.aside(&path)].into_iter().chain(behind).find_map(|bad| {
+            let name = mount::mount_name(diff_id, &bad).ok()?;
+            fs::symlink_metadata(mounts.join(name)).is_ok().then(|| (path.clone(), bad))
+        })
     })
 }
