@@ -48,6 +48,8 @@ pub struct Config {
     pub static_pod_url_headers: Headers,
     /// How often it is asked.
     pub http_check: Duration,
+    /// How often the images in use are read in full; None: only where a container's end asks for it.
+    pub image_verify: Option<Duration>,
     /// A log file is rotated once it holds this many bytes.
     pub log_max_size: u64,
     /// How many log files a container keeps, the present one included; at least 2.
@@ -333,6 +335,7 @@ impl Default for Config {
             static_pod_url: None,
             static_pod_url_headers: Headers::default(),
             http_check: Duration::from_secs(20),
+            image_verify: Some(Duration::from_secs(7 * 24 * 3600)),
             log_max_size: 10 << 20,
             log_max_files: 5,
             pod_pids_limit: None,

@@ -5,6 +5,8 @@
 
 #[path = "host/collect.rs"]
 mod collect;
+#[path = "host/damage.rs"]
+mod damage;
 #[path = "host/factory.rs"]
 mod factory;
 #[path = "host/instance.rs"]

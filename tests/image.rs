@@ -200,15 +200,25 @@ fn a_damaged_layer_is_put_aside_and_replaced_from_another_store() {
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     let aside = home.join("images/damaged").join(path.file_name().unwrap());
-    assert_eq!(store.repair("web", Some(factory)).unwrap(), (Vec::new(), true));
-    // Flipped, truncated, missing: replaced while there is a whole one.
-    for damaged in [Some(&flipped[..]), Some(&whole[..4096]), None] {
+    let empty = Store::open(home.join("empty"));
+    let mend = || {
+        let found = store.repair("web", &[empty.clone(), factory.clone()]).unwrap();
+        let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+        (told, found.iter().all(|finding| finding.whole()))
+    };
+    assert_eq!(mend(), (Vec::new(), true));
+    // Flipped in the middle and in the superblock, truncated, missing: replaced while there is a whole one.
+    let (mut magic, mut uuid) = (whole.clone(), whole.clone());
+    magic[1024] ^= 1;
+    uuid[1024 + 0x30] ^= 0x80;
+    for damaged in [Some(&flipped[..]), Some(&magic), Some(&uuid), Some(&whole[..4096]), Some(&[]), None] {
         match damaged {
             Some(bytes) => fs::write(&path, bytes).unwrap(),
             None => fs::remove_file(&path).unwrap(),
         }
-        let (told, done) = store.repair("web", Some(factory)).unwrap();
-        assert!(done && told.len() == 1 && told[0].ends_with("replaced"), "{told:?}");
+        let (told, done) = mend();
+        let from = format!("replaced from {}", home.join("factory").display());
+        assert!(done && told.len() == 1 && told[0].ends_with(&from), "{told:?}");
         assert_eq!(damaged.map(<[u8]>::to_vec), fs::read(&aside).ok());
         assert!(store.verify("web").unwrap().is_empty() && fs::read(&path).unwrap() == whole);
         store.prune().unwrap();
@@ -217,8 +227,12 @@ fn a_damaged_layer_is_put_aside_and_replaced_from_another_store() {
     // Nobody has it: it is put aside, kept, and the import of the image brings it back.
     fs::write(&path, &flipped).unwrap();
     fs::write(factory.layer(&image.layers[1]), &flipped).unwrap();
-    let (told, done) = store.repair("web", Some(factory)).unwrap();
-    assert!(!done && told.len() == 1 && told[0].contains("import or pull"), "{told:?}");
+    let (told, done) = mend();
+    assert!(!done && told.len() == 1 && told[0].ends_with("no other store has it"), "{told:?}");
+    let damaged = store.damaged().unwrap();
+    assert!(damaged.len() == 1 && damaged[0].id.as_ref() == Some(&image.id), "{damaged:?}");
+    assert!(damaged[0].what[0].contains(&path.display().to_string()), "{damaged:?}");
+    assert_eq!(store.damage("web").unwrap().as_ref(), damaged.first());
     store.prune().unwrap();
     assert!(aside.exists() && !path.exists(), "the last copy of a named layer stays");
     archive::import(store, &built().join("layout"), Some("web"), &Platform::host()).unwrap();
@@ -228,8 +242,70 @@ fn a_damaged_layer_is_put_aside_and_replaced_from_another_store() {
     let config = home.join("images/configs").join(format!("{}.json", image.id.trim_start_matches("sha256:")));
     fs::write(&config, "{}").unwrap();
     assert!(store.find("web").is_err());
-    assert!(store.repair("web", Some(factory)).unwrap().1);
+    assert!(store.damage("web").unwrap().is_some() && mend().1);
     assert_eq!(store.find("web").unwrap().unwrap().id, image.id);
+    assert_eq!(store.damaged().unwrap(), []);
+}
+
+/// A tag flipped or cut short here and there: it is told, put aside, and had back; another image is nobody's concern.
+#[test]
+fn a_damaged_tag_is_put_aside_and_found_again() {
+    let home = fresh("tag");
+    let stores = ["images", "factory"].map(|name| Store::open(home.join(name)));
+    for (store, name) in [(&stores[0], "web"), (&stores[1], "web"), (&stores[0], "other")] {
+        archive::import(store, &built().join("layout"), Some(name), &Platform::host()).unwrap();
+    }
+    let [store, factory] = &stores;
+    let image = store.find("web").unwrap().unwrap();
+    let tag = home.join("images/tags/docker.io%2Flibrary%2Fweb%3Alatest.json");
+    let aside = home.join("images/damaged/docker.io%2Flibrary%2Fweb%3Alatest.tag");
+    let whole = fs::read(&tag).unwrap();
+    let (mut rebuilt, mut lost) = (0, 0);
+    for at in (0..whole.len()).step_by(17) {
+        for cut in [false, true] {
+            let mut bytes = whole.clone();
+            if cut {
+                bytes.truncate(at);
+            } else {
+                bytes[at] ^= 1 << (at % 7);
+            }
+            fs::write(&tag, &bytes).unwrap();
+            let told = store.repair("web", &[]).unwrap();
+            if told.iter().all(|finding| finding.whole()) {
+                // A flipped bit of the manifest's digest is beyond what can be told; else it is what it was.
+                let found = store.find("web").unwrap().unwrap();
+                assert_eq!((&found.id, &found.layers), (&image.id, &image.layers), "{at} {cut} {told:?}");
+                rebuilt += usize::from(!told.is_empty());
+                assert!(told.is_empty() || fs::read(&aside).unwrap() == bytes, "{at} {cut}");
+            } else {
+                lost += 1;
+                let names: Vec<String> =
+                    store.damaged().unwrap().into_iter().map(|one| one.reference).collect();
+                assert_eq!(names, ["docker.io/library/web:latest"], "{at} {cut}");
+                assert!(store.find("web").is_ok_and(|found| found.is_none()), "{at} {cut}: it can be pulled");
+                let told = store.repair("web", std::slice::from_ref(factory)).unwrap();
+                assert!(told.iter().all(|finding| finding.whole()), "{at} {cut} {told:?}");
+                assert_eq!(fs::read(&tag).unwrap(), whole, "{at} {cut}");
+            }
+            fs::write(&tag, &whole).unwrap();
+        }
+    }
+    assert!(rebuilt > 5 && lost > 5, "{rebuilt} {lost}");
+
+    // What it may name is no garbage, and what nothing names is, as always.
+    fs::write(&tag, &whole[..whole.len() - 3]).unwrap();
+    let stray = home.join("images/layers").join(format!("{:0>64}.erofs", 1));
+    fs::write(&stray, [1; 4096]).unwrap();
+    assert!(store.remove("other").unwrap());
+    assert!(aside.exists() && !tag.exists() && !stray.exists());
+    assert!(image.layers.iter().all(|layer| store.layer(layer).exists()));
+    assert_eq!(store.names().unwrap(), ["docker.io/library/web:latest"]);
+    assert!(store.repair("web", &[]).unwrap().iter().all(|finding| finding.whole()));
+    assert_eq!(store.find("web").unwrap().unwrap().layers, image.layers);
+    fs::write(&tag, "").unwrap();
+    assert!(!store.repair("web", &[]).unwrap()[0].whole());
+    assert!(store.remove("web").unwrap(), "also what is only left as damage can be taken away");
+    assert!(!aside.exists() && store.names().unwrap().is_empty());
 }
 
 /// On a file system of 24 MiB, of which a tenth is kept.

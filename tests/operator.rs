@@ -102,6 +102,7 @@ fn ran(number: u32, started: u64, ended: Option<(u64, i32)>) -> Run {
         cleaned: false,
         size: Default::default(),
         outgrown: None,
+        worn: None,
         verdicts: Default::default(),
         hooks: Default::default(),
     }

@@ -160,6 +160,11 @@ fn the_histories_reach_the_corners() {
         "runs counted on from logs",
         "images collected",
         "collection cut short",
+        "damaged while it ran",
+        "damaged while it was pulled",
+        "damaged image pulled again",
+        "damaged image whole again",
+        "started again after damage",
     ];
     let missing: Vec<_> =
         wanted.iter().filter(|corner| seen.get(**corner).is_none_or(|count| *count < 3)).collect();

@@ -12,8 +12,10 @@ use lexopt::prelude::*;
 use super::{prune as pruner, pull as puller};
 use crate::config::{Config, FILE};
 use crate::image::archive;
+use crate::image::damage::Damaged;
 use crate::image::platform::Platform;
 use crate::image::registry::credentials::Login;
+use crate::image::repair::Finding;
 use crate::image::{Image, Reference, Store, export};
 
 pub const HELP: &str = "\
@@ -187,39 +189,46 @@ fn pull(
 
 /// `used`: the ids of images in use, where that is known.
 fn list(store: &Store, quiet: bool, json: bool, used: &Option<BTreeSet<String>>) -> Result<(), String> {
-    let images = store.list()?;
+    let damaged = store.damaged()?;
+    let broken = |image: &Image| damaged.iter().any(|other| other.reference == image.reference);
+    let images: Vec<Image> = store.list()?.into_iter().filter(|image| !broken(image)).collect();
     if json {
-        let views = images.iter().map(|image| {
-            let mut view = view(image);
+        let whole = images.iter().map(|image| {
+            let mut view = view(store, image);
             view["inUse"] = used.as_ref().map(|used| used.contains(&image.id)).into();
             view
         });
+        let views = whole.chain(damaged.iter().map(broken_view));
         let views: Vec<_> = views.collect();
         println!("{}", pretty(&serde_json::json!({ "images": views }))?);
     } else if quiet {
         images.iter().for_each(|image| println!("{}", image.id));
     } else {
-        print!("{}", table(&images, used));
+        print!("{}", table(&images, &damaged, used));
     }
     Ok(())
 }
 
 /// The columns of `crictl images`; and why one stays when the disk fills, where that is known of any.
-fn table(images: &[Image], used: &Option<BTreeSet<String>>) -> String {
+fn table(images: &[Image], damaged: &[Damaged], used: &Option<BTreeSet<String>>) -> String {
     let in_use = |image: &Image| used.as_ref().is_some_and(|used| used.contains(&image.id));
-    let stays = images.iter().any(|image| image.pinned || in_use(image));
+    let why = |image: &Image| match (in_use(image), image.pinned) {
+        (true, _) => "in use",
+        (false, true) => "pinned",
+        (false, false) => "",
+    };
+    let whole = images.iter().map(|image| (&image.reference, Some(&image.id), size(image.size), why(image)));
+    let broken = damaged.iter().map(|image| (&image.reference, image.id.as_ref(), "damaged".to_owned(), ""));
+    let mut all: Vec<_> = whole.chain(broken).collect();
+    all.sort_by_key(|(reference, ..)| *reference);
+    let stays = all.iter().any(|(.., why)| !why.is_empty());
     let mut rows =
         vec![["IMAGE", "TAG", "IMAGE ID", "SIZE", if stays { "STAYS" } else { "" }].map(str::to_owned)];
-    for image in images {
-        let Ok(reference) = Reference::parse(&image.reference) else { continue };
-        let id = image.id.trim_start_matches("sha256:").chars().take(12).collect();
+    for (reference, id, size, why) in all {
+        let Ok(reference) = Reference::parse(reference) else { continue };
+        let id = id.map_or("<none>", |id| id.trim_start_matches("sha256:")).chars().take(12).collect();
         let tag = reference.tag.clone().unwrap_or_else(|| "<none>".into());
-        let why = match (in_use(image), image.pinned) {
-            (true, _) => "in use",
-            (false, true) => "pinned",
-            (false, false) => "",
-        };
-        rows.push([reference.name(), tag, id, size(image.size), why.to_owned()]);
+        rows.push([reference.name(), tag, id, size, why.to_owned()]);
     }
     let width: [usize; 4] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 3);
@@ -252,12 +261,20 @@ pub(super) fn size(bytes: u64) -> String {
 
 fn inspect(store: &Store, names: &[String]) -> Result<(), String> {
     for name in names {
-        println!("{}", pretty(&view(&known(store, name)?))?);
+        let told = match store.damage(name)? {
+            Some(damaged) => broken_view(&damaged),
+            None => view(store, &known(store, name)?),
+        };
+        println!("{}", pretty(&told)?);
     }
     Ok(())
 }
 
-fn view(image: &Image) -> serde_json::Value {
+fn broken_view(image: &Damaged) -> serde_json::Value {
+    serde_json::json!({ "reference": image.reference, "id": image.id, "damaged": image.what })
+}
+
+fn view(store: &Store, image: &Image) -> serde_json::Value {
     serde_json::json!({
         "reference": image.reference,
         "id": image.id,
@@ -266,6 +283,7 @@ fn view(image: &Image) -> serde_json::Value {
         "size": image.size,
         "pinned": image.pinned,
         "layers": image.layers,
+        "sealedLayers": store.sealed(image),
         "config": image.config,
     })
 }
@@ -338,7 +356,7 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
     let names = if names.is_empty() { store.names()? } else { names.to_vec() };
     let mut damaged = 0;
     for name in &names {
-        let damage = store.verify(name)?;
+        let damage = store.verify(name).unwrap_or_else(|why| vec![why]);
         damaged += usize::from(!damage.is_empty());
         match damage.as_slice() {
             [] => println!("{name}: ok"),
@@ -349,17 +367,24 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
 }
 
 fn repair(store: &Store, names: &[String], from: Option<PathBuf>) -> Result<(), String> {
-    let source = from.map(Store::open).or_else(|| store.behind().next());
+    let sources: Vec<Store> = match from {
+        Some(from) => vec![Store::open(from)],
+        None => store.behind().collect(),
+    };
     // What lies behind the store cannot be written.
     let store = store.own();
     let names = if names.is_empty() { store.names()? } else { names.to_vec() };
     let mut broken = 0;
     for name in &names {
-        let (told, whole) = store.repair(name, source.as_ref())?;
+        let found = store.repair(name, &sources)?;
+        let whole = found.iter().all(Finding::whole);
         broken += usize::from(!whole);
-        match told.as_slice() {
+        match found.as_slice() {
             [] => println!("{name}: ok"),
-            told => told.iter().for_each(|what| println!("{name}: {what}")),
+            found => found.iter().for_each(|what| println!("{name}: {what}")),
+        }
+        if !whole {
+            println!("{name}: import or pull the image again");
         }
     }
     if broken > 0 { Err(format!("{broken} of {} images are not whole", names.len())) } else { Ok(()) }

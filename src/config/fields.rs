@@ -76,6 +76,9 @@ pub(super) fn machine(config: &mut Config, path: &str, text: &str) -> Option<Res
         "network.gateway" => {
             value::ipv4(text).map(|gateway| fixed(config, |fixed| fixed.gateway = Some(gateway)))
         }
+        "imageVerifyFrequency" => {
+            value::duration(text).map(|span| config.image_verify = Some(span).filter(|span| !span.is_zero()))
+        }
         _ if path.starts_with("network.dns[") => {
             value::ipv4(text).map(|dns| fixed(config, |fixed| fixed.dns.push(dns)))
         }

@@ -69,6 +69,7 @@ fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
             ("network.dns", List),
             ("prompt", Value),
             ("modules", List),
+            ("imageVerifyFrequency", Value),
             ("registries.host", Each),
             ("registries.mirrors", EachList),
             ("registries.insecure", Each),

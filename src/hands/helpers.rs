@@ -144,6 +144,7 @@ impl Hands {
             self.end_hooks(world, now),
             self.tend_pulls(world, now),
             self.tend_collection(world, now),
+            self.tend_verify(world, now),
         ];
         let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).chain(self.fetch.tend(now)).min();
         (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)

@@ -21,6 +21,7 @@ mod run;
 mod sandbox;
 mod start;
 mod sweep;
+mod verify;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,7 @@ pub struct Hands {
     fetch: fetch::Fetch,
     flights: pulls::Flights,
     collection: collect::Collection,
+    verify: verify::Verify,
     imports: imports::Imports,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
@@ -98,6 +100,7 @@ impl Hands {
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
             collection: collect::Collection::new(config),
+            verify: verify::Verify::new(),
             imports: imports::Imports::default(),
             configs: Vec::new(),
             roll: Roll::default(),
@@ -124,6 +127,7 @@ impl Hands {
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
             collection: collect::Collection::new(config),
+            verify: verify::Verify::new(),
             imports: imports::Imports::default(),
             configs: Vec::new(),
             roll: Roll::default(),

@@ -19,6 +19,7 @@ use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
 use crate::pod::pulls::{Pulls, Who};
 use crate::pod::spec::PullPolicy;
+use crate::pod::verify::images_of;
 use crate::pod::{Container, Fact};
 use crate::spawn::spawn;
 use crate::volume;
@@ -59,8 +60,12 @@ impl Hands {
         if self.held_back(&pod.spec, container) {
             return vec![Fact::ImagePulling { uid, container: name }];
         }
+        let needs = self.needs(pod, container);
+        if !matches!(&needs, Ok((_, needs)) if needs.is_empty()) {
+            images_of(&pod.spec, container).for_each(|image| self.look_for_damage(image));
+        }
         let own = || vec![container.image.clone()];
-        match self.needs(pod, container) {
+        match needs {
             // What is missing may come from an archive yet.
             Err(why) if self.importing() && !why.starts_with("InvalidImageName") => {
                 self.wait(uid, name, own())
@@ -70,6 +75,19 @@ impl Hands {
                 vec![Fact::ImageFound { uid, container: name, id, pulled: None }]
             }
             Ok((_, needs)) => self.wait(uid, name, needs),
+        }
+    }
+
+    /// What is damaged of an image, as far as a look tells, another store may have.
+    fn look_for_damage(&mut self, image: &str) {
+        let damaged = match (Reference::parse(image), self.store.find(image)) {
+            (Ok(_), Err(_)) => true,
+            // What its tag names is not all there.
+            (Ok(_), Ok(None)) => self.store.names_of(image).is_ok(),
+            (Ok(_), Ok(Some(_))) | (Err(_), _) => false,
+        };
+        if damaged {
+            self.verify.wish(image);
         }
     }
 
@@ -300,10 +318,14 @@ impl Hands {
 /// How the cgroups of pulls are named, below our own.
 const PREFIX: &str = "pull-";
 
-/// The cgroups of a former life's pulls, whose helpers are killed.
+/// The cgroups of a former life's pulls and verifications, whose helpers are killed.
 pub(super) fn strays(parent: &std::path::Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    let prefixes = [PREFIX, super::verify::PREFIX];
+    let ours = entries.filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    });
     let groups: Vec<PathBuf> = ours.map(|entry| entry.path()).collect();
     for group in &groups {
         let _ = cgroup::kill(group);

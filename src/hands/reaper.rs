@@ -85,6 +85,9 @@ impl Hands {
         if let Some(facts) = self.collected(pid, ended, world) {
             return facts;
         }
+        if let Some(facts) = self.verified(pid, ended, world) {
+            return facts;
+        }
         if self.imported(pid, ended) {
             return self.look_again(world);
         }

@@ -36,7 +36,7 @@ impl Hands {
         paths::pod(&self.config, pod).sandbox.join("ns").join(sandbox::USER)
     }
 
-    /// Image layers as a pod with these ids sees them: shown once for all its life.
+    /// Image layers as a pod with these ids sees them: shown once for all its life, unless their files are replaced.
     pub(super) fn layers_for(
         &self,
         pod: &Pod,
@@ -49,7 +49,12 @@ impl Hands {
         let (shown, users) = (paths::pod(&self.config, pod).sandbox.join("layers"), self.users(pod));
         let show = |layer: PathBuf| {
             let target = shown.join(layer.file_name().unwrap_or_default());
-            mapped::layer(&layer, &target, &users).map(|()| target)
+            let fresh = !target.exists();
+            mapped::layer(&layer, &target, &users)?;
+            if fresh {
+                layers::let_go(&target);
+            }
+            Ok(target)
         };
         layers.into_iter().map(show).collect()
     }
@@ -142,15 +147,29 @@ impl Hands {
         left.for_each(|entry| self.bin(Some(entry.path())));
     }
 
-    /// Mounts the read-only view of an image; the one of an earlier container of the pod stays.
+    /// Mounts the read-only view of an image; the one of an earlier container of the pod stays, unless a layer's file was
+    /// replaced since.
     fn show_image(&self, pod: &Pod, ids: Option<Ids>, reference: &str, dir: &Path) -> Result<(), String> {
         let image = self.store.find(reference)?;
         let image = image.ok_or_else(|| format!("image \"{reference}\" is no longer in the store"))?;
         let lower = layers::mount_layers(&self.store, &image, &self.config.run);
-        lower
-            .and_then(|lower| self.layers_for(pod, ids, lower))
-            .and_then(|lower| layers::mount_view(&lower, dir))
-            .map_err(|why| format!("image \"{reference}\": {why}"))
+        let shown = lower.and_then(|lower| {
+            let lower = self.layers_for(pod, ids, lower)?;
+            // Beside the volumes, which hold what the pod put there.
+            let note =
+                paths::pod(&self.config, pod).sandbox.join("views").join(dir.file_name().unwrap_or_default());
+            let former = fs::read_to_string(&note).ok();
+            let now = layers::text(&lower);
+            if former.as_ref().is_some_and(|former| layers::is_replaced(former, &now)) {
+                layers::unmount(dir)?;
+            } else if former.is_some() {
+                return layers::mount_view(&lower, dir);
+            }
+            layers::mount_view(&lower, dir)?;
+            fs::create_dir_all(note.parent().unwrap_or(&note))?;
+            fs::write(&note, now)
+        });
+        shown.map_err(|why| format!("image \"{reference}\": {why}"))
     }
 }
 

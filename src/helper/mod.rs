@@ -32,6 +32,8 @@ pub mod pull;
 pub mod remove;
 /// One container's create and start.
 pub mod start;
+/// Images read in full.
+pub mod verify;
 
 use crate::console;
 
@@ -52,6 +54,7 @@ pub const NAMES: &[&str] = &[
     "__pull",
     "__remove",
     "__start",
+    "__verify",
 ];
 
 /// Runs the helper of this name; returns its exit code.
@@ -72,6 +75,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__pull" => pull::run(),
         "__remove" => remove::run(args),
         "__start" => start::run(args),
+        "__verify" => verify::run(),
         _ => 2,
     }
 }

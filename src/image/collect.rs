@@ -162,17 +162,22 @@ impl Writing {
         sync_dir(&store.below("tags"))?;
         let staying: BTreeSet<&String> = staying.iter().flat_map(|image| image.parts.keys()).collect();
         let going: BTreeSet<&String> = going.iter().flat_map(|image| image.parts.keys()).collect();
-        self.unlink_all(|digits, _| going.contains(digits) && !staying.contains(digits), &mut gone)?;
+        let lost = store.named_by_lost_tags();
+        let stays = |digits: &String| staying.contains(digits) || lost.contains(digits);
+        self.unlink_all(|digits, _| going.contains(digits) && !stays(digits), &mut gone)?;
         Ok(gone)
     }
 
-    /// Removes files that nothing of `all` is made of, unless they stay for the time that they bear.
+    /// Removes files that nothing of `all` is made of, nor what a damaged tag that was put aside seems to name, unless they
+    /// stay for the time that they bear.
     pub fn collect_orphans(
         &self,
         all: &[Found],
         stays: impl Fn(&Path, Duration) -> bool,
     ) -> Result<Gone, String> {
-        let named: BTreeSet<&String> = all.iter().flat_map(|image| image.parts.keys()).collect();
+        let lost = self.store().named_by_lost_tags();
+        let named: BTreeSet<&String> =
+            all.iter().flat_map(|image| image.parts.keys()).chain(lost.iter()).collect();
         let mut gone = Gone::default();
         self.unlink_all(
             |digits, file| !named.contains(digits) && !stays(&file.path, file.written),

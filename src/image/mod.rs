@@ -4,6 +4,8 @@
 pub mod archive;
 /// What a collection sees of the store, and takes away.
 pub mod collect;
+/// What is damaged, as far as a look tells.
+pub mod damage;
 /// The EROFS on-disk format, written front to back.
 mod erofs;
 mod erofs_dir;
@@ -28,7 +30,7 @@ pub mod reference;
 /// A registry's language.
 pub mod registry;
 /// Damaged files put aside and replaced.
-mod repair;
+pub mod repair;
 /// Room on the disk, and the reserve.
 pub mod room;
 /// The store: layers, configurations, tags.
@@ -41,6 +43,10 @@ mod tarball;
 mod tree;
 /// A layer file back to a tar.
 mod untar;
+/// What a verification is asked for, and what it finds.
+pub mod verify;
+/// Layers sealed by the kernel.
+mod verity;
 
 pub use reference::Reference;
 pub use store::{Image, Store};

@@ -21,21 +21,63 @@ const OPTIONS_LIMIT: usize = 4000;
 /// Another process may take the loop device that the kernel just called free.
 const LOOP_TRIES: usize = 64;
 
-/// Mounts each of the image's layers read-only at `<run>/layers/<hex>`, where it stays until the machine ends; a layer
-/// that is mounted already stays as it is. Returns the directories, topmost layer first, as overlay wants them.
+/// Mounts each of the image's layers read-only below `<run>/layers`, where it stays until the machine ends, or until
+/// another file is in its file's place. Returns the directories, topmost layer first, as overlay wants them.
 pub fn mount_layers(store: &Store, image: &Image, run: &Path) -> io::Result<Vec<PathBuf>> {
     let mut layers = Vec::with_capacity(image.layers.len());
     for diff_id in image.layers.iter().rev() {
-        let target = run.join("layers").join(diff_id.trim_start_matches("sha256:"));
+        let told = |error: io::Error| io::Error::new(error.kind(), format!("mount layer {diff_id}: {error}"));
+        let file = store.layer(diff_id);
+        let target = run.join("layers").join(mount_name(diff_id, &file).map_err(told)?);
         // The empty layer, which some builders repeat, is one layer to overlay.
         if layers.contains(&target) {
             continue;
         }
-        mount_layer(&store.layer(diff_id), &target)
-            .map_err(|error| io::Error::new(error.kind(), format!("mount layer {diff_id}: {error}")))?;
+        if mount_layer(&file, &target).map_err(told)? {
+            let_go(&target);
+        }
         layers.push(target);
     }
     Ok(layers)
+}
+
+/// Where a layer is mounted from this file: `<hex>.<device>.<inode>`. As long as it is mounted, no other file of that
+/// file system has this number.
+pub fn mount_name(diff_id: &str, file: &Path) -> io::Result<String> {
+    let about = fs::metadata(file).map_err(|error| at(file, error))?;
+    Ok(format!("{}.{:x}.{:x}", diff_id.trim_start_matches("sha256:"), about.dev(), about.ino()))
+}
+
+/// What a view is made of, in words.
+pub fn text(layers: &[PathBuf]) -> String {
+    layers.iter().map(|layer| format!("{}\n", layer.file_name().unwrap_or_default().display())).collect()
+}
+
+/// Whether these are the same layers, from other files.
+pub fn is_replaced(former: &str, now: &str) -> bool {
+    let digits = |text: &str| -> Vec<String> {
+        text.lines().map(|name| name.split('.').next().unwrap_or_default().to_owned()).collect()
+    };
+    former != now && digits(former) == digits(now)
+}
+
+/// Takes away what shows the same layer as `target` does and came from another file; containers that run from it keep it
+/// until they end.
+pub fn let_go(target: &Path) {
+    let hex = |path: &Path| path.file_name()?.to_str()?.split('.').next().map(str::to_owned);
+    let others = target.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
+    for other in others.map(|entry| entry.path()) {
+        if other != target && hex(&other) == hex(target) {
+            let gone = match umount2(&other, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+                // Of a mount that failed there is the directory only.
+                Ok(()) | Err(Errno::EINVAL) => fs::remove_dir(&other),
+                Err(errno) => Err(errno.into()),
+            };
+            if let Err(error) = gone {
+                log::warn!("{}: cannot be let go: {error}", other.display());
+            }
+        }
+    }
 }
 
 /// Mounts the writable view of `layers` (topmost first) at `target`; what is written goes under `scratch`, which is on
@@ -103,19 +145,20 @@ pub fn unmount(target: &Path) -> io::Result<()> {
     }
 }
 
-fn mount_layer(file: &Path, target: &Path) -> io::Result<()> {
+/// Whether it had to be mounted.
+fn mount_layer(file: &Path, target: &Path) -> io::Result<bool> {
     fs::create_dir_all(target)?;
     if statfs(target)?.filesystem_type().0 as u32 == erofs::MAGIC {
-        return Ok(());
+        return Ok(false);
     }
     let flags = MsFlags::MS_RDONLY;
     // From 6.12 on EROFS can read from the file itself, where it is built so; before, it complains to the console.
     if release() >= (6, 12) && mount(Some(file), target, Some("erofs"), flags, None::<&str>).is_ok() {
-        return Ok(());
+        return Ok(true);
     }
     let (device, _open) = attach(file)?;
     mount(Some(&device), target, Some("erofs"), flags, None::<&str>)?;
-    Ok(())
+    Ok(true)
 }
 
 /// The first two numbers of the kernel's version.

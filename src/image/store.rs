@@ -11,13 +11,13 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, PosixFadviseAdvice, posix_fadvise};
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
 use super::reference::is_digest;
 use super::stream::{self, Hashed};
-use super::{Reference, erofs, layer, repair, room};
+use super::{Reference, damage, erofs, layer, repair, room, verity};
 
 /// A tag or configuration above this is damaged; PID 1 reads them.
 const JSON_LIMIT: u64 = 4 << 20;
@@ -146,10 +146,14 @@ impl Store {
 
     /// The names of all tags, whole or damaged.
     pub fn names(&self) -> Result<Vec<String>, String> {
-        let mut names = BTreeSet::new();
+        let lost = self.lost_tags();
+        let mut names: BTreeSet<String> = lost.iter().filter_map(|path| damage::named_by(path)).collect();
         for store in [self.own()].into_iter().chain(self.behind()) {
             for path in store.tag_paths()? {
-                names.extend(read_tag(&path)?.map(|tag| tag.reference));
+                match read_tag(&path) {
+                    Ok(tag) => names.extend(tag.map(|tag| tag.reference)),
+                    Err(_) => names.extend(damage::named_by(&path)),
+                }
             }
         }
         Ok(names.into_iter().collect())
@@ -165,7 +169,9 @@ impl Store {
         if self.behind.is_empty() || here.exists() {
             return here;
         }
-        let behind = self.behind.iter().map(|root| root.join(dir).join(name)).find(|path| path.exists());
+        let distrusted = damage::distrusted(self);
+        let mut behind = self.behind.iter().map(|root| root.join(dir).join(name));
+        let behind = behind.find(|path| path.exists() && !distrusted.contains(path));
         behind.unwrap_or(here)
     }
 
@@ -198,7 +204,8 @@ impl Store {
     pub fn remove(&self, reference: &str) -> Result<bool, String> {
         let reference = Reference::parse(reference)?.to_string();
         let path = self.tag_path(&reference);
-        if !path.exists() {
+        let aside = self.aside_tag(&path);
+        if !path.exists() && !aside.exists() {
             return match self.find(&reference)? {
                 Some(image) if image.factory => {
                     Err(format!("{reference} came with the machine's own image, and stays"))
@@ -207,8 +214,7 @@ impl Store {
             };
         }
         let writing = self.write()?;
-        fs::remove_file(&path).map_err(|error| at(&path, error))?;
-        sync_dir(&self.root.join("tags"))?;
+        [&path, &aside].into_iter().try_for_each(|path| repair::lose(path))?;
         writing.sweep()?;
         Ok(true)
     }
@@ -324,6 +330,9 @@ impl Store {
 
     fn image(&self, tag: Tag) -> Result<Image, String> {
         let (config, mut size) = self.config(&tag.config)?;
+        if *config.rootfs().diff_ids() != tag.layers {
+            return Err(format!("{}: damaged: other layers than its configuration has", tag.reference));
+        }
         for diff_id in &tag.layers {
             size += self.layer_size(diff_id)?;
         }
@@ -339,7 +348,7 @@ impl Store {
         })
     }
 
-    fn config(&self, digest: &str) -> Result<(ImageConfiguration, u64), String> {
+    pub(super) fn config(&self, digest: &str) -> Result<(ImageConfiguration, u64), String> {
         self.read_config(digest)
     }
 
@@ -361,7 +370,7 @@ impl Store {
     }
 
     /// The bytes of a layer's file, which tells its own size in its superblock: catches a missing or truncated one.
-    fn layer_size(&self, diff_id: &str) -> Result<u64, String> {
+    pub(super) fn layer_size(&self, diff_id: &str) -> Result<u64, String> {
         let path = self.layer(diff_id);
         let file = File::open(&path).map_err(|error| at(&path, error))?;
         let size = file.metadata().map_err(|error| at(&path, error))?.len();
@@ -384,7 +393,11 @@ impl Store {
         let sum = self.sum_path(diff_id);
         let stored = fs::read_to_string(&sum).map_err(|error| at(&sum, error))?;
         let file = File::open(&path).map_err(|error| at(&path, error))?;
-        let found = Hashed::new(file).finish().map_err(|error| at(&path, error))?;
+        // What memory holds of it says nothing of the disk; and what is read once needs no memory.
+        let forget = || posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let _ = forget();
+        let found = Hashed::new(&file).finish().map_err(|error| at(&path, error))?;
+        let _ = forget();
         if stored.split_whitespace().next() != Some(hex(&found)) {
             return Err(format!("{}: damaged: not what {} says", path.display(), sum.display()));
         }
@@ -457,22 +470,38 @@ impl Writing {
     /// another adds at the same moment is waited for, and then not added again.
     pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: &mut dyn Read) -> Result<(), String> {
         let tmp = self.tmp(hex(diff_id));
-        let Some(_claim) = self.claim(diff_id, &tmp)? else { return Ok(()) };
+        let Some(claim) = self.claim(diff_id, &tmp)? else { return Ok(()) };
         let made = self.convert(diff_id, blob, source, &tmp);
         if made.is_err() {
             let _ = fs::remove_file(&tmp);
         }
         let sum = made.map_err(|error| format!("layer {diff_id}: {error}"))?;
-        self.place_layer(diff_id, &sum, &tmp)
+        self.place_layer(diff_id, &sum, &tmp)?;
+        // It is held open for writing.
+        drop(claim);
+        self.seal(diff_id);
+        Ok(())
     }
 
     /// Takes a layer that is whole in another store.
     pub fn copy_layer(&self, diff_id: &str, source: &Store) -> Result<(), String> {
-        let from = source.layer(diff_id);
+        // Not what a pull of it would write to.
         let tmp = self.tmp(&format!("{}.{}", std::process::id(), hex(diff_id)));
+        let from = source.layer(diff_id);
         self.fits(fs::metadata(&from).map_or(0, |about| about.blocks() * 512))?;
         let sum = repair::copy(&from, &tmp)?;
-        self.place_layer(diff_id, &sum, &tmp)
+        self.place_layer(diff_id, &sum, &tmp)?;
+        self.seal(diff_id);
+        Ok(())
+    }
+
+    /// From now on the kernel checks what is read of a published layer, where it can. One that a power cut leaves without
+    /// is as good as before, and sealed by the next verification.
+    fn seal(&self, diff_id: &str) {
+        let path = self.store.layer(diff_id);
+        if let Err(why) = verity::seal(&path) {
+            log::warn!("{}: cannot be sealed: {why}", path.display());
+        }
     }
 
     /// Refuses what is known not to fit on the disk, beside the reserve.
@@ -540,17 +569,26 @@ impl Writing {
         self.publish(&self.store.tag_path(&tag.reference), &text)
     }
 
-    /// Removes what no tag names. With a tag that cannot be read, nothing: it may name anything.
+    /// Removes what no tag names. A tag that cannot be read is put aside, and what it seems to name stays.
     /// Tells how many files went, and their bytes on the disk.
     pub fn sweep(&self) -> Result<(u64, u64), String> {
         let (mut count, mut bytes) = (0, 0);
         let mut named = BTreeSet::new();
         for path in self.store.tag_paths()? {
-            if let Some(tag) = read_tag(&path)? {
-                named.extend(tag.layers.iter().map(|diff_id| hex(diff_id).to_owned()));
-                named.insert(hex(&tag.config).to_owned());
+            match read_tag(&path) {
+                Ok(Some(tag)) => {
+                    named.extend(tag.layers.iter().map(|diff_id| hex(diff_id).to_owned()));
+                    named.insert(hex(&tag.config).to_owned());
+                }
+                Ok(None) => {}
+                Err(why) => {
+                    log::warn!("image store: {why}: put aside");
+                    let aside = self.store.aside_tag(&path);
+                    fs::rename(&path, &aside).map_err(|error| at(&path, error))?;
+                }
             }
         }
+        named.extend(self.store.named_by_lost_tags());
         for name in ["layers", "configs", "damaged"] {
             let dir = self.store.root.join(name);
             for entry in fs::read_dir(&dir).map_err(|error| at(&dir, error))?.flatten() {
@@ -641,6 +679,9 @@ pub(super) fn read_tag(path: &Path) -> Result<Option<Tag>, String> {
     let tag: Tag = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     if let Some(digest) = tag.layers.iter().chain([&tag.config]).find(|digest| !is_digest(digest)) {
         return Err(format!("{}: {digest:?} is not a digest", path.display()));
+    }
+    if path.file_stem().is_none_or(|stem| stem.to_string_lossy() != escape(&tag.reference)) {
+        return Err(format!("{}: damaged: it names {:?}", path.display(), tag.reference));
     }
     Ok(Some(tag))
 }

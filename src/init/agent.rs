@@ -343,6 +343,7 @@ impl Agent {
         self.hands.fetch_no_more();
         self.hands.pull_no_more();
         self.hands.collect_no_more();
+        self.hands.verify_no_more();
         let since = self.ending.map_or_else(Tick::now, |(_, since)| since);
         self.ending = Some((power, since));
         self.planner.want(Desired { ending: true, ..self.planner.desired().clone() });

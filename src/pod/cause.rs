@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::facts::{HookKind, PodFacts, ProbeKind, Run};
-use super::spec::{Container, Probe};
+use super::restart::policy;
+use super::spec::{Container, Probe, RestartPolicy, Role};
 use crate::clock::Tick;
 
 /// The reason, its moment, and the time that the container is given from then on.
@@ -26,6 +27,8 @@ pub enum Why {
     PostStart,
     /// It is given other resources, and its resizePolicy asks for a restart.
     Resize,
+    /// It runs from a damaged file, and there is a whole one.
+    Damage,
 }
 
 /// The cause to stop this run, the newest one of the container. What a probe tells after the pod began to stop is
@@ -45,10 +48,17 @@ pub fn cause(pod: &PodFacts, container: &Container, run: &Run) -> Option<Cause> 
         failed.as_ref().map(|_| Cause { why: Why::PostStart, since: *since, grace: spec.grace })
     };
     let resized = || run.outgrown.map(|since| Cause { why: Why::Resize, since, grace: spec.grace });
+    // What ends by itself is left to its end.
+    let lasts = || spec.role(container) != Role::Init && policy(spec, container) == RestartPolicy::Always;
+    let worn = || {
+        let since = run.worn.filter(|_| lasts())?;
+        Some(Cause { why: Why::Damage, since, grace: spec.grace })
+    };
     let cause = probed(ProbeKind::Startup, Why::Startup, &container.startup)
         .or_else(|| probed(ProbeKind::Liveness, Why::Liveness, &container.liveness))
         .or_else(hooked)
-        .or_else(resized)?;
+        .or_else(resized)
+        .or_else(worn)?;
     let stopping = pod.stopping();
     stopping.is_none_or(|stopping| cause.since <= stopping).then_some(cause)
 }

@@ -112,6 +112,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::CollectFailed { .. }
         | Fact::Job(_)
         | Fact::Helper { .. }
+        | Fact::Verified { .. }
         | Fact::Piped { .. }
         | Fact::Drained { .. } => None,
         Fact::Allocated { pod } => Some((&pod.uid, "")),
@@ -130,6 +131,7 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
         | Fact::ImagePulling { uid, container }
+        | Fact::ImageDamaged { uid, container, .. }
         | Fact::Logged { uid, container, .. }
         | Fact::Starting { uid, container, .. }
         | Fact::Started { uid, container, .. }
@@ -158,6 +160,10 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         }
         Fact::ImageMissing { why, .. } => {
             pod.spec.container(container).map_or_else(Vec::new, |spec| no_image(pod, spec, why))
+        }
+        Fact::ImageDamaged { what, .. } => {
+            let image = pod.spec.container(container).map_or("", |spec| &spec.image);
+            vec![warning("ImageDamaged", format!("Image \"{image}\" is damaged: {what}"))]
         }
         Fact::Started { .. } => {
             vec![created(container), normal("Started", format!("Started container {container}"))]
@@ -210,6 +216,7 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
         | Fact::TornDown { .. }
         | Fact::Piped { .. }
         | Fact::Drained { .. }
+        | Fact::Verified { .. }
         | Fact::Helper { .. } => Vec::new(),
     }
 }
@@ -286,6 +293,9 @@ fn killing(pod: &PodFacts, container: &str) -> News {
         Some((spec, Cause { why: Why::Liveness, .. })) => failed(spec, "liveness"),
         Some((_, Cause { why: Why::PostStart, .. })) => "FailedPostStartHook".to_owned(),
         Some((_, Cause { why: Why::Resize, .. })) => format!("Container {container} resize requires restart"),
+        Some((_, Cause { why: Why::Damage, .. })) => {
+            format!("Container {container} runs from a damaged image that is whole again, will be restarted")
+        }
         Some((_, Cause { why: Why::All, .. })) | None => format!("Stopping container {container}"),
     };
     normal("Killing", message)

@@ -10,6 +10,7 @@ use super::resources::Grant;
 use super::restart::{After, after};
 use super::spec::{Config, Container, Pod, Problem};
 use super::users::Ids;
+use super::verify::Verified;
 use crate::clock::Tick;
 
 /// One thing that happened, told once, when it was observed. `World::learn` files it under its moment.
@@ -46,6 +47,12 @@ pub enum Fact {
     ImagePulling { uid: String, container: String },
     /// It is not, or it could not be had.
     ImageMissing { uid: String, container: String, why: String },
+    /// What the container's image has on the disk is not what it was, and was put aside; `what` tells which file. `layer`: it
+    /// is one of those that a container runs from.
+    ImageDamaged { uid: String, container: String, what: String, layer: bool },
+    /// These images, or all that are in use, were read from `begun` on and compared with their digests; `damaged` are those
+    /// that were not whole.
+    Verified { begun: Tick, images: Vec<String>, all: bool, damaged: Vec<String> },
     /// The start helper runs. `stdout` and `stderr` are PID 1's read ends of the container's output.
     Starting { uid: String, container: String, run: u32, helper: i32, stdout: i32, stderr: i32 },
     /// A container's output pipes were made: it is the logger's to follow. `fds`: PID 1's ends, in the logger's order;
@@ -123,6 +130,7 @@ impl Fact {
             | Fact::ImageFound { uid, .. }
             | Fact::ImageMissing { uid, .. }
             | Fact::ImagePulling { uid, .. }
+            | Fact::ImageDamaged { uid, .. }
             | Fact::Starting { uid, .. }
             | Fact::Started { uid, .. }
             | Fact::StartFailed { uid, .. }
@@ -147,6 +155,7 @@ impl Fact {
             | Fact::Drained { .. }
             | Fact::Collected { .. }
             | Fact::CollectFailed { .. }
+            | Fact::Verified { .. }
             | Fact::Job(_)
             | Fact::Helper { .. } => None,
         }
@@ -216,6 +225,9 @@ pub struct World {
     pub rejected: BTreeMap<String, Rejection>,
     /// Output that is not all in its log yet, by the run's id.
     pub streams: BTreeMap<String, Stream>,
+    /// When images were last read in full.
+    #[serde(default)]
+    pub verified: Verified,
     /// Jobs and CronJobs.
     #[serde(default)]
     pub batch: Batch,
@@ -367,6 +379,12 @@ pub struct ContainerFacts {
     pub stepped: Option<Tick>,
     /// When its image was last found.
     pub seen: Option<Tick>,
+    /// What its image was found to be since then.
+    #[serde(default)]
+    pub damaged: Option<Damaged>,
+    /// When that was last told.
+    #[serde(default)]
+    pub harmed: Option<Tick>,
     /// The number of its newest run when all containers of the pod were last to be restarted. Runs up to this one are
     /// of the past: they are killed, and then it is as if the container had not run yet.
     #[serde(default)]
@@ -394,6 +412,16 @@ pub enum Image {
         tries: u32,
         why: String,
     },
+}
+
+/// An image that is to be had anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    pub since: Tick,
+    /// What is wrong, and what became of it.
+    pub what: String,
+    /// A file that a container runs from is among it.
+    pub layer: bool,
 }
 
 /// How a pull went.
@@ -438,6 +466,9 @@ pub struct Run {
     /// When a resize was accepted that a resizePolicy RestartContainer answers with its end.
     #[serde(default)]
     pub outgrown: Option<Tick>,
+    /// When the image was whole again of which it has a damaged file.
+    #[serde(default)]
+    pub worn: Option<Tick>,
 }
 
 /// A hook of one run.

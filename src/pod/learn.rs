@@ -3,6 +3,7 @@
 //! Facts come late, twice or about what is gone: a re-executed PID 1 replays its ledger over a snapshot that may hold
 //! the same facts already. So a fact that does not fit changes nothing, and one that is told again counts once.
 
+mod damage;
 mod resize;
 
 use super::batch;
@@ -97,12 +98,23 @@ impl World {
             }),
             Fact::SetUpFailed { uid, why } => self.about(uid, |pod| set_up_failed(pod, why, now)),
             Fact::ImageFound { uid, container, id, pulled: _ } => self.within(uid, container, |facts| {
+                if damage::is_older(facts, now) {
+                    return false;
+                }
                 facts.seen = facts.seen.max(Some(now));
                 if !matches!(&facts.image, Image::Pulling { since, .. } if *since > now) {
                     facts.image = Image::Found { id: id.clone() };
+                    damage::mended(facts, now);
                 }
                 true
             }),
+            Fact::ImageDamaged { uid, container, what, layer } => {
+                self.within(uid, container, |facts| damage::damaged(facts, what, *layer, now))
+            }
+            Fact::Verified { begun, images, all, damaged } => {
+                self.verified.learn(*begun, images, *all, damaged);
+                true
+            }
             Fact::ImagePulling { uid, container } => {
                 self.within(uid, container, |facts| image_pulling(facts, now))
             }
@@ -314,6 +326,9 @@ fn tear_down_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
 }
 
 fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
+    if damage::is_older(facts, now) {
+        return false;
+    }
     let tries = match &facts.image {
         Image::Missing { at, .. } if *at >= now => return false,
         Image::Pulling { since, .. } if *since > now => return false,
@@ -326,6 +341,9 @@ fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
 
 /// A pull is begun, or waits for its turn, unless its end is known already.
 fn image_pulling(facts: &mut ContainerFacts, now: Tick) -> bool {
+    if damage::is_older(facts, now) {
+        return false;
+    }
     let (tries, why) = match &facts.image {
         Image::Pulling { since, .. } if *since >= now => return false,
         Image::Missing { at, .. } if *at >= now => return false,
@@ -354,6 +372,7 @@ fn starting(
         let ours = former.failed.as_ref().is_some_and(|(_, why)| why.ours);
         if let Some(ended) = former.ended()
             && !ours
+            && former.worn.is_none()
         {
             facts.step = restart::current(facts, ended).saturating_add(1);
             facts.stepped = Some(now);
@@ -379,6 +398,7 @@ fn starting(
         cleaned: false,
         size: Size::default(),
         outgrown: None,
+        worn: None,
     });
     true
 }

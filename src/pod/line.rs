@@ -33,6 +33,18 @@ impl Fact {
             Fact::SetUpFailed { uid, why } => {
                 Some(format!("{}: cannot set up: {}", pod(uid)?.spec.full_name(), one_line(why)))
             }
+            Fact::ImageDamaged { uid, container, what, .. } => {
+                let pod = pod(uid)?;
+                let image = &pod.spec.container(container)?.image;
+                Some(format!("{}: image {image} is damaged: {}", full(pod, container), one_line(what)))
+            }
+            Fact::Verified { all: true, damaged, .. } if damaged.is_empty() => {
+                Some("images: all in use were read and are whole".to_owned())
+            }
+            Fact::Verified { damaged, .. } if damaged.is_empty() => None,
+            Fact::Verified { damaged, .. } => {
+                Some(format!("images: read, and damaged: {}", damaged.join(", ")))
+            }
             Fact::ImagePulling { uid, container } => {
                 let pod = pod(uid)?;
                 let image = &pod.spec.container(container)?.image;
@@ -248,6 +260,7 @@ fn causes(pod: &PodFacts, container: &str, run: &Run) -> Option<&'static str> {
         Why::Liveness => "its liveness probe failed",
         Why::PostStart => "its postStart hook failed",
         Why::Resize => "it is given other resources",
+        Why::Damage => "it runs from a damaged file of its image, which is whole again",
     })
 }
 

@@ -31,6 +31,7 @@ pub mod spec;
 pub mod status;
 pub mod sysctl;
 pub mod users;
+pub mod verify;
 
 pub use facts::{Fact, World};
 pub use plan::{Action, Plan, Planner, Step, plan};

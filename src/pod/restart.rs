@@ -53,6 +53,9 @@ pub fn again(pod: &PodFacts, container: &Container, cap: Option<Duration>) -> Op
         return Some(*at + retry(Duration::from_millis(100), Duration::from_secs(5), facts.trouble));
     }
     let again = facts.is_past(run) || after(&pod.spec, container, run) == After::Again;
+    if let Some(worn) = run.worn {
+        return again.then(|| ended.max(worn));
+    }
     again.then(|| ended + wait(current(facts, ended), cap))
 }
 
@@ -72,7 +75,11 @@ pub fn after(pod: &Pod, container: &Container, run: &Run) -> After {
         return After::Again;
     };
     let (role, policy) = (pod.role(container), policy(pod, container));
-    if (run.unhealthy() || run.outgrown.is_some()) && role != Role::Init && policy != RestartPolicy::Never {
+    let replaced = run.worn.is_some() && (run.stopped.is_some() || run.killed.is_some());
+    if (run.unhealthy() || run.outgrown.is_some() || replaced)
+        && role != Role::Init
+        && policy != RestartPolicy::Never
+    {
         // It was stopped in order to be restarted: its exit code, which may be 0, is not asked.
         return After::Again;
     }

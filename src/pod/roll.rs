@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use super::facts::{Fact, PodFacts, World};
-use super::resources;
+use super::{resources, verify};
 
 /// Follows from the world: `look` at a pod after each fact of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Roll {
     pids: BTreeSet<(i32, String)>,
     starting: BTreeSet<String>,
     hooked: BTreeSet<String>,
+    /// Containers of which a run ended as damage of their image would explain.
+    suspects: BTreeSet<(String, String)>,
     /// Wide, so that what was added can be taken off exactly.
     burstable: u128,
 }
@@ -24,6 +26,7 @@ struct Entry {
     pids: BTreeSet<i32>,
     starting: bool,
     hooked: bool,
+    suspects: BTreeSet<String>,
     burstable: u64,
 }
 
@@ -37,6 +40,8 @@ impl Entry {
             entry.starting |= run.helper.is_some();
             entry.hooked |= run.hooks.values().any(|hook| hook.ended.is_none());
         }
+        let suspects = pod.containers.iter().filter(|(_, facts)| verify::suspicious(facts).is_some());
+        entry.suspects = suspects.map(|(name, _)| name.clone()).collect();
         if !pod.done() {
             entry.burstable = resources::burstable(&pod.spec);
         }
@@ -71,12 +76,16 @@ impl Roll {
             }
             self.starting.remove(uid);
             self.hooked.remove(uid);
+            for name in former.suspects {
+                self.suspects.remove(&(uid.to_owned(), name));
+            }
             self.burstable -= u128::from(former.burstable);
         }
         let Some(entry) = entry else { return };
         self.pids.extend(entry.pids.iter().map(|pid| (*pid, uid.to_owned())));
         self.starting.extend(entry.starting.then(|| uid.to_owned()));
         self.hooked.extend(entry.hooked.then(|| uid.to_owned()));
+        self.suspects.extend(entry.suspects.iter().map(|name| (uid.to_owned(), name.clone())));
         self.burstable += u128::from(entry.burstable);
         self.entries.insert(uid.to_owned(), entry);
     }
@@ -95,6 +104,11 @@ impl Roll {
     /// The pods of which a hook was begun and has not ended.
     pub fn hooked(&self) -> impl Iterator<Item = &str> {
         self.hooked.iter().map(String::as_str)
+    }
+
+    /// The containers of which a run ended as damage of their image would explain.
+    pub fn suspects(&self) -> &BTreeSet<(String, String)> {
+        &self.suspects
     }
 
     /// What burstable pods that are not done request of the processors together, in thousandths of a core.

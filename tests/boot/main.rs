@@ -3,6 +3,7 @@
 //! A scenario is a test like those below: `board(NAME)` with its manifests, `boot()`, then what a person would do and see.
 
 mod cases;
+mod damage;
 mod enforced;
 mod hooks;
 mod jobs;

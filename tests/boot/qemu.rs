@@ -246,6 +246,11 @@ impl Board {
         self.monitor("system_powerdown");
     }
 
+    /// The disk for what outlives a boot, to be looked into while the board is off.
+    pub fn disk(&self) -> PathBuf {
+        self.setup.dir.join("data")
+    }
+
     /// Gives qemu's monitor a command.
     pub fn monitor(&self, command: &str) {
         let mut socket = UnixStream::connect(self.setup.dir.join("monitor")).expect("qemu's monitor");

@@ -54,8 +54,8 @@ fn what_is_not_in_the_store_is_found_behind_it_and_is_never_written_there() {
     fs::remove_file(store.own().layer(&image.layers[0])).unwrap();
     assert!(store.own().find("mine:2").unwrap().is_none());
     assert!(store.find("mine:2").unwrap().is_some());
-    let (told, whole) = store.own().repair("mine:2", Some(&factory)).unwrap();
-    assert!(whole && told.len() == 1 && told[0].ends_with(": replaced"), "{told:?}");
+    let found = store.own().repair("mine:2", std::slice::from_ref(&factory)).unwrap();
+    assert!(found.len() == 1 && found[0].to_string().contains("replaced from"), "{found:?}");
     assert!(store.own().find("mine:2").unwrap().is_some());
 
     // Prune knows its own files only.
@@ -78,6 +78,40 @@ fn a_damaged_tag_costs_no_image_that_is_whole_behind() {
     fs::write(&tag, "{").unwrap();
     assert!(store.find(FULL).unwrap().unwrap().factory);
     assert!(store.own().find(FULL).is_err());
+    fs::remove_dir_all(&home).unwrap();
+}
+
+#[test]
+fn a_damaged_layer_behind_is_not_used_and_can_be_had_anew() {
+    let home = fresh("behind-layer");
+    let (first, image) = imported(&home.join("first"));
+    imported(&home.join("second"));
+    let layer = first.layer(&image.layers[0]);
+    let whole = fs::read(&layer).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    fs::write(&layer, &flipped).unwrap();
+    let both = [home.join("first"), home.join("second")];
+    let store = Store::open(home.join("images")).over(&both);
+    // Another one behind has it.
+    assert_eq!(store.layer(&image.layers[0]), layer);
+    let found = store.repair(FULL, &[]).unwrap();
+    assert!(found.len() == 1 && found[0].whole() && found[0].why.contains("first"), "{found:?}");
+    assert!(store.layer(&image.layers[0]).starts_with(home.join("second")));
+    assert!(store.find(FULL).unwrap().is_some_and(|image| image.factory));
+    // Nobody has it: it is as one that is missing, and comes in by the way of all images.
+    let store = Store::open(home.join("images")).over(&both[..1]);
+    assert!(!store.repair(FULL, &[]).unwrap()[0].whole());
+    assert!(store.find(FULL).unwrap().is_none());
+    archives::import(&store, archive(), None, &Platform::host()).unwrap();
+    assert!(store.find(FULL).unwrap().is_some_and(|image| !image.factory));
+    assert_eq!(store.repair(FULL, &[]).unwrap(), []);
+    // The card was written anew.
+    let other = Store::open(home.join("others")).over(&both[..1]);
+    assert!(!other.repair(FULL, &[]).unwrap()[0].whole());
+    fs::write(&layer, &whole).unwrap();
+    assert_eq!(other.repair(FULL, &[]).unwrap(), []);
+    assert!(other.find(FULL).unwrap().is_some());
     fs::remove_dir_all(&home).unwrap();
 }
 

@@ -93,7 +93,7 @@ pub fn held(pod: &RealPod, name: &str) -> bool {
     pod.spec.containers.iter().any(|main| main.name == name)
         && earlier.filter(|main| main.post_start.is_some()).any(|main| {
             let real = &pod.containers[&main.name];
-            real.pulling || real.runs.last().is_some_and(under_way)
+            real.pulling && real.live().is_none() || real.runs.last().is_some_and(under_way)
         })
 }
 
@@ -151,6 +151,10 @@ fn dues(view: &View, pod: &RealPod) -> Vec<(Tick, String)> {
                     && !run.past
                     && !run.hooks.contains_key(&HookKind::PostStart);
                 dues.extend(hook.then(|| (Tick(0), name("postStart"))));
+                // An image is had anew while its container runs.
+                if facts.damaged.is_some() && !facts.pulling && !stopping && !past {
+                    dues.push((retry_due(facts.missing, 10, 300), name("mend")));
+                }
             }
             Some(_) | None => {
                 if !stopping && pod.set_up && !past {
@@ -211,6 +215,10 @@ fn start_due(pod: &RealPod, name: &str) -> Option<Tick> {
         }
         due = restart_due(container)?;
     }
+    if container.damaged.is_some() {
+        // Its image comes first, whatever it waits for.
+        due = Tick(0);
+    }
     Some(due.max(retry_due(container.missing, 10, 300)))
 }
 
@@ -236,6 +244,9 @@ pub fn restart_due(container: &RealContainer) -> Option<Tick> {
     if end == End::Ours {
         let wait = Duration::from_millis(100) * 2u32.pow((container.trouble - 1).min(20));
         return Some(finish + wait.min(Duration::from_secs(5)));
+    }
+    if let Some(worn) = container.runs.last()?.worn {
+        return Some(finish.max(worn));
     }
     match container.entry {
         Some((wait, raised)) if finish - raised <= Duration::from_secs(600) => Some(finish + wait),

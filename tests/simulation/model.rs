@@ -62,6 +62,8 @@ pub struct RealContainer {
     pub first: u32,
     /// It was up since all containers were last restarted.
     pub was_up: bool,
+    /// Its image was found damaged, and is not whole again; whether a file that containers run from is among it.
+    pub damaged: Option<bool>,
 }
 
 pub struct RealRun {
@@ -88,6 +90,8 @@ pub struct RealRun {
     pub unfit: Option<Unfit>,
     /// When a resize was accepted for which it is restarted.
     pub outgrown: Option<Tick>,
+    /// When its image was whole again of which it had a damaged file, or for which its crash may have been.
+    pub worn: Option<Tick>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -199,8 +203,16 @@ impl RealPod {
         let cause = failed(ProbeKind::Startup, &spec.startup)
             .or(failed(ProbeKind::Liveness, &spec.liveness))
             .or(hook)
-            .or(run.outgrown.map(|since| (since, self.spec.grace)))?;
+            .or(run.outgrown.map(|since| (since, self.spec.grace)))
+            .or(run.worn.filter(|_| self.lasts(name)).map(|since| (since, self.spec.grace)))?;
         self.stopping().is_none_or(|stopping| cause.0 <= stopping).then_some(cause)
+    }
+
+    /// Whether it is to run for ever.
+    pub fn lasts(&self, name: &str) -> bool {
+        let spec = self.spec.container(name).unwrap();
+        let always = spec.restart.unwrap_or(self.spec.restart) == RestartPolicy::Always;
+        spec.sidecar || always && !self.plain(name)
     }
 
     /// Whether a sidecar's signal waits for others.
@@ -251,6 +263,16 @@ pub fn clash(one: &[Port], other: &[Port]) -> bool {
 }
 
 impl RealContainer {
+    /// Its image is there, and whole.
+    pub fn finds(&mut self, now: Tick) {
+        (self.found, self.missing) = (Some(now), (0, now));
+        let Some(layer) = self.damaged.take() else { return };
+        self.entry = None;
+        if let Some(run) = self.runs.last_mut().filter(|run| layer || run.end.is_some()) {
+            run.worn.get_or_insert(now);
+        }
+    }
+
     pub fn live(&self) -> Option<&RealRun> {
         self.runs.last().filter(|run| run.end.is_none())
     }
@@ -285,7 +307,8 @@ pub fn then(pod: &Pod, name: &str, run: &RealRun) -> Then {
         Some(End::Exit { code, oom }) => (code, oom),
     };
     let policy = if spec.sidecar { RestartPolicy::Always } else { spec.restart.unwrap_or(pod.restart) };
-    if (run.unhealthy() || run.outgrown.is_some()) && !plain && policy != RestartPolicy::Never {
+    let replaced = run.worn.is_some() && (run.stopped.is_some() || run.killed.is_some());
+    if (run.unhealthy() || run.outgrown.is_some() || replaced) && !plain && policy != RestartPolicy::Never {
         return Then::Again;
     }
     let failed = code != 0 || plain && oom;

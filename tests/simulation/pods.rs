@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use k8s_openapi::api::core::v1 as k8s;
+use podinit::clock::Tick;
 use podinit::pod::facts::{Dismissal, Exit, Fact, HookKind, ProbeKind, StartError};
 use podinit::pod::resources::{Grant, qos};
 use podinit::pod::spec::{
@@ -119,6 +120,7 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
         Fact::CollectFailed { reason: "FreeDiskSpaceFailed".into(), message: "too little".into() },
         Fact::Piped { id: "nobody".into(), log: "0.log".into(), fds: vec![6, 7] },
         Fact::Drained { id: "nobody".into() },
+        Fact::Verified { begun: Tick::seconds(1), images: vec!["a:1".into()], all: true, damaged: vec![] },
     ];
     let strange = [("nobody".to_owned(), "c0".to_owned())];
     let known = world.pods.iter().flat_map(|(uid, pod)| {
@@ -177,6 +179,8 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
             },
             Fact::ImagePulling { uid: uid.clone(), container: container.clone() },
             Fact::ImageMissing { uid: uid.clone(), container: container.clone(), why: why() },
+            Fact::ImageDamaged { uid: uid.clone(), container: container.clone(), what: why(), layer: true },
+            Fact::ImageDamaged { uid: uid.clone(), container: container.clone(), what: why(), layer: false },
         ]);
         for run in [number.saturating_sub(1), number, number + 1, u32::MAX] {
             let (uid, container) = (|| uid.clone(), || container.clone());

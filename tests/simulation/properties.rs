@@ -365,6 +365,10 @@ pub fn rests_at_what_is_wanted(view: &View) -> Verdict {
         check(pod.grant == Some(Grant::pod(&pod.spec)), || format!("{uid} has not what it should have"))?;
         for container in pod.spec.all() {
             let live = pod.containers[&container.name].live();
+            let damaged = pod.containers[&container.name].damaged.filter(|_| live.is_some());
+            check(damaged.is_none(), || format!("{uid}/{}'s image is still damaged", container.name))?;
+            let worn = live.is_some_and(|run| run.worn.is_some()) && pod.lasts(&container.name);
+            check(!worn, || format!("{uid}/{} still runs from a damaged file", container.name))?;
             let has = live.is_none_or(|run| run.grant == Grant::container(container));
             check(has, || format!("{uid}/{} has not what it should have", container.name))?;
         }

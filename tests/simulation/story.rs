@@ -398,8 +398,8 @@ impl Story {
                     if real.missing.0 > 0 {
                         self.corners.insert("image came late");
                     }
-                    real.found = Some(now);
-                    real.missing = (0, now);
+                    self.corners.extend(real.damaged.map(|_| "damaged image whole again"));
+                    real.finds(now);
                     self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
                 }
             }
@@ -553,9 +553,15 @@ impl Story {
         if real.runs.is_empty() {
             real.restarts = real.first;
         }
+        let worn = real.runs.last().is_some_and(|run| run.worn.is_some());
+        if worn {
+            self.corners.insert("started again after damage");
+        }
         if let Some((finish, end)) = real.runs.last().and_then(|run| run.end) {
             match end {
                 End::Ours => {}
+                End::CreateError if worn => {}
+                End::Exit { .. } | End::StartError if worn => real.restarts += 1,
                 End::CreateError => raise(real, finish, now, cap),
                 End::Exit { .. } | End::StartError => {
                     if real.entry.is_some_and(|(_, raised)| finish - raised > Duration::from_secs(600)) {
@@ -586,6 +592,7 @@ impl Story {
             grant,
             unfit: None,
             outgrown: None,
+            worn: None,
         };
         let (number, at_once) = (run.number, roll >= 88 && next.is_some_and(|(at, _)| at == now));
         real.runs.push(run);
@@ -717,7 +724,8 @@ impl Story {
             let Some(real) = pod.and_then(|pod| pod.containers.get_mut(&container)) else { continue };
             real.pulling = false;
             if done {
-                (real.found, real.missing) = (Some(now), (0, now));
+                self.corners.extend(real.damaged.map(|_| "damaged image pulled again"));
+                real.finds(now);
                 self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
             } else {
                 (real.found, real.missing) = (None, (real.missing.0 + 1, now));
@@ -953,7 +961,8 @@ impl Story {
                     self.missing.insert(image);
                 }
             }
-            24..30 => self.strike(),
+            24..28 => self.strike(),
+            28..30 => self.damage(),
             30..32 => self.log_on(),
             32..34 => return self.reexecute(),
             34..36 => return self.strange(),
@@ -1089,6 +1098,35 @@ impl Story {
         }
     }
 
+    /// A file of an image is found to be damaged: all who use it are told.
+    fn damage(&mut self) {
+        let image = pick(&mut self.rng, &["a:1", "b:1"]);
+        let layer = self.rng.u8(0..4) > 0;
+        let mut told = Vec::new();
+        for (uid, pod) in self.reality.pods.iter_mut().filter(|(_, pod)| pod.stopping().is_none()) {
+            for (name, real) in &mut pod.containers {
+                if pod.spec.container(name).unwrap().image != image {
+                    continue;
+                }
+                if real.pulling {
+                    self.corners.insert("damaged while it was pulled");
+                } else if real.live().is_some() && layer {
+                    self.corners.insert("damaged while it ran");
+                }
+                real.found = None;
+                if !real.pulling {
+                    real.missing = (0, self.now);
+                }
+                real.damaged = Some(layer || real.damaged == Some(true));
+                told.push((uid.clone(), name.clone()));
+            }
+        }
+        for (uid, container) in told {
+            let what = "layers/1.erofs: damaged".to_owned();
+            self.learn(Fact::ImageDamaged { uid, container, what, layer });
+        }
+    }
+
     /// A process or a helper dies out of the blue.
     fn strike(&mut self) {
         let live: Vec<_> =
@@ -1192,6 +1230,7 @@ fn ended_well(number: u32, now: Tick) -> RealRun {
         grant: Grant::default(),
         unfit: None,
         outgrown: None,
+        worn: None,
     }
 }
 

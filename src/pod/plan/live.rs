@@ -106,7 +106,11 @@ fn container(turn: &mut Turn, pod: &PodFacts, spec: &Container, held: bool) -> b
     match &facts.run {
         None => !held && start(turn, pod, spec, facts, (facts.first, turn.now)),
         Some(run) if run.live() => {
+            let before = turn.plan.actions.len();
             stop::watch(turn, pod, spec, run);
+            if facts.damaged.is_some() && turn.plan.actions.len() == before && !is_resized(turn, pod, spec) {
+                mend(turn, pod, spec, facts);
+            }
             let hooked = run.hooks.get(&HookKind::PostStart).is_some_and(|hook| hook.ended.is_some());
             run.started.is_none() || !hooked
         }
@@ -131,13 +135,15 @@ fn start(
     (run, due): (u32, Tick),
 ) -> bool {
     let (uid, container) = (pod.spec.uid.clone(), spec.name.clone());
+    // A damaged image is had anew also while its container waits for other reasons: they may turn out to have been that.
+    let look = if facts.damaged.is_some() { turn.now } else { due };
     let (due, action) = match &facts.image {
         // Its end is a fact.
         Image::Pulling { .. } => return true,
-        Image::Unknown => (due, Action::Find { uid, container }),
+        Image::Unknown => (look, Action::Find { uid, container }),
         Image::Missing { tries, at, .. } => {
-            let look = *at + restart::retry(FIND.0, FIND.1, *tries);
-            (due.max(look), Action::Find { uid, container })
+            let again = *at + restart::retry(FIND.0, FIND.1, *tries);
+            (look.max(again), Action::Find { uid, container })
         }
         Image::Found { .. } if spec.pull == PullPolicy::Always && !fresh(facts) => {
             (due, Action::Find { uid, container })
@@ -146,6 +152,24 @@ fn start(
     };
     turn.at(due, || action);
     due <= turn.now
+}
+
+/// Whether its cgroup is to be given other values first.
+fn is_resized(turn: &Turn, pod: &PodFacts, spec: &Container) -> bool {
+    turn.plan.actions.iter().any(|action| match action {
+        Action::Resize { uid, of: Some((name, _)), .. } => *uid == pod.spec.uid && *name == spec.name,
+        _ => false,
+    })
+}
+
+/// An image that was found damaged is had anew also while its container runs on.
+fn mend(turn: &mut Turn, pod: &PodFacts, spec: &Container, facts: &ContainerFacts) {
+    let find = || Action::Find { uid: pod.spec.uid.clone(), container: spec.name.clone() };
+    match &facts.image {
+        Image::Pulling { .. } => {}
+        Image::Unknown | Image::Found { .. } => turn.act(find()),
+        Image::Missing { tries, at, .. } => turn.at(*at + restart::retry(FIND.0, FIND.1, *tries), find),
+    }
 }
 
 /// Whether the image was seen to since the last run ended.

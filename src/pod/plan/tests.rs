@@ -1,6 +1,7 @@
 //! Tables from the kubelet's own tests, and time lines.
 
 mod admit;
+mod damage;
 mod names;
 mod order;
 mod resize;

@@ -93,6 +93,7 @@ pub(crate) fn run(number: u32, starting: u64) -> Run {
         cleaned: false,
         size: Default::default(),
         outgrown: None,
+        worn: None,
         verdicts: Default::default(),
         hooks: Default::default(),
     }
