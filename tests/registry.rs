@@ -4,6 +4,7 @@
 //! Needs root and the packages docker-registry, skopeo, openssl, apache2-utils (htpasswd).
 
 #[path = "registry/servers.rs"]
+#[allow(dead_code, reason = "tests/host.rs uses it too")]
 mod servers;
 
 use std::fs;
@@ -12,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use podinit::image::Store;
-use servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, digest, layout, nobody, noise, run, tar};
+use servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, blob, digest, layout, nobody, noise, run, tar};
 
 const HOST: &str = "linux/amd64";
 
@@ -216,16 +217,6 @@ fn a_broken_connection_goes_on_where_it_broke() {
     board.pull(&image);
     let again: Vec<_> = proxy.heads().split_off(before);
     assert!(again.iter().all(|head| !head.contains(&blob(&path, 0))), "{again:?}");
-}
-
-/// The digest of a layer's blob, by the layout's only manifest.
-fn blob(layout: &Path, place: usize) -> String {
-    let read =
-        |path: PathBuf| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-    let index = read(layout.join("index.json"));
-    let manifest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
-    let manifest = read(layout.join("blobs/sha256").join(manifest));
-    manifest["layers"][place]["digest"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -14,10 +14,10 @@ use super::{Ended, Hands, paths};
 use crate::clock::Tick;
 use crate::config::Proxies;
 use crate::container::cgroup;
-use crate::image::pull::{DONE, FAILED, Files, Report, Request, sum};
+use crate::image::pull::{DONE, FAILED, Files, Progress, Report, Request, sum};
 use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
-use crate::pod::pulls::{Pulls, Who};
+use crate::pod::pulls::{Layer, OnTheWay, Pulls, Who};
 use crate::pod::spec::PullPolicy;
 use crate::pod::{Container, Fact};
 use crate::spawn::spawn;
@@ -215,10 +215,9 @@ impl Hands {
             let (uid, container) = who;
             let spec = world.pods.get(&uid).and_then(|pod| Some((pod, pod.spec.container(&container)?)));
             let all = spec.map_or(Err("it is gone again".to_owned()), |(pod, spec)| self.there(pod, spec));
-            let millis = |from: Tick| u64::try_from((now - from).as_millis()).unwrap_or(u64::MAX);
             let pulled = outcome.as_ref().ok().map(|(report, begun)| Pulled {
-                millis: millis(*begun),
-                waited: millis(since.unwrap_or(*begun).min(*begun)),
+                millis: millis(*begun, now),
+                waited: millis(since.unwrap_or(*begun).min(*begun), now),
                 size: report.size,
             });
             match (all, &outcome) {
@@ -235,11 +234,31 @@ impl Hands {
         facts
     }
 
+    /// What is on its way, and how far. It reads what the helpers tell, so only where somebody asks.
+    pub fn on_the_way(&self, now: Tick) -> Vec<OnTheWay> {
+        let layer = |layer: Progress| Layer { done: layer.done, total: layer.total, had: layer.had };
+        let told = |(image, whose): (&String, Vec<Who>)| {
+            let flight = self.flights.flying.get(image);
+            let layers = flight.map(|flight| flight.files.progress()).unwrap_or_default();
+            OnTheWay {
+                image: image.clone(),
+                whose,
+                millis: flight.map(|flight| millis(flight.begun, now)),
+                layers: layers.into_iter().map(layer).collect(),
+            }
+        };
+        self.flights.pulls.all().into_iter().map(told).collect()
+    }
+
     /// Nothing is wanted any more, so nothing is pulled.
     pub fn pull_no_more(&mut self) {
         self.flights.over = true;
         self.flights.flying.values_mut().for_each(Flight::kill);
     }
+}
+
+fn millis(from: Tick, to: Tick) -> u64 {
+    u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How the cgroups of pulls are named, below our own.

@@ -195,8 +195,8 @@ fn layers(
         if !there && !todo.iter().any(|(_, _, other)| *other == diff_id) {
             todo.push_back((at, blob, diff_id));
         }
-        let done = if there { blob.size } else { 0 };
-        let _ = pull::tell(progress, at, Progress { done, total: blob.size });
+        let had = if there { blob.size } else { 0 };
+        let _ = pull::tell(progress, at, Progress { done: had, total: blob.size, had });
     }
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let (threads, todo) = (todo.len().min(AT_ONCE).min(cores), Mutex::new(todo));
@@ -206,7 +206,7 @@ fn layers(
             let next = todo.lock().ok().and_then(|mut todo| todo.pop_front());
             let Some((at, blob, diff_id)) = next.filter(|_| !stop.load(Ordering::Relaxed)) else { return };
             let heard = |done: u64| {
-                let _ = pull::tell(progress, at, Progress { done, total: blob.size });
+                let _ = pull::tell(progress, at, Progress { done, total: blob.size, had: 0 });
             };
             if let Err(why) = layer(sessions, writing, (blob, diff_id), &heard, &stop) {
                 if let Ok(mut trouble) = trouble.lock()

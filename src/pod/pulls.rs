@@ -2,8 +2,33 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 /// A container: its pod's uid, its name.
 pub type Who = (String, String);
+
+/// An image on its way, as the operator is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OnTheWay {
+    /// The full form of its name.
+    pub image: String,
+    /// Who waits for it.
+    pub whose: Vec<Who>,
+    /// How long it has been under way; None: it waits for its turn.
+    pub millis: Option<u64>,
+    /// None before its manifest is known.
+    pub layers: Vec<Layer>,
+}
+
+/// How far one layer is, in bytes of its blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    pub done: u64,
+    pub total: u64,
+    /// Those of `done` that were there before.
+    pub had: u64,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pulls {
@@ -63,6 +88,15 @@ impl Pulls {
         self.wants.contains_key(who)
     }
 
+    /// All images that somebody waits for, those under way first, then in their turn; and who it is.
+    pub fn all(&self) -> Vec<(&String, Vec<Who>)> {
+        let whose = |image: &String| {
+            let wants = self.wants.iter().filter(|(_, images)| images.contains(image));
+            wants.map(|(who, _)| who.clone()).collect()
+        };
+        self.flying.iter().chain(&self.queue).map(|image| (image, whose(image))).collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.wants.is_empty() && self.flying.is_empty()
     }
@@ -93,6 +127,8 @@ mod tests {
         }
         assert_eq!(begun(&mut pulls, 1), ["x"]);
         assert_eq!(begun(&mut pulls, 1), [""; 0]);
+        let told: Vec<_> = pulls.all().into_iter().map(|(image, whose)| (image.as_str(), whose)).collect();
+        assert_eq!(told, [("x", vec![who("a"), who("c")]), ("y", vec![who("b")]), ("z", vec![who("d")])]);
         pulls.want(who("e"), ["x".to_owned()]);
         assert_eq!(begun(&mut pulls, 2), ["y"]);
         assert_eq!(pulls.ended("x", true), [who("a"), who("c"), who("e")]);
