@@ -88,6 +88,10 @@ pub struct Config {
     pub serialize_pulls: Option<bool>,
     /// maxParallelImagePulls, at least 1; None: as many as there are, where they are not serial.
     pub max_parallel_pulls: Option<u32>,
+    /// registryPullQPS: how many pulls may begin in a second; 0: any number.
+    pub pull_qps: u32,
+    /// registryBurst: how many at once.
+    pub pull_burst: u32,
     /// Where images are pulled from, where that is not as usual.
     pub registries: Registries,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
@@ -338,6 +342,8 @@ impl Default for Config {
             resolv_conf: Some("/etc/resolv.conf".into()),
             serialize_pulls: None,
             max_parallel_pulls: None,
+            pull_qps: 5,
+            pull_burst: 10,
             registries: Registries::default(),
             faults: false,
             log: LevelFilter::Info,

@@ -202,7 +202,7 @@ fn world() -> World {
     going.dismissed = Some((Tick::seconds(990), Dismissal::Removed));
     let mut lost = simple("lost-board1", "ffff", "kube-system", "Always");
     let why = "no such image in the store".to_owned();
-    let missing = Image::Missing { tries: 1, at: Tick::seconds(400), why };
+    let missing = Image::Missing { tries: 1, at: Tick::seconds(400), why, told: true };
     lost.containers.insert("main".into(), ContainerFacts { image: missing, ..ContainerFacts::default() });
     let mut broken = simple("broken-board1", "gggg", "kube-system", "Always");
     let why =

@@ -13,7 +13,7 @@ use super::image::size;
 use crate::config::{Config, FILE, Proxies};
 use crate::image::platform::Platform;
 use crate::image::pull::{DONE, FAILED, Files, Progress, Report, Request, sum};
-use crate::image::registry::credentials::Login;
+use crate::image::registry::credentials::{self, Form, Login};
 use crate::spawn::spawn;
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -39,6 +39,7 @@ pub fn pull(
         store: std::path::absolute(store).map_err(|why| format!("{}: {why}", store.display()))?,
         registries: config.registries,
         proxies: Proxies::environment(),
+        secrets: Vec::new(),
         keyrings: keyrings(store),
         login,
     };
@@ -65,11 +66,10 @@ pub fn pull(
     }
 }
 
-/// Where the operator's logins are: beside the store, as PID 1 has them, else at home.
-fn keyrings(store: &Path) -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker/config.json"));
-    let beside = store.parent().map(|root| root.join("config.json"));
-    beside.into_iter().chain(home).collect()
+/// Where the operator's logins are, as PID 1 looks for them.
+fn keyrings(store: &Path) -> Vec<(Form, PathBuf)> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    credentials::files(store.parent().unwrap_or(store), home.as_deref())
 }
 
 /// What stands on the operator's screen.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
@@ -15,11 +16,12 @@ use crate::clock::Tick;
 use crate::config::Proxies;
 use crate::container::cgroup;
 use crate::image::pull::{DONE, FAILED, Files, Progress, Report, Request, sum};
+use crate::image::registry::credentials::{self, Secret};
 use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
-use crate::pod::pulls::{Layer, OnTheWay, Pulls, Who};
-use crate::pod::spec::PullPolicy;
-use crate::pod::{Container, Fact};
+use crate::pod::pulls::{Bucket, Layer, OnTheWay, Pull, Pulls, Rate, Who};
+use crate::pod::spec::{self, PullPolicy};
+use crate::pod::{Container, Fact, Pod};
 use crate::spawn::spawn;
 use crate::volume;
 
@@ -31,8 +33,7 @@ const STUCK: Duration = Duration::from_secs(300);
 #[derive(Default)]
 pub struct Flights {
     pulls: Pulls,
-    /// By image.
-    flying: BTreeMap<String, Flight>,
+    flying: BTreeMap<Pull, Flight>,
     /// When each began to wait.
     since: BTreeMap<Who, Tick>,
     /// A former life's pulls were looked for.
@@ -40,6 +41,7 @@ pub struct Flights {
     /// Nothing is wanted any more.
     over: bool,
     count: u32,
+    bucket: Bucket,
 }
 
 struct Flight {
@@ -63,10 +65,26 @@ impl Hands {
             }
             Ok((_, needs)) => {
                 self.flights.since.insert((uid.clone(), name.clone()), Tick::now());
-                self.flights.pulls.want((uid.clone(), name.clone()), needs);
-                vec![Fact::ImagePulling { uid, container: name }]
+                let (secrets, lacking) = self.secrets(&pod.spec);
+                self.flights.pulls.want((uid.clone(), name.clone()), as_whom(needs, &secrets));
+                vec![Fact::ImagePulling { uid, container: name, lacking }]
             }
         }
+    }
+
+    /// The pod's imagePullSecrets as a listing knows them, and those that are not there.
+    fn secrets(&self, pod: &Pod) -> (Vec<String>, Vec<String>) {
+        let key = |name: &str| format!("{}/{name}", pod.namespace);
+        let (there, lacking): (Vec<&str>, Vec<&str>) =
+            pod.pull_secrets().partition(|name| self.secret(&key(name)).is_some());
+        (there.into_iter().map(key).collect(), lacking.into_iter().map(str::to_owned).collect())
+    }
+
+    fn secret(&self, key: &str) -> Option<&Arc<spec::Config>> {
+        let named = |config: &&Arc<spec::Config>| {
+            config.secret && key.split_once('/') == Some((config.namespace.as_str(), config.name.as_str()))
+        };
+        self.configs.iter().find(named)
     }
 
     /// The id of the container's image where it is there, and what is to be pulled, in full form.
@@ -128,12 +146,15 @@ impl Hands {
         }
         self.flights.since.retain(|who, _| waits(who));
         let mut facts = Vec::new();
+        let rate = Rate { per_second: self.config.pull_qps, burst: self.config.pull_burst };
         while let Some(image) = self.flights.pulls.next(self.config.parallel_pulls()) {
-            match self.take_off(&image, now) {
+            let begun = match self.flights.bucket.take(rate, now) {
+                true => self.take_off(&image, now).map_err(|why| format!("cannot start: {why}")),
+                false => Err("pull QPS exceeded".to_owned()),
+            };
+            match begun {
                 Ok(flight) => drop(self.flights.flying.insert(image, flight)),
-                Err(why) => {
-                    facts.extend(self.landed(&image, Err(format!("cannot start: {why}")), now, world))
-                }
+                Err(why) => facts.extend(self.landed(&image, Err(why), now, world)),
             }
         }
         let wake_at = self.flights.flying.values_mut().filter_map(|flight| flight.look(now)).min();
@@ -152,24 +173,26 @@ impl Hands {
                     // Where nothing is to be pulled any more, its image is: looked at anew by that pull.
                     let own = || pod.spec.container(name).map(|container| container.image.clone());
                     let needs = if needs.is_empty() { own().into_iter().collect() } else { needs };
-                    self.flights.pulls.want(who, needs);
+                    self.flights.pulls.want(who, as_whom(needs, &self.secrets(&pod.spec).0));
                 }
             }
         }
     }
 
-    fn take_off(&mut self, image: &str, now: Tick) -> io::Result<Flight> {
+    fn take_off(&mut self, pull: &Pull, now: Tick) -> io::Result<Flight> {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let secret = |key: &String| {
+            let config = self.secret(key)?;
+            Secret::of(key, &config.kind, &config.data)
+        };
         let request = Request {
-            image: image.to_owned(),
+            image: pull.image.clone(),
             platform: Platform::host(),
             store: std::path::absolute(self.config.root.join("images"))?,
             registries: self.config.registries.clone(),
             proxies: Proxies::environment(),
-            keyrings: ["config.json", ".docker/config.json"]
-                .iter()
-                .zip([self.config.root.clone(), PathBuf::from("/")])
-                .map(|(file, folder)| folder.join(file))
-                .collect(),
+            secrets: pull.secrets.iter().filter_map(secret).collect(),
+            keyrings: credentials::files(&self.config.root, home.as_deref()),
             login: None,
         };
         let files = Files::of(&request)?;
@@ -204,7 +227,7 @@ impl Hands {
 
     fn landed(
         &mut self,
-        image: &str,
+        image: &Pull,
         outcome: Result<(Report, Tick), String>,
         now: Tick,
         world: &World,
@@ -237,11 +260,11 @@ impl Hands {
     /// What is on its way, and how far. It reads what the helpers tell, so only where somebody asks.
     pub fn on_the_way(&self, now: Tick) -> Vec<OnTheWay> {
         let layer = |layer: Progress| Layer { done: layer.done, total: layer.total, had: layer.had };
-        let told = |(image, whose): (&String, Vec<Who>)| {
-            let flight = self.flights.flying.get(image);
+        let told = |(pull, whose): (&Pull, Vec<Who>)| {
+            let flight = self.flights.flying.get(pull);
             let layers = flight.map(|flight| flight.files.progress()).unwrap_or_default();
             OnTheWay {
-                image: image.clone(),
+                image: pull.image.clone(),
                 whose,
                 millis: flight.map(|flight| millis(flight.begun, now)),
                 layers: layers.into_iter().map(layer).collect(),
@@ -255,6 +278,10 @@ impl Hands {
         self.flights.over = true;
         self.flights.flying.values_mut().for_each(Flight::kill);
     }
+}
+
+fn as_whom(images: Vec<String>, secrets: &[String]) -> impl Iterator<Item = Pull> {
+    images.into_iter().map(|image| Pull { image, secrets: secrets.to_vec() })
 }
 
 fn millis(from: Tick, to: Tick) -> u64 {

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
-use super::registry::credentials::Login;
+use super::registry::credentials::{Form, Login, Secret};
 use crate::config::{Proxies, Registries};
 
 /// One pull.
@@ -25,8 +25,10 @@ pub struct Request {
     pub store: PathBuf,
     pub registries: Registries,
     pub proxies: Proxies,
-    /// Files in the form of Docker's config.json. The first that there is counts, as with the kubelet.
-    pub keyrings: Vec<PathBuf>,
+    /// The Secrets whose logins come before those of the files.
+    pub secrets: Vec<Secret>,
+    /// Files with logins. The first that can be read counts, as with the kubelet.
+    pub keyrings: Vec<(Form, PathBuf)>,
     /// Instead of theirs.
     pub login: Option<Login>,
 }

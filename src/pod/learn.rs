@@ -15,6 +15,7 @@ use super::facts::{
     Stream, World,
 };
 use super::kept;
+use super::missing;
 use super::resources::Grant;
 use super::restart;
 use super::spec::Pod;
@@ -101,12 +102,18 @@ impl World {
                 }
                 true
             }),
-            Fact::ImagePulling { uid, container } => {
+            Fact::ImagePulling { uid, container, lacking: _ } => {
                 self.within(uid, container, |facts| image_pulling(facts, now))
             }
             Fact::ImageMissing { uid, container, why } => {
                 self.within(uid, container, |facts| image_missing(facts, why, now))
             }
+            Fact::ImageBackOff { uid, container } => self.within(uid, container, |facts| {
+                let Image::Missing { told, at, .. } = &mut facts.image else { return false };
+                let fresh = *at < now && !*told;
+                *told |= fresh;
+                fresh
+            }),
             Fact::Starting { uid, container, run, helper, stdout, stderr } => {
                 let spec = self.pods.get(uid).map(|pod| pod.spec.clone());
                 let grant = spec.as_ref().and_then(|spec| spec.container(container)).map(Grant::container);
@@ -311,13 +318,22 @@ fn tear_down_failed(pod: &mut PodFacts, why: &str, now: Tick) -> bool {
 }
 
 fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
-    let tries = match &facts.image {
+    match &facts.image {
         Image::Missing { at, .. } if *at >= now => return false,
         Image::Pulling { since, .. } if *since > now => return false,
-        Image::Missing { tries, .. } | Image::Pulling { tries, .. } => *tries,
-        Image::Unknown | Image::Found { .. } => 0,
-    };
-    facts.image = Image::Missing { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+        Image::Missing { .. } | Image::Pulling { .. } | Image::Unknown | Image::Found { .. } => {}
+    }
+    let mut tries = 1;
+    if missing::reason(why).0 == missing::PULL {
+        tries = match facts.failed_pulls {
+            // Told again.
+            Some((tries, last)) if last >= now => tries,
+            Some((tries, last)) if now - last <= missing::FORGIVEN => tries.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        facts.failed_pulls = facts.failed_pulls.filter(|(_, last)| *last >= now).or(Some((tries, now)));
+    }
+    facts.image = Image::Missing { tries, at: now, why: why.to_owned(), told: false };
     true
 }
 

@@ -33,7 +33,7 @@ impl Fact {
             Fact::SetUpFailed { uid, why } => {
                 Some(format!("{}: cannot set up: {}", pod(uid)?.spec.full_name(), one_line(why)))
             }
-            Fact::ImagePulling { uid, container } => {
+            Fact::ImagePulling { uid, container, lacking: _ } => {
                 let pod = pod(uid)?;
                 let image = &pod.spec.container(container)?.image;
                 Some(format!("{}: pulling image {image}", full(pod, container)))
@@ -172,6 +172,7 @@ impl Fact {
             | Fact::Hooked { .. }
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
+            | Fact::ImageBackOff { .. }
             | Fact::Projected { .. } => None,
             Fact::ProjectFailed { uid, why, .. } => {
                 let pod = pod(uid).filter(|pod| matches!(pod.sandbox, Sandbox::Ready { .. }))?;
@@ -361,6 +362,7 @@ mod tests {
         let reasons: Vec<_> = world.events.iter().map(|event| event.reason.as_str()).collect();
         let told = [
             "FailedCreatePodSandBox",
+            "Failed",
             "Failed",
             "Pulled",
             "Failed",

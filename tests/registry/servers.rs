@@ -122,6 +122,12 @@ pub enum Fault {
     Slow(Duration),
     /// After so many the rest waits until this is set.
     Hold(usize, Arc<AtomicBool>),
+    /// The registry is not asked: this is the answer.
+    Say(String),
+    /// It is not asked for a part: the range is left out.
+    Whole,
+    /// It is said to be so long.
+    Length(usize),
     /// Nobody answers.
     Refuse,
 }
@@ -153,7 +159,14 @@ impl Proxy {
                     if !head.is_empty() {
                         seen.lock().unwrap().push(head.clone());
                     }
-                    if !matches!(fault, Fault::Refuse) {
+                    if let Fault::Say(text) = &fault {
+                        let _ = client.write_all(text.as_bytes());
+                    } else if !matches!(fault, Fault::Refuse) {
+                        if matches!(fault, Fault::Whole) {
+                            let kept =
+                                head.split_inclusive("\r\n").filter(|line| !line.starts_with("Range: "));
+                            head = kept.collect();
+                        }
                         let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
                         server.write_all(head.as_bytes()).unwrap();
                         let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -191,11 +204,36 @@ fn head(client: &mut TcpStream) -> String {
     while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n == 1) {
         head.push(byte[0]);
     }
+    // A form is told with it.
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+    let mut form = vec![0; length.unwrap_or(0)];
+    client.read_exact(&mut form).unwrap();
+    head.extend(form);
     String::from_utf8(head).unwrap()
+}
+
+/// An answer with this body.
+pub fn says(status: &str, fields: &str, body: &str) -> Fault {
+    Fault::Say(format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()))
 }
 
 fn pass(server: &mut TcpStream, client: &mut TcpStream, fault: &Fault) {
     let (mut passed, mut buffer) = (0, vec![0; 64 << 10]);
+    if let Fault::Length(length) = fault {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && server.read(&mut buffer[..1]).is_ok_and(|n| n == 1) {
+            head.push(buffer[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let line = |line: &str| match line.starts_with("Content-Length: ") {
+            true => format!("Content-Length: {length}\r\n"),
+            false => line.to_owned(),
+        };
+        if client.write_all(head.split_inclusive("\r\n").map(line).collect::<String>().as_bytes()).is_err() {
+            return;
+        }
+    }
     while let Ok(count) = server.read(&mut buffer) {
         let mut piece = &mut buffer[..count];
         match fault {

@@ -441,6 +441,7 @@ impl Story {
                 self.learn(Fact::Job(fact.clone()));
             }
             Action::Hook { .. }
+            | Action::BackOff { .. }
             | Action::Expire { .. }
             | Action::RestartAll { .. }
             | Action::Allocate(_)

@@ -163,7 +163,7 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
                 id: "sha256:1".into(),
                 pulled: None,
             },
-            Fact::ImagePulling { uid: uid.clone(), container: container.clone() },
+            Fact::ImagePulling { uid: uid.clone(), container: container.clone(), lacking: vec![] },
             Fact::ImageMissing { uid: uid.clone(), container: container.clone(), why: why() },
         ]);
         for run in [number.saturating_sub(1), number, number + 1, u32::MAX] {
