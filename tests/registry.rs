@@ -338,7 +338,7 @@ fn guarded(
         true => {
             let number = count.fetch_add(1, Ordering::SeqCst);
             // Either name is in use.
-            let name = if number % 2 == 0 { "token" } else { "access_token" };
+            let name = if number.is_multiple_of(2) { "token" } else { "access_token" };
             says("200 OK", "", &format!("{{\"{name}\": \"good-{number}\", \"expires_in\": 60}}"))
         }
         false => says(

@@ -67,6 +67,12 @@ impl World {
             Fact::ResizePending { pod, reason, message } => {
                 self.about(&pod.uid, |known| resize::pending(known, (pod, reason, message), now))
             }
+            // Of a resize before the newest one, told by a replay: it would be news once more when that one is.
+            Fact::Resized { uid, .. }
+                if self.pods.get(uid).and_then(|pod| pod.resized).is_some_and(|at| now < at) =>
+            {
+                false
+            }
             Fact::Resized { uid, of, grant } => {
                 self.sized(uid, of.as_ref(), |size| resize::resized(size, *grant))
             }
