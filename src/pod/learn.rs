@@ -68,7 +68,7 @@ impl World {
                 self.about(&pod.uid, |known| resize::pending(known, (pod, reason, message), now))
             }
             // Of a resize before the newest one, told by a replay: it would be news once more when that one is.
-            Fact::Resized { uid, .. }
+            Fact::Resized { uid, .. } | Fact::ResizeFailed { uid, .. }
                 if self.pods.get(uid).and_then(|pod| pod.resized).is_some_and(|at| now < at) =>
             {
                 false
