@@ -58,18 +58,50 @@ impl Hands {
     /// Sees to a container's image and those of its volumes: what is not there, or always to be asked for, is pulled.
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
+        let own = || vec![container.image.clone()];
         match self.needs(pod, container) {
+            // What is missing may come from an archive yet.
+            Err(why) if self.importing() && !why.starts_with("InvalidImageName") => {
+                self.wait(pod, name, own())
+            }
             Err(why) => vec![Fact::ImageMissing { uid, container: name, why }],
             Ok((Some(id), needs)) if needs.is_empty() => {
                 vec![Fact::ImageFound { uid, container: name, id, pulled: None }]
             }
-            Ok((_, needs)) => {
-                self.flights.since.insert((uid.clone(), name.clone()), Tick::now());
-                let (secrets, lacking) = self.secrets(&pod.spec);
-                self.flights.pulls.want((uid.clone(), name.clone()), as_whom(needs, &secrets));
-                vec![Fact::ImagePulling { uid, container: name, lacking }]
-            }
+            Ok((_, needs)) => self.wait(pod, name, needs),
         }
+    }
+
+    fn wait(&mut self, pod: &PodFacts, container: String, needs: Vec<String>) -> Vec<Fact> {
+        let uid = pod.spec.uid.clone();
+        self.flights.since.insert((uid.clone(), container.clone()), Tick::now());
+        let (secrets, lacking) = self.secrets(&pod.spec);
+        self.flights.pulls.want((uid.clone(), container.clone()), as_whom(needs, &secrets));
+        vec![Fact::ImagePulling { uid, container, lacking }]
+    }
+
+    /// The import has ended: who waits is seen to anew, and what is still missing is pulled.
+    pub(super) fn look_again(&mut self, world: &World) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for who in self.flights.pulls.waiting() {
+            let (uid, container) = who.clone();
+            let spec = world.pods.get(&uid).and_then(|pod| Some((pod, pod.spec.container(&container)?)));
+            let Some((pod, spec)) = spec else { continue };
+            match self.needs(pod, spec) {
+                Err(why) => facts.push(Fact::ImageMissing { uid, container, why }),
+                Ok((Some(id), needs)) if needs.is_empty() => {
+                    facts.push(Fact::ImageFound { uid, container, id, pulled: None });
+                }
+                Ok((_, needs)) => {
+                    let (secrets, _) = self.secrets(&pod.spec);
+                    self.flights.pulls.want(who, as_whom(needs, &secrets));
+                    continue;
+                }
+            }
+            self.flights.pulls.keep(|other| *other != who);
+            self.flights.since.remove(&who);
+        }
+        facts
     }
 
     /// The pod's imagePullSecrets as a listing knows them, and those that are not there.
@@ -132,8 +164,9 @@ impl Hands {
             self.flights.resumed = true;
             self.resume_pulls(world);
         }
+        let mut facts = if self.tend_imports() { self.look_again(world) } else { Vec::new() };
         if self.flights.pulls.is_empty() && self.flights.flying.is_empty() {
-            return (Vec::new(), None);
+            return (facts, None);
         }
         let over = self.flights.over;
         let waits = |(uid, name): &Who| {
@@ -145,9 +178,9 @@ impl Hands {
             self.flights.flying.get_mut(&image).into_iter().for_each(Flight::kill);
         }
         self.flights.since.retain(|who, _| waits(who));
-        let mut facts = Vec::new();
+        let most = if self.importing() { 0 } else { self.config.parallel_pulls() };
         let rate = Rate { per_second: self.config.pull_qps, burst: self.config.pull_burst };
-        while let Some(image) = self.flights.pulls.next(self.config.parallel_pulls()) {
+        while let Some(image) = self.flights.pulls.next(most) {
             let begun = match self.flights.bucket.take(rate, now) {
                 true => self.take_off(&image, now).map_err(|why| format!("cannot start: {why}")),
                 false => Err("pull QPS exceeded".to_owned()),
@@ -161,19 +194,17 @@ impl Hands {
         (facts, wake_at)
     }
 
-    /// A former life's helpers told it alone: they are ended, and what they pulled is pulled for the same containers.
+    /// A former life's helpers told it alone: they are ended, and the same containers wait again.
     fn resume_pulls(&mut self, world: &World) {
         for (uid, pod) in &world.pods {
             let pulling =
                 pod.containers.iter().filter(|(_, facts)| matches!(facts.image, Image::Pulling { .. }));
             for (name, _) in pulling {
                 let who = (uid.clone(), name.clone());
-                let needs = pod.spec.container(name).and_then(|container| self.needs(pod, container).ok());
-                if let Some((_, needs)) = needs.filter(|_| !self.flights.pulls.wanted_by(&who)) {
-                    // Where nothing is to be pulled any more, its image is: looked at anew by that pull.
-                    let own = || pod.spec.container(name).map(|container| container.image.clone());
-                    let needs = if needs.is_empty() { own().into_iter().collect() } else { needs };
-                    self.flights.pulls.want(who, as_whom(needs, &self.secrets(&pod.spec).0));
+                if let Some(spec) = pod.spec.container(name).filter(|_| !self.flights.pulls.wanted_by(&who)) {
+                    // All who wait are looked at anew, before the first pull begins.
+                    let (secrets, _) = self.secrets(&pod.spec);
+                    self.flights.pulls.want(who, as_whom(vec![spec.image.clone()], &secrets));
                 }
             }
         }
@@ -189,6 +220,7 @@ impl Hands {
             image: pull.image.clone(),
             platform: Platform::host(),
             store: std::path::absolute(self.config.root.join("images"))?,
+            behind: self.config.image_stores.clone(),
             registries: self.config.registries.clone(),
             proxies: Proxies::environment(),
             secrets: pull.secrets.iter().filter_map(secret).collect(),
@@ -196,6 +228,17 @@ impl Hands {
             login: None,
         };
         let files = Files::of(&request)?;
+        let group = self.pull_group()?;
+        let spawned = spawn(&["__pull"], &files.fds(), Some(&group));
+        if spawned.is_err() {
+            let _ = fs::remove_dir(&group);
+        }
+        let helper = spawned?;
+        Ok(Flight { helper, group, files, begun: now, seen: (0, now), killed: false })
+    }
+
+    /// A new cgroup for what unpacks images, with its limit of memory.
+    pub(super) fn pull_group(&mut self) -> io::Result<PathBuf> {
         self.flights.count = self.flights.count.wrapping_add(1);
         let name = format!("{}/{PREFIX}{}", self.config.cgroup_parent, self.flights.count);
         let group = paths::cgroup(&self.config, &name);
@@ -205,12 +248,7 @@ impl Hands {
         {
             warn!("pull: its memory is not limited: {why}");
         }
-        let spawned = spawn(&["__pull"], &files.fds(), Some(&group));
-        if spawned.is_err() {
-            let _ = fs::remove_dir(&group);
-        }
-        let helper = spawned?;
-        Ok(Flight { helper, group, files, begun: now, seen: (0, now), killed: false })
+        Ok(group)
     }
 
     /// What became of a pull, if this child was its helper.
@@ -276,6 +314,7 @@ impl Hands {
     /// Nothing is wanted any more, so nothing is pulled.
     pub fn pull_no_more(&mut self) {
         self.flights.over = true;
+        self.import_no_more();
         self.flights.flying.values_mut().for_each(Flight::kill);
     }
 }

@@ -23,6 +23,8 @@ pub struct Request {
     pub platform: Platform,
     /// The store's directory.
     pub store: PathBuf,
+    /// Stores behind it, whose layers need not be pulled.
+    pub behind: Vec<PathBuf>,
     pub registries: Registries,
     pub proxies: Proxies,
     /// The Secrets whose logins come before those of the files.

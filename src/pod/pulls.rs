@@ -144,6 +144,11 @@ impl Pulls {
         self.flying.iter().chain(&self.queue).map(|image| (image, whose(image))).collect()
     }
 
+    /// All who wait for something.
+    pub fn waiting(&self) -> Vec<Who> {
+        self.wants.keys().cloned().collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.wants.is_empty() && self.flying.is_empty()
     }

@@ -68,6 +68,7 @@ fn what_cannot_be_used_of_the_logins_is_told_and_the_rest_is_used() {
         image: String::new(),
         platform: crate::image::platform::Platform::host(),
         store: folder.join("images"),
+        behind: vec![],
         registries: Registries::default(),
         proxies: Proxies::default(),
         secrets: vec![
