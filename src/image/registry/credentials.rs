@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::super::Reference;
+use super::base64::{decode, encode};
+use super::pattern::{matches, pattern};
 
 /// What Docker's tools file Docker Hub's login under.
 const HUB: &str = "index.docker.io";
@@ -195,91 +197,6 @@ impl Entry {
     }
 }
 
-/// A key of `auths` without scheme and the API's version: `https://index.docker.io/v1/` is `index.docker.io`.
-fn pattern(key: &str) -> String {
-    let rest = ["https://", "http://"].iter().find_map(|scheme| key.strip_prefix(scheme)).unwrap_or(key);
-    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let path = match path.strip_prefix("/v1/").or(path.strip_prefix("/v2/")) {
-        Some("") => "",
-        Some(_) => path.get(3..).unwrap_or_default(),
-        None if path == "/" => "",
-        None => path,
-    };
-    format!("{host}{path}")
-}
-
-/// Whether a pattern is for a name without scheme: each label of the host by glob, the port exactly, the path by its
-/// beginning (URLsMatch).
-fn matches(pattern: &str, name: &str) -> bool {
-    let parts = |text: &str| {
-        let (place, path) = text.find('/').map_or((text, ""), |at| text.split_at(at));
-        let bracket = place.rfind(']').map_or(0, |at| at + 1);
-        let port = place.get(bracket..).and_then(|rest| rest.rfind(':')).map(|at| at + bracket);
-        let (host, port) = port.map_or((place, ""), |at| place.split_at(at));
-        (host.to_owned(), port.to_owned(), path.to_owned())
-    };
-    let ((glob, glob_port, prefix), (host, port, path)) = (parts(pattern), parts(name));
-    let (globs, labels): (Vec<_>, Vec<_>) = (glob.split('.').collect(), host.split('.').collect());
-    glob_port == port
-        && path.starts_with(&prefix)
-        && globs.len() == labels.len()
-        && globs.iter().zip(&labels).all(|(glob, label)| globbed(glob.as_bytes(), label.as_bytes()))
-}
-
-/// `*` is any run of letters, `?` one letter.
-fn globbed(glob: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut here, mut star) = (0, 0, None);
-    while here < text.len() {
-        match glob.get(at) {
-            Some(b'*') => {
-                star = Some((at, here));
-                at += 1;
-            }
-            Some(letter) if *letter == b'?' || Some(letter) == text.get(here) => {
-                (at, here) = (at + 1, here + 1);
-            }
-            Some(_) | None => match &mut star {
-                Some((back, from)) => {
-                    *from += 1;
-                    (at, here) = (*back + 1, *from);
-                }
-                None => return false,
-            },
-        }
-    }
-    glob.get(at..).unwrap_or_default().iter().all(|letter| *letter == b'*')
-}
-
-const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let number = (0..3).fold(0u32, |number, at| number << 8 | u32::from(*three.get(at).unwrap_or(&0)));
-        for at in 0..4 {
-            let letter = LETTERS.get((number >> (18 - 6 * at) & 63) as usize).copied().unwrap_or(b'=');
-            text.push(if at > three.len() { '=' } else { letter.into() });
-        }
-    }
-    text
-}
-
-/// Standard base64, padded or not.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
-    for letter in text.bytes() {
-        let six = LETTERS.iter().position(|other| *other == letter)?;
-        bits = bits << 6 | six as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    (text.len() % 4 != 1).then_some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,26 +336,5 @@ mod tests {
 
     fn to(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn base64_is_undone() {
-        for length in 0..70u8 {
-            let bytes: Vec<u8> = (0..length).map(|at| at.wrapping_mul(37)).collect();
-            let text = encode(&bytes);
-            assert!(text.len().is_multiple_of(4), "{text}");
-            assert_eq!(decode(&text), Some(bytes));
-        }
-        assert_eq!(decode("A"), None);
-        assert_eq!(decode("A-=="), None);
-    }
-
-    #[test]
-    fn globs_are_of_one_label() {
-        let table = [("*", "", true), ("a*c", "abbc", true), ("a?c", "abc", true), ("a*c*", "xac", false)];
-        for (glob, text, expected) in table {
-            assert_eq!(globbed(glob.as_bytes(), text.as_bytes()), expected, "{glob} {text}");
-        }
-        assert!(globbed(b"*a*b*", b"xxaybz") && !globbed(b"*a*b", b"xxaybz") && !globbed(b"ab", b"a"));
     }
 }
