@@ -94,6 +94,10 @@ pub struct Config {
     pub max_parallel_pulls: Option<u32>,
     /// When images that nothing uses are removed.
     pub image_gc: ImageGc,
+    /// registryPullQPS: how many pulls may begin in a second; 0: any number.
+    pub pull_qps: u32,
+    /// registryBurst: how many at once.
+    pub pull_burst: u32,
     /// Where images are pulled from, where that is not as usual.
     pub registries: Registries,
     /// additionalImageStores: where images are looked for that are not in our own store; they are only read.
@@ -360,6 +364,8 @@ impl Default for Config {
             serialize_pulls: None,
             max_parallel_pulls: None,
             image_gc: ImageGc::default(),
+            pull_qps: 5,
+            pull_burst: 10,
             registries: Registries::default(),
             image_stores: Vec::new(),
             image_archives: Vec::new(),

@@ -28,6 +28,7 @@ use podinit::pod::batch::spec::{Consequence, Cron, Job, Owner, Rule};
 use podinit::pod::facts::{
     ContainerFacts, Dismissal, Event, Exit, Fact, Image, PodFacts, Run, Sandbox, StartError,
 };
+use podinit::pod::pulls::{Layer, OnTheWay};
 use podinit::pod::spec::{Pod, Problem};
 use podinit::pod::status::Node;
 
@@ -202,7 +203,7 @@ fn world() -> World {
     going.dismissed = Some((Tick::seconds(990), Dismissal::Removed));
     let mut lost = simple("lost-board1", "ffff", "kube-system", "Always");
     let why = "no such image in the store".to_owned();
-    let missing = Image::Missing { tries: 1, at: Tick::seconds(400), why };
+    let missing = Image::Missing { tries: 1, at: Tick::seconds(400), why, told: true };
     lost.containers.insert("main".into(), ContainerFacts { image: missing, ..ContainerFacts::default() });
     let mut broken = simple("broken-board1", "gggg", "kube-system", "Always");
     let why =
@@ -463,6 +464,22 @@ fn answer(request: &Request, world: &World, logs: &Path) -> Option<Answer> {
     view::answer(request, world, Tick::seconds(NOW), &Wall::at_boot(BOOT), &node, &config)
 }
 
+/// One pull that is under way, and one that waits for it.
+fn on_the_way() -> Vec<OnTheWay> {
+    let layer = |done, total, had| Layer { done, total, had };
+    let pull = |image: &str, whose: (&str, &str), millis, layers| OnTheWay {
+        image: image.to_owned(),
+        whose: vec![(whose.0.to_owned(), whose.1.to_owned())],
+        millis,
+        layers,
+    };
+    let layers = vec![layer(5_000_000, 5_000_000, 5_000_000), layer(12_000_000, 40_000_000, 0)];
+    vec![
+        pull("docker.io/library/c:latest", ("bbbb", "job"), Some(10_000), layers),
+        pull("docker.io/library/busybox:latest", ("ffff", "main"), None, vec![]),
+    ]
+}
+
 /// Runs commands here instead of in a container.
 fn obey(
     request: &Request,
@@ -486,6 +503,7 @@ fn obey(
             }
             Ok(Some(child.spawn().unwrap()))
         }
+        Request::Pulls {} => Err(Answer::Pulls { items: on_the_way() }),
         Request::Power { .. } => Err(Answer::Done {}),
         Request::Fault { .. } => Err(Answer::refused(Reason::Forbidden, "faults are not allowed here")),
         other => panic!("view::answer answers {other:?}"),

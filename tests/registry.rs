@@ -4,15 +4,21 @@
 //! Needs root and the packages docker-registry, skopeo, openssl, apache2-utils (htpasswd).
 
 #[path = "registry/servers.rs"]
+#[allow(dead_code, reason = "tests/host.rs uses it too")]
 mod servers;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use podinit::image::Store;
-use servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, digest, large, layout, nobody, noise, run, tar};
+use servers::{
+    Fault, Form, PASSWORD, Proxy, Registry, USER, blob, digest, large, layout, nobody, noise, run, says, tar,
+};
 
 const HOST: &str = "linux/amd64";
 
@@ -230,16 +236,6 @@ fn a_broken_connection_goes_on_where_it_broke() {
     assert!(again.iter().all(|head| !head.contains(&blob(&path, 0))), "{again:?}");
 }
 
-/// The digest of a layer's blob, by the layout's only manifest.
-fn blob(layout: &Path, place: usize) -> String {
-    let read =
-        |path: PathBuf| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-    let index = read(layout.join("index.json"));
-    let manifest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
-    let manifest = read(layout.join("blobs/sha256").join(manifest));
-    manifest["layers"][place]["digest"].as_str().unwrap().to_owned()
-}
-
 #[test]
 fn bytes_that_are_wrong_are_asked_for_anew_and_never_kept() {
     let board = Board::new("wrong");
@@ -258,9 +254,9 @@ fn bytes_that_are_wrong_are_asked_for_anew_and_never_kept() {
     assert!(board.store().find(&image).unwrap().is_none());
     assert!(!board.store().layer(&diff_ids[0][0]).exists());
 
-    let (of, count) = (layer, std::sync::atomic::AtomicUsize::new(0));
+    let (of, count) = (layer, AtomicUsize::new(0));
     let once = Proxy::new(registry.port, move |head, _| {
-        let first = head.contains(&of) && count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        let first = head.contains(&of) && count.fetch_add(1, Ordering::SeqCst) == 0;
         if first { Fault::Corrupt(600_000) } else { Fault::None }
     });
     let image = format!("{}/app:1", once.name());
@@ -340,6 +336,241 @@ fn pulls_of_the_same_layers_at_the_same_moment_do_not_disturb_one_another() {
     let times = slow.heads().iter().filter(|head| head.contains(&layer)).count();
     assert_eq!(times, 1, "a layer is pulled once");
     assert_eq!(fs::read_dir(board.folder.join("root/images/tmp")).unwrap().count(), 0);
+}
+
+/// A registry before which a server of tokens stands, which grants `good-N` for a while.
+fn guarded(
+    registry: &Registry,
+    lives: usize,
+    grant: impl Fn(&str) -> bool + Send + Sync + 'static,
+) -> (Proxy, Proxy) {
+    let given = Arc::new(AtomicUsize::new(0));
+    let count = given.clone();
+    let tokens = Proxy::new(registry.port, move |head, _| match grant(head) {
+        true => {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            // Either name is in use.
+            let name = if number.is_multiple_of(2) { "token" } else { "access_token" };
+            says("200 OK", "", &format!("{{\"{name}\": \"good-{number}\", \"expires_in\": 60}}"))
+        }
+        false => says(
+            "401 Unauthorized",
+            "",
+            "{\"errors\": [{\"code\": \"DENIED\", \"message\": \"no such user\"}]}",
+        ),
+    });
+    let (realm, used) = (tokens.name(), AtomicUsize::new(0));
+    let front = Proxy::new(registry.port, move |head, _| {
+        let newest = given.load(Ordering::SeqCst).wrapping_sub(1);
+        let good = head.contains(&format!("Authorization: Bearer good-{newest}\r\n"));
+        // Each token is good for so many requests.
+        if good && used.fetch_add(1, Ordering::SeqCst) % lives < lives - 1 {
+            return Fault::Cut(1 << 20);
+        }
+        let challenge = format!(
+            "Bearer realm=\"http://{realm}/token?x=1\",service=\"a registry\",scope=\"repository:team/app:pull\""
+        );
+        says("401 Unauthorized", &format!("WWW-Authenticate: {challenge}\r\n"), "")
+    });
+    (front, tokens)
+}
+
+#[test]
+fn a_token_is_asked_for_as_the_challenge_says_and_anew_where_it_expires() {
+    let board = Board::new("token");
+    let registry = Registry::plain(&board.sub("registry"));
+    let (path, diff_ids) = board.make(&[HOST], &[(Form::Gzip, tar(&[("big", &noise(4, 4 << 20))]))]);
+    registry.push(&path, "team/app:1", &[]);
+    let basic = "Authorization: Basic Ym9hcmQ6cGFzczp3b3Jk\r\n";
+    let (front, tokens) = guarded(&registry, 3, move |head| head.contains(basic));
+    let image = format!("{}/team/app:1", front.name());
+    let told = board.refuses(&mut board.command(&image));
+    assert!(
+        told.contains("nobody gets a token by 127.0.0.1:") && told.contains(": denied: no such user"),
+        "{told}"
+    );
+    let told = board.refuses(board.command(&image).args(["--creds", "board:hunter2"]));
+    assert!(told.contains("the login is refused by 127.0.0.1:") && !told.contains("hunter2"), "{told}");
+    // The layer comes in four parts, and the token is outlived on the way.
+    let login = format!("{USER}:{PASSWORD}");
+    run(board.command(&image).args(["--creds", &login]));
+    board.holds(&image, &diff_ids[0]);
+    let asked: Vec<_> = tokens.heads().into_iter().filter(|head| head.contains(basic)).collect();
+    assert!(asked.len() >= 3, "{asked:?}");
+    let line = "GET /token?x=1&scope=repository%3Ateam%2Fapp%3Apull&service=a%20registry HTTP/1.1\r\n";
+    assert!(asked.iter().all(|head| head.starts_with(line)), "{asked:?}");
+    assert!(
+        front.heads().iter().all(|head| !head.contains("Basic")),
+        "the password is for the token's server"
+    );
+}
+
+#[test]
+fn an_identity_token_is_posted_for_another_and_told_to_nobody_else() {
+    let board = Board::new("identity");
+    let registry = Registry::plain(&board.sub("registry"));
+    let (path, diff_ids) = board.make(&[HOST], &[text("a")]);
+    registry.push(&path, "team/app:1", &[]);
+    let (front, tokens) = guarded(&registry, 1000, |head| head.contains("&refresh_token=hunter2%2B"));
+    let image = format!("{}/team/app:1", front.name());
+    let auths =
+        serde_json::json!({"auths": {front.name(): {"auth": "MDAwMDo=", "identitytoken": "hunter2+"}}});
+    fs::write(board.sub("root").join("config.json"), auths.to_string()).unwrap();
+    board.pull(&image);
+    board.holds(&image, &diff_ids[0]);
+    let form = "grant_type=refresh_token&scope=repository%3Ateam%2Fapp%3Apull&service=a%20registry&client_id=podinit&refresh_token=hunter2%2B";
+    let asked = tokens.heads();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert!(asked[0].starts_with("POST /token?x=1 HTTP/1.1\r\n") && asked[0].ends_with(form), "{asked:?}");
+    assert!(!asked[0].contains("Authorization"), "{asked:?}");
+    assert!(front.heads().iter().all(|head| !head.contains("hunter2")));
+    // Where a password is wanted it is of no use, and not sent.
+    let private = Registry::private(&board.sub("private"));
+    let auths = serde_json::json!({"auths": {private.name(): {"identitytoken": "hunter2+"}}});
+    fs::write(board.folder.join("root/config.json"), auths.to_string()).unwrap();
+    let told = board.refuses(&mut board.command(&format!("{}/a:1", private.name())));
+    assert!(told.contains("asks for a user and a password, and there is an identity token"), "{told}");
+}
+
+#[test]
+fn a_blob_is_fetched_where_it_is_sent_to_and_the_login_stays() {
+    let board = Board::new("redirect");
+    let registry = Registry::plain(&board.sub("registry"));
+    let (path, diff_ids) = board.make(&[HOST], &[(Form::Gzip, tar(&[("big", &noise(6, 2 << 20))]))]);
+    registry.push(&path, "team/app:1", &[]);
+    // The blobs lie on another server, which breaks off as well.
+    let store = Proxy::new(registry.port, |head, _| match head.contains("Authorization") {
+        true => says("400 Bad Request", "", ""),
+        false => Fault::Cut(1 << 20),
+    });
+    let to = store.name();
+    let front = Proxy::new(registry.port, move |head, _| {
+        if !head.contains("Authorization: Basic ") {
+            return says("401 Unauthorized", "WWW-Authenticate: Basic realm=\"r\"\r\n", "");
+        }
+        match head.split(' ').nth(1).unwrap() {
+            blob if blob.contains("/blobs/") => {
+                says("307 Temporary Redirect", &format!("Location: http://{to}{blob}\r\n"), "")
+            }
+            _ => Fault::None,
+        }
+    });
+    let image = format!("{}/team/app:1", front.name());
+    let login = format!("{USER}:{PASSWORD}");
+    run(board.command(&image).args(["--creds", &login]));
+    board.holds(&image, &diff_ids[0]);
+    let heads = store.heads();
+    assert!(heads.iter().any(|head| head.contains("Range: bytes=")), "{heads:?}");
+    assert!(heads.iter().all(|head| !head.contains("Authorization")), "{heads:?}");
+}
+
+#[test]
+fn a_server_that_is_busy_is_asked_again_when_it_says() {
+    let board = Board::new("busy");
+    let registry = Registry::plain(&board.sub("registry"));
+    let (path, diff_ids) = board.make(&[HOST], &[text("a")]);
+    registry.push(&path, "app:1", &[]);
+    // Of every thing the first is refused for a while.
+    let seen = Mutex::new(BTreeSet::new());
+    let busy = Proxy::new(registry.port, move |head, _| {
+        // What is no HTTP is the first try of TLS.
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        match (path.contains("/manifests/"), seen.lock().unwrap().insert(path)) {
+            (_, false) => Fault::None,
+            (true, true) => says("429 Too Many Requests", "Retry-After: 1\r\n", ""),
+            (false, true) => says("503 Service Unavailable", "", "<html>"),
+        }
+    });
+    let image = format!("{}/app:1", busy.name());
+    board.pull(&image);
+    board.holds(&image, &diff_ids[0]);
+
+    let message =
+        "{\"errors\": [{\"code\": \"TOOMANYREQUESTS\", \"message\": \"You have reached your limit\"}]}";
+    let limit =
+        Proxy::new(registry.port, move |_, _| says("429 Too Many Requests", "Retry-After: 0\r\n", message));
+    let told = board.refuses(&mut board.command(&format!("{}/app:1", limit.name())));
+    assert!(told.contains("HTTP status 429: toomanyrequests: You have reached your limit"), "{told}");
+    assert_eq!(limit.heads().len(), 3, "asked again, and not for ever");
+    // What is no use to ask again is not.
+    let gone = Proxy::new(registry.port, |_, _| says("418 I'm a teapot", "", ""));
+    let told = board.refuses(&mut board.command(&format!("{}/app:1", gone.name())));
+    assert!(told.contains("HTTP status 418") && gone.heads().len() == 1, "{told}");
+}
+
+#[test]
+fn a_range_that_is_not_kept_and_a_length_that_is_wrong_are_seen() {
+    let board = Board::new("ranges");
+    let registry = Registry::plain(&board.sub("registry"));
+    let (path, diff_ids) = board.make(&[HOST], &[(Form::Gzip, tar(&[("big", &noise(7, 1 << 20))]))]);
+    registry.push(&path, "app:1", &[]);
+    // The first answer breaks off; the one to the range is the whole blob again.
+    let broken = Proxy::new(registry.port, |head, _| match head.contains("Range: ") {
+        true => Fault::Whole,
+        false => Fault::Cut(500_000),
+    });
+    let image = format!("{}/app:1", broken.name());
+    board.pull(&image);
+    board.holds(&image, &diff_ids[0]);
+    assert!(broken.heads().iter().any(|head| head.contains("Range: bytes=")));
+
+    for length in [1, 1 << 30] {
+        let board = Board::new(&format!("length-{length}"));
+        let lies = Proxy::new(registry.port, move |head, _| match head.contains("/blobs/") {
+            true => Fault::Length(length),
+            false => Fault::None,
+        });
+        let told = board.refuses(&mut board.command(&format!("{}/app:1", lies.name())));
+        assert!(told.contains(&format!(" has {length} bytes, not ")), "{told}");
+    }
+}
+
+#[test]
+fn a_layer_that_is_no_tar_is_fetched_once() {
+    let board = Board::new("no-tar");
+    let registry = Registry::plain(&board.sub("registry"));
+    let (path, _) = board.make(&[HOST], &[(Form::Gzip, noise(8, 1 << 20))]);
+    registry.push(&path, "app:1", &[]);
+    let proxy = Proxy::new(registry.port, |_, _| Fault::None);
+    let image = format!("{}/app:1", proxy.name());
+    let told = board.refuses(&mut board.command(&image));
+    assert!(told.contains("layer sha256:") && !told.contains("digest"), "{told}");
+    let layer = blob(&path, 0);
+    assert_eq!(proxy.heads().iter().filter(|head| head.contains(&layer)).count(), 1, "{:?}", proxy.heads());
+    assert!(board.store().find(&image).unwrap().is_none());
+}
+
+#[test]
+fn an_index_of_arm_gives_what_the_machine_can_run() {
+    let board = Board::new("arm");
+    let registry = Registry::plain(&board.sub("registry"));
+    // What is offered; what is wanted, and which one it is.
+    let table: &[(&[&str], &str, Option<usize>)] = &[
+        (&["linux/amd64", "linux/arm64"], "linux/arm64", Some(1)),
+        (&["linux/arm64/v8", "linux/amd64"], "linux/arm64", Some(0)),
+        (&["linux/arm64/v9", "linux/arm64/v8"], "linux/arm64", Some(1)),
+        (&["linux/arm64/v9", "linux/amd64"], "linux/arm64", None),
+        (&["linux/arm/v7", "linux/amd64"], "linux/arm64", None),
+        (&["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7", Some(1)),
+    ];
+    for (number, (offered, wanted, place)) in table.iter().enumerate() {
+        let path = board.folder.join(format!("index-{number}"));
+        let diff_ids = layout(&path, offered, &[text("a")]);
+        registry.push(&path, &format!("arm:{number}"), &["--all"]);
+        let image = format!("{}/arm:{number}", registry.name());
+        let mut command = board.command(&image);
+        command.args(["--platform", wanted]);
+        match place {
+            Some(place) => {
+                run(&mut command);
+                board.holds(&image, &diff_ids[*place]);
+            }
+            None => {
+                let told = board.refuses(&mut command);
+                assert!(told.contains(&format!("no match for platform {wanted}")), "{offered:?}: {told}");
+            }
+        }
+    }
 }
 
 #[test]

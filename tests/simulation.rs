@@ -25,6 +25,7 @@ mod wishes;
 use std::ops::Range;
 
 use podinit::clock::Tick;
+use podinit::pod::facts::Image;
 use podinit::pod::plan::{Action, plan};
 
 use crate::story::{Curse, Story};
@@ -120,6 +121,7 @@ fn the_histories_reach_the_corners() {
         "room came",
         "image came late",
         "one pull for several",
+        "a pull backed off",
         "pull that nobody wants",
         "pulls lost by a re-execution",
         "crash loop at its cap",
@@ -245,6 +247,9 @@ fn sane(actions: &[Action], world: &podinit::pod::World) -> Result<(), String> {
             Action::RestartAll { run: number, .. } => {
                 run.is_some_and(|run| !run.live() && run.number == *number)
             }
+            Action::BackOff { container, .. } => known
+                .and_then(|pod| pod.containers.get(container))
+                .is_some_and(|facts| matches!(facts.image, Image::Missing { tries: 2.., told: false, .. })),
             Action::Expire { .. } => known.is_some_and(|pod| pod.stopping().is_none()),
             Action::Allocate(_) | Action::Postpone { .. } => {
                 known.is_some_and(|pod| pod.stopping().is_none())

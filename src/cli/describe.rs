@@ -9,8 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::args::Describe;
 use super::get::{all_events, all_problems, fate, is_of};
+use super::progress::pulls;
 use super::table::{age, align};
 use super::{Failure, World, names};
+use crate::pod::pulls::OnTheWay;
 use crate::pod::spec::Problem;
 
 mod container;
@@ -21,6 +23,7 @@ pub fn describe(describe: &Describe, world: &mut World<'_>) -> Result<(), Failur
     let pods = names::pods(world)?;
     let (chosen, missing) = names::choose(&pods, &describe.names, describe.namespace.as_deref());
     let (events, problems) = (all_events(world)?, all_problems(world)?);
+    let pulls = pulls(world)?;
     if chosen.is_empty() && describe.names.is_empty() {
         match &describe.namespace {
             Some(namespace) => writeln!(world.err, "No resources found in {namespace} namespace.")?,
@@ -38,7 +41,7 @@ pub fn describe(describe: &Describe, world: &mut World<'_>) -> Result<(), Failur
             .filter(|problem| is_of(pod, &problem.file))
             .map(|problem: &Problem| format!("{problem}{}", fate(problem, &pods)))
             .collect();
-        let text = page(pod, &own, &wrong, world.now);
+        let text = page(pod, &own, &wrong, &pulls, world.now);
         world.out.write_all(align(&text, 0, 2).as_bytes())?;
     }
     missing.into_iter().next().map_or(Ok(()), Err)
@@ -71,7 +74,13 @@ impl Page {
     }
 }
 
-fn page(pod: &k8s::Pod, events: &[&k8s::Event], problems: &[String], now: Timestamp) -> String {
+fn page(
+    pod: &k8s::Pod,
+    events: &[&k8s::Event],
+    problems: &[String],
+    pulls: &[OnTheWay],
+    now: Timestamp,
+) -> String {
     let (no_spec, no_status) = (k8s::PodSpec::default(), k8s::PodStatus::default());
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
     let status = pod.status.as_ref().unwrap_or(&no_status);
@@ -79,15 +88,9 @@ fn page(pod: &k8s::Pod, events: &[&k8s::Event], problems: &[String], now: Timest
     head(&mut page, pod, spec, status, now);
     let init = spec.init_containers.as_deref().unwrap_or_default();
     if !init.is_empty() {
-        container::section(
-            &mut page,
-            "Init Containers",
-            init,
-            &status.init_container_statuses,
-            &pod.metadata,
-        );
+        container::section(&mut page, "Init Containers", init, &status.init_container_statuses, pod, pulls);
     }
-    container::section(&mut page, "Containers", &spec.containers, &status.container_statuses, &pod.metadata);
+    container::section(&mut page, "Containers", &spec.containers, &status.container_statuses, pod, pulls);
     if let Some(conditions) = status.conditions.as_ref().filter(|all| !all.is_empty()) {
         page.line(0, "Conditions:");
         page.line(1, "Type\tStatus");

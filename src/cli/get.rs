@@ -13,7 +13,7 @@ use super::ask::{ask, unexpected};
 use super::resource::Resource;
 use super::row::row;
 use super::table::{age, table};
-use super::{Failure, World, batch, names};
+use super::{Failure, World, batch, names, progress};
 use crate::operator::request::{Answer, Request};
 use crate::pod::spec::Problem;
 use crate::pod::status::MANIFEST;
@@ -79,12 +79,13 @@ fn pods(get: &Get, world: &mut World<'_>) -> Result<(), Failure> {
                 head.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
             }
             let mut rows: Vec<Vec<String>> = Vec::new();
-            for pod in chosen {
+            for pod in &chosen {
                 rows.push(spaced_row(spaced, &pod.metadata.namespace, row(pod, wide, world.now)));
             }
             if !rows.is_empty() || get.names.is_empty() {
                 show(get, head, &rows, world)?;
             }
+            progress::lines(&chosen, world)?;
             refused(&all, world)?;
         }
     }

@@ -10,6 +10,7 @@ mod help;
 pub mod image;
 mod logs;
 mod names;
+mod progress;
 mod prune;
 mod pull;
 mod resource;

@@ -13,7 +13,7 @@ use super::image::size;
 use crate::config::{Config, FILE, Proxies};
 use crate::image::platform::Platform;
 use crate::image::pull::{DONE, FAILED, FULL, Files, Progress, Report, Request, sum};
-use crate::image::registry::credentials::Login;
+use crate::image::registry::credentials::{self, Form, Login};
 use crate::spawn::spawn;
 
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,6 +40,7 @@ pub fn pull(
         behind: Vec::new(),
         registries: config.registries,
         proxies: Proxies::environment(),
+        secrets: Vec::new(),
         keyrings: keyrings(store),
         login,
     };
@@ -66,19 +67,17 @@ pub fn pull(
     }
 }
 
-/// Where the operator's logins are: beside the store, as PID 1 has them, else at home.
-fn keyrings(store: &Path) -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker/config.json"));
-    let beside = store.parent().map(|root| root.join("config.json"));
-    beside.into_iter().chain(home).collect()
+/// Where the operator's logins are, as PID 1 looks for them.
+fn keyrings(store: &Path) -> Vec<(Form, PathBuf)> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    credentials::files(store.parent().unwrap_or(store), home.as_deref())
 }
 
 /// What stands on the operator's screen.
 struct Shown {
     terminal: bool,
     line: String,
-    /// When, and how many bytes there were.
-    begun: Option<(Instant, u64)>,
+    begun: Option<Instant>,
 }
 
 impl Shown {
@@ -92,8 +91,8 @@ impl Shown {
             return;
         }
         let all = sum(layers);
-        let (begun, before) = *self.begun.get_or_insert((Instant::now(), all.done));
-        let speed = (all.done - before.min(all.done)) as f64 / begun.elapsed().as_secs_f64().max(0.1);
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let speed = all.done.saturating_sub(all.had) as f64 / begun.elapsed().as_secs_f64().max(0.1);
         let line = match self.terminal {
             true => format!("{}  {}/s", bar(layers), size(speed as u64)),
             false => plain(layers),
@@ -135,11 +134,12 @@ mod tests {
 
     #[test]
     fn a_bar_tells_of_all_layers() {
-        let layers = [Progress { done: 1_000_000, total: 1_000_000 }, Progress { done: 0, total: 2_000_000 }];
+        let layer = |done, total| Progress { done, total, had: 0 };
+        let layers = [layer(1_000_000, 1_000_000), layer(0, 2_000_000)];
         let expected = "[==========                    ]  33%  1.00MB of 3.00MB  1 of 2 layers";
         assert_eq!(bar(&layers), expected);
         let whole = "[==============================] 100%  7B of 7B  1 of 1 layers";
-        assert_eq!(bar(&[Progress { done: 7, total: 7 }]), whole);
-        assert_eq!(bar(&[Progress::default()]), bar(&[Progress { done: 7, total: 7 }]).replace("7B", "0B"));
+        assert_eq!(bar(&[layer(7, 7)]), whole);
+        assert_eq!(bar(&[Progress::default()]), bar(&[layer(7, 7)]).replace("7B", "0B"));
     }
 }

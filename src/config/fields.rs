@@ -49,6 +49,12 @@ pub(super) fn kubelet(config: &mut Config, path: &str, text: &str) -> Option<Res
         "maxParallelImagePulls" => {
             number(text, 1, 1000).map(|most| config.max_parallel_pulls = Some(most as u32))
         }
+        "registryPullQPS" => {
+            number(text, 0, i32::MAX.into()).map(|qps| config.pull_qps = qps.unsigned_abs() as u32)
+        }
+        "registryBurst" => {
+            number(text, 0, i32::MAX.into()).map(|burst| config.pull_burst = burst.unsigned_abs() as u32)
+        }
         _ if path.starts_with("image") => return config.image_gc.set(path, text),
         _ if path.starts_with("clusterDNS[") => text
             .parse::<IpAddr>()

@@ -98,6 +98,15 @@ fn document(config: &mut Config, document: &Document, file: &str, warnings: &mut
         warnings.push(format!("{file}:{line}: {}: {why}; the defaults of both stay", path.join(", ")));
         config.image_gc.forget(path, former);
     }
+    // A kubelet does not start then.
+    let parallel = fields.iter().find(|field| field.path == "maxParallelImagePulls");
+    if let Some(field) = parallel.filter(|_| config.serialize_pulls == Some(true))
+        && config.max_parallel_pulls > Some(1)
+    {
+        let said =
+            "cannot be larger than 1 unless serializeImagePulls is false: one image at a time is pulled";
+        warnings.push(format!("{file}:{}: {}: {said}", field.line, field.path));
+    }
 }
 
 /// Where the parser stands: in a mapping (with the key whose value comes next) or in a sequence (with its next index).
@@ -254,6 +263,37 @@ mod tests {
             let (config, warnings) = read(&format!("{kubelet}{line}\n"));
             assert!(warnings.len() == 1 && warnings[0].contains(part), "{warnings:?}");
             assert_eq!(config, Config::default(), "{line}");
+        }
+    }
+
+    #[test]
+    fn how_images_are_pulled_is_checked_as_the_kubelet_checks_it() {
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+        let both = "maxParallelImagePulls: cannot be larger than 1 unless serializeImagePulls is false";
+        // Parallel pulls, pulls a second and at once; what is told.
+        let table = [
+            ("", (1, 5, 10), None),
+            ("registryPullQPS: 0", (1, 0, 10), None),
+            ("registryPullQPS: 2\nregistryBurst: 0", (1, 2, 0), None),
+            ("registryPullQPS: -1", (1, 5, 10), Some("registryPullQPS: \"-1\" is no number from 0")),
+            ("registryBurst: -1", (1, 5, 10), Some("registryBurst: \"-1\" is no number from 0")),
+            (
+                "maxParallelImagePulls: 0",
+                (1, 5, 10),
+                Some("maxParallelImagePulls: \"0\" is no number from 1"),
+            ),
+            ("maxParallelImagePulls: 1", (1, 5, 10), None),
+            ("maxParallelImagePulls: 3", (3, 5, 10), None),
+            ("serializeImagePulls: true\nmaxParallelImagePulls: 1", (1, 5, 10), None),
+            ("maxParallelImagePulls: 2\nserializeImagePulls: true", (1, 5, 10), Some(both)),
+            ("serializeImagePulls: false\nmaxParallelImagePulls: 2", (2, 5, 10), None),
+            ("serializeImagePulls: false", (u32::MAX, 5, 10), None),
+        ];
+        for (lines, expected, told) in table {
+            let (config, warnings) = read(&format!("{head}{lines}\n"));
+            assert_eq!((config.parallel_pulls(), config.pull_qps, config.pull_burst), expected, "{lines}");
+            assert_eq!(warnings.len(), usize::from(told.is_some()), "{lines}: {warnings:?}");
+            assert!(told.is_none_or(|told| warnings[0].contains(told)), "{lines}: {warnings:?}");
         }
     }
 

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::image::mount;
 use crate::pod::batch::decide::JUMP;
 use crate::pod::collect::{Aim, Disk, PERIOD, Policy, Report, Request, Used, over, present};
-use crate::pod::pulls::Who;
+use crate::pod::pulls::{Pull, Who};
 use crate::pod::{Container, Fact, Pod, World, facts};
 use crate::spawn::spawn;
 
@@ -52,10 +52,10 @@ pub struct Collection {
     /// What the next helper is to do; within it, what of images.
     next: Option<Option<Aim>>,
     flight: Option<Flight>,
-    /// Pulls that wait for room, by image: what they need of it, and why they failed.
-    full: BTreeMap<String, (Aim, String)>,
-    /// How often room was made for an image in a row.
-    rooms: BTreeMap<String, u32>,
+    /// Pulls that wait for room: what they need of it, and why they failed.
+    full: BTreeMap<Pull, (Aim, String)>,
+    /// How often room was made for one in a row.
+    rooms: BTreeMap<Pull, u32>,
     /// Containers whose images may be on their way out.
     waiting: BTreeSet<Who>,
     /// The wall clock's second at the first tick, and since when it is about that.
@@ -190,25 +190,25 @@ impl Hands {
     }
 
     /// A pull failed for want of room. True: it is made again once images were removed.
-    pub(super) fn make_room(&mut self, image: &str, missing: u64, why: &str) -> bool {
+    pub(super) fn make_room(&mut self, pull: &Pull, missing: u64, why: &str) -> bool {
         let collection = &mut self.collection;
-        let tries = collection.rooms.entry(image.to_owned()).or_default();
+        let tries = collection.rooms.entry(pull.clone()).or_default();
         *tries += 1;
         if collection.over || *tries > ROOMS || collection.policy.high >= 100 {
-            collection.rooms.remove(image);
+            collection.rooms.remove(pull);
             return false;
         }
         // Only compressed sizes are known. What there was did not do, so more is needed in any case.
         let guess = missing.saturating_mul(3 << (*tries - 1));
         let there = disk(&self.config).map_or(0, |disk| disk.available.saturating_add(missing));
         let aim = Aim::Room { least: missing, wanted: guess.max(there) };
-        collection.full.insert(image.to_owned(), (aim, why.to_owned()));
+        collection.full.insert(pull.clone(), (aim, why.to_owned()));
         true
     }
 
     /// A pull ended well: the next one of this image begins to count anew.
-    pub(super) fn had_room(&mut self, image: &str) {
-        self.collection.rooms.remove(image);
+    pub(super) fn had_room(&mut self, pull: &Pull) {
+        self.collection.rooms.remove(pull);
         self.collection.look_soon();
     }
 

@@ -172,6 +172,9 @@ impl Hands {
                 vec![Fact::RestartAll { uid: uid.clone(), container: container.clone(), run: *run }]
             }
             Action::Expire { uid } => vec![Fact::Expired { uid: uid.clone() }],
+            Action::BackOff { uid, container } => {
+                vec![Fact::ImageBackOff { uid: uid.clone(), container: container.clone() }]
+            }
             Action::Project { uid } => self.with_pod(world, uid, |hands, pod| vec![hands.project(pod)]),
             Action::Hook { uid, container, run, hook } => {
                 self.with_container(world, uid, container, |hands, pod, container, facts| {

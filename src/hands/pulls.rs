@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::warn;
@@ -14,13 +15,14 @@ use super::{Ended, Hands, paths};
 use crate::clock::Tick;
 use crate::config::Proxies;
 use crate::container::cgroup;
-use crate::image::pull::{DONE, FAILED, FULL, Files, Report, Request, sum};
+use crate::image::pull::{DONE, FAILED, FULL, Files, Progress, Report, Request, sum};
+use crate::image::registry::credentials::{self, Secret};
 use crate::image::{Reference, platform::Platform};
 use crate::pod::facts::{Image, PodFacts, Pulled, World};
-use crate::pod::pulls::{Pulls, Who};
-use crate::pod::spec::PullPolicy;
+use crate::pod::pulls::{Bucket, Layer, OnTheWay, Pull, Pulls, Rate, Who};
+use crate::pod::spec::{self, PullPolicy};
 use crate::pod::verify::images_of;
-use crate::pod::{Container, Fact};
+use crate::pod::{Container, Fact, Pod};
 use crate::spawn::spawn;
 use crate::volume;
 
@@ -32,8 +34,7 @@ const STUCK: Duration = Duration::from_secs(300);
 #[derive(Default)]
 pub struct Flights {
     pulls: Pulls,
-    /// By image.
-    flying: BTreeMap<String, Flight>,
+    flying: BTreeMap<Pull, Flight>,
     /// When each began to wait.
     since: BTreeMap<Who, Tick>,
     /// A former life's pulls were looked for.
@@ -41,6 +42,7 @@ pub struct Flights {
     /// Nothing is wanted any more.
     over: bool,
     count: u32,
+    bucket: Bucket,
 }
 
 struct Flight {
@@ -58,7 +60,7 @@ impl Hands {
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
         if self.held_back(&pod.spec, container) {
-            return vec![Fact::ImagePulling { uid, container: name }];
+            return vec![Fact::ImagePulling { uid, container: name, lacking: Vec::new() }];
         }
         let needs = self.needs(pod, container);
         if !matches!(&needs, Ok((_, needs)) if needs.is_empty()) {
@@ -68,13 +70,13 @@ impl Hands {
         match needs {
             // What is missing may come from an archive yet.
             Err(why) if self.importing() && !why.starts_with("InvalidImageName") => {
-                self.wait(uid, name, own())
+                self.wait(pod, name, own())
             }
             Err(why) => vec![Fact::ImageMissing { uid, container: name, why }],
             Ok((Some(id), needs)) if needs.is_empty() => {
                 vec![Fact::ImageFound { uid, container: name, id, pulled: None }]
             }
-            Ok((_, needs)) => self.wait(uid, name, needs),
+            Ok((_, needs)) => self.wait(pod, name, needs),
         }
     }
 
@@ -91,10 +93,12 @@ impl Hands {
         }
     }
 
-    fn wait(&mut self, uid: String, container: String, needs: Vec<String>) -> Vec<Fact> {
+    fn wait(&mut self, pod: &PodFacts, container: String, needs: Vec<String>) -> Vec<Fact> {
+        let uid = pod.spec.uid.clone();
         self.flights.since.insert((uid.clone(), container.clone()), Tick::now());
-        self.flights.pulls.want((uid.clone(), container.clone()), needs);
-        vec![Fact::ImagePulling { uid, container }]
+        let (secrets, lacking) = self.secrets(&pod.spec);
+        self.flights.pulls.want((uid.clone(), container.clone()), as_whom(needs, &secrets));
+        vec![Fact::ImagePulling { uid, container, lacking }]
     }
 
     /// The import has ended: who waits is seen to anew, and what is still missing is pulled.
@@ -110,7 +114,8 @@ impl Hands {
                     facts.push(Fact::ImageFound { uid, container, id, pulled: None });
                 }
                 Ok((_, needs)) => {
-                    self.flights.pulls.want(who, needs);
+                    let (secrets, _) = self.secrets(&pod.spec);
+                    self.flights.pulls.want(who, as_whom(needs, &secrets));
                     continue;
                 }
             }
@@ -118,6 +123,21 @@ impl Hands {
             self.flights.since.remove(&who);
         }
         facts
+    }
+
+    /// The pod's imagePullSecrets as a listing knows them, and those that are not there.
+    fn secrets(&self, pod: &Pod) -> (Vec<String>, Vec<String>) {
+        let key = |name: &str| format!("{}/{name}", pod.namespace);
+        let (there, lacking): (Vec<&str>, Vec<&str>) =
+            pod.pull_secrets().partition(|name| self.secret(&key(name)).is_some());
+        (there.into_iter().map(key).collect(), lacking.into_iter().map(str::to_owned).collect())
+    }
+
+    fn secret(&self, key: &str) -> Option<&Arc<spec::Config>> {
+        let named = |config: &&Arc<spec::Config>| {
+            config.secret && key.split_once('/') == Some((config.namespace.as_str(), config.name.as_str()))
+        };
+        self.configs.iter().find(named)
     }
 
     /// The id of the container's image where it is there, and what is to be pulled, in full form.
@@ -181,12 +201,15 @@ impl Hands {
         self.flights.since.retain(|who, _| waits(who));
         let most =
             if self.importing() || self.collection.makes_room() { 0 } else { self.config.parallel_pulls() };
+        let rate = Rate { per_second: self.config.pull_qps, burst: self.config.pull_burst };
         while let Some(image) = self.flights.pulls.next(most) {
-            match self.take_off(&image, now) {
+            let begun = match self.flights.bucket.take(rate, now) {
+                true => self.take_off(&image, now).map_err(|why| format!("cannot start: {why}")),
+                false => Err("pull QPS exceeded".to_owned()),
+            };
+            match begun {
                 Ok(flight) => drop(self.flights.flying.insert(image, flight)),
-                Err(why) => {
-                    facts.extend(self.landed(&image, Err(format!("cannot start: {why}")), now, world))
-                }
+                Err(why) => facts.extend(self.landed(&image, Err(why), now, world)),
             }
         }
         let wake_at = self.flights.flying.values_mut().filter_map(|flight| flight.look(now)).min();
@@ -202,25 +225,28 @@ impl Hands {
                 let who = (uid.clone(), name.clone());
                 if let Some(spec) = pod.spec.container(name).filter(|_| !self.flights.pulls.wanted_by(&who)) {
                     // All who wait are looked at anew, before the first pull begins.
-                    self.flights.pulls.want(who, [spec.image.clone()]);
+                    let (secrets, _) = self.secrets(&pod.spec);
+                    self.flights.pulls.want(who, as_whom(vec![spec.image.clone()], &secrets));
                 }
             }
         }
     }
 
-    fn take_off(&mut self, image: &str, now: Tick) -> io::Result<Flight> {
+    fn take_off(&mut self, pull: &Pull, now: Tick) -> io::Result<Flight> {
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let secret = |key: &String| {
+            let config = self.secret(key)?;
+            Secret::of(key, &config.kind, &config.data)
+        };
         let request = Request {
-            image: image.to_owned(),
+            image: pull.image.clone(),
             platform: Platform::host(),
             store: std::path::absolute(self.config.root.join("images"))?,
             behind: self.config.image_stores.clone(),
             registries: self.config.registries.clone(),
             proxies: Proxies::environment(),
-            keyrings: ["config.json", ".docker/config.json"]
-                .iter()
-                .zip([self.config.root.clone(), PathBuf::from("/")])
-                .map(|(file, folder)| folder.join(file))
-                .collect(),
+            secrets: pull.secrets.iter().filter_map(secret).collect(),
+            keyrings: credentials::files(&self.config.root, home.as_deref()),
             login: None,
         };
         let files = Files::of(&request)?;
@@ -266,7 +292,7 @@ impl Hands {
 
     pub(super) fn landed(
         &mut self,
-        image: &str,
+        image: &Pull,
         outcome: Result<(Report, Tick), String>,
         now: Tick,
         world: &World,
@@ -277,10 +303,9 @@ impl Hands {
             let (uid, container) = who;
             let spec = world.pods.get(&uid).and_then(|pod| Some((pod, pod.spec.container(&container)?)));
             let all = spec.map_or(Err("it is gone again".to_owned()), |(pod, spec)| self.there(pod, spec));
-            let millis = |from: Tick| u64::try_from((now - from).as_millis()).unwrap_or(u64::MAX);
             let pulled = outcome.as_ref().ok().map(|(report, begun)| Pulled {
-                millis: millis(*begun),
-                waited: millis(since.unwrap_or(*begun).min(*begun)),
+                millis: millis(*begun, now),
+                waited: millis(since.unwrap_or(*begun).min(*begun), now),
                 size: report.size,
             });
             match (all, &outcome) {
@@ -302,9 +327,25 @@ impl Hands {
         !self.flights.flying.is_empty()
     }
 
-    /// The image's pull, which failed and was not told as ended, is the next one.
-    pub(super) fn pull_again(&mut self, image: &str) {
-        self.flights.pulls.again(image);
+    /// The pull, which failed and was not told as ended, is the next one.
+    pub(super) fn pull_again(&mut self, pull: &Pull) {
+        self.flights.pulls.again(pull);
+    }
+
+    /// What is on its way, and how far. It reads what the helpers tell, so only where somebody asks.
+    pub fn on_the_way(&self, now: Tick) -> Vec<OnTheWay> {
+        let layer = |layer: Progress| Layer { done: layer.done, total: layer.total, had: layer.had };
+        let told = |(pull, whose): (&Pull, Vec<Who>)| {
+            let flight = self.flights.flying.get(pull);
+            let layers = flight.map(|flight| flight.files.progress()).unwrap_or_default();
+            OnTheWay {
+                image: pull.image.clone(),
+                whose,
+                millis: flight.map(|flight| millis(flight.begun, now)),
+                layers: layers.into_iter().map(layer).collect(),
+            }
+        };
+        self.flights.pulls.all().into_iter().map(told).collect()
     }
 
     /// Nothing is wanted any more, so nothing is pulled.
@@ -313,6 +354,14 @@ impl Hands {
         self.import_no_more();
         self.flights.flying.values_mut().for_each(Flight::kill);
     }
+}
+
+fn as_whom(images: Vec<String>, secrets: &[String]) -> impl Iterator<Item = Pull> {
+    images.into_iter().map(|image| Pull { image, secrets: secrets.to_vec() })
+}
+
+fn millis(from: Tick, to: Tick) -> u64 {
+    u64::try_from((to - from).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How the cgroups of pulls are named, below our own.

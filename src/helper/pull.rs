@@ -14,7 +14,6 @@ use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -24,7 +23,7 @@ use oci_spec::image::ImageConfiguration;
 use crate::helper::client::FILES;
 use crate::image::pull::{self, DONE, FAILED, FULL, Progress, Report, Request};
 use crate::image::reference::is_digest;
-use crate::image::registry::credentials::{Keyring, Login};
+use crate::image::registry::credentials::{Form, Keyring, Login};
 use crate::image::registry::endpoint::endpoints;
 use crate::image::registry::manifest::{self, Answer, Blob};
 use crate::image::store::Writing;
@@ -50,9 +49,13 @@ pub fn run() -> i32 {
     let mut bytes = Vec::new();
     let read = asked.read_to_end(&mut bytes).is_ok();
     let Some(request) = serde_json::from_slice::<Request>(&bytes).ok().filter(|_| read) else { return 2 };
-    let pulled = prepared(&request).and_then(|keyring| {
+    let pulled = prepared(&request).and_then(|keys| {
         shed::shed(&request.store)?;
-        pull(&request, &keyring, FILES, &progress)
+        // Who is refused should know what was not tried.
+        pull(&request, &keys, FILES, &progress).map_err(|why| match keys.left_out.as_slice() {
+            [] => why,
+            left_out => format!("{why} (left out: {})", left_out.join("; ")),
+        })
     });
     let (code, text) = match pulled {
         Ok(report) => (DONE, serde_json::to_vec(&report).unwrap_or_default()),
@@ -61,45 +64,85 @@ pub fn run() -> i32 {
     if said.write_all(&text).is_ok() { code } else { 2 }
 }
 
-/// Reads what only root may read, and makes the store.
-fn prepared(request: &Request) -> Result<Keyring, String> {
-    fs::create_dir_all(&request.store).map_err(|why| format!("{}: {why}", request.store.display()))?;
-    keyring(&request.keyrings)
+/// The logins that there are.
+#[derive(Default)]
+struct Keys {
+    /// Those of the pod's Secrets, which come first.
+    secrets: Keyring,
+    /// Those of the machine's file.
+    files: Keyring,
+    /// What could not be used, and why; never what it says.
+    left_out: Vec<String>,
 }
 
-fn keyring(files: &[PathBuf]) -> Result<Keyring, String> {
-    for path in files {
-        let at = |why: String| format!("{}: {why}", path.display());
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
-            Err(why) => return Err(at(why.to_string())),
-        };
-        let mut bytes = Vec::new();
-        file.take(KEYRING).read_to_end(&mut bytes).map_err(|why| at(why.to_string()))?;
-        let (keyring, left_out) = Keyring::parse(&bytes).map_err(at)?;
-        for why in left_out {
-            eprintln!("pull: {}: {why}", path.display());
+/// Reads what only root may read, and makes the store.
+fn prepared(request: &Request) -> Result<Keys, String> {
+    fs::create_dir_all(&request.store).map_err(|why| format!("{}: {why}", request.store.display()))?;
+    let mut keys = Keys::default();
+    for secret in &request.secrets {
+        if let Some(keyring) =
+            keys.read(secret.form, secret.text.as_bytes(), &format!("Secret {}", secret.name))
+        {
+            keys.secrets.add(keyring);
         }
-        return Ok(keyring);
     }
-    Ok(Keyring::default())
+    // As the kubelet: one that cannot be read is passed over, and told.
+    for (form, path) in &request.keyrings {
+        let place = path.display().to_string();
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(KEYRING).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {
+                if let Some(keyring) = keys.read(*form, &bytes, &place) {
+                    keys.files = keyring;
+                    break;
+                }
+            }
+            Err(why) if matches!(why.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(why) => keys.left_out.push(format!("{place}: {why}")),
+        }
+    }
+    for why in &keys.left_out {
+        eprintln!("pull: {why}");
+    }
+    Ok(keys)
+}
+
+impl Keys {
+    fn read(&mut self, form: Form, bytes: &[u8], place: &str) -> Option<Keyring> {
+        match Keyring::parse(form, bytes) {
+            Ok((keyring, left_out)) => {
+                self.left_out.extend(left_out.into_iter().map(|why| format!("{place}: {why}")));
+                Some(keyring)
+            }
+            Err(why) => {
+                self.left_out.push(format!("{place}: {why}"));
+                None
+            }
+        }
+    }
+
+    /// The logins to be tried in turn.
+    fn lookup(&self, image: &Reference) -> Vec<Login> {
+        let mut logins = self.secrets.lookup(image);
+        for login in self.files.lookup(image) {
+            if !logins.contains(&login) {
+                logins.push(login);
+            }
+        }
+        logins
+    }
 }
 
 /// Pulls; `authorities`: the files of which the first that there is tells whom to trust.
-fn pull(
-    request: &Request,
-    keyring: &Keyring,
-    authorities: &[&str],
-    progress: &File,
-) -> Result<Report, String> {
+fn pull(request: &Request, keys: &Keys, authorities: &[&str], progress: &File) -> Result<Report, String> {
     let image = Reference::parse(&request.image)?;
     let mut sessions = Vec::new();
     for endpoint in endpoints(&image, &request.registries) {
         // A mirror gets its own login, and never the registry's.
         let named = Reference { registry: endpoint.name.clone(), ..image.clone() };
         let given = (endpoint.name == image.registry).then(|| request.login.clone()).flatten();
-        let logins: Vec<Login> = given.map_or_else(|| keyring.lookup(&named), |login| vec![login]);
+        let logins: Vec<Login> = given.map_or_else(|| keys.lookup(&named), |login| vec![login]);
         sessions.push(Session::new(endpoint, logins, &request.proxies, authorities)?);
     }
     let what = image.digest.clone().or(image.tag.clone()).unwrap_or_default();
@@ -195,8 +238,8 @@ fn layers(
         if !there && !todo.iter().any(|(_, _, other)| *other == diff_id) {
             todo.push_back((at, blob, diff_id));
         }
-        let done = if there { blob.size } else { 0 };
-        let _ = pull::tell(progress, at, Progress { done, total: blob.size });
+        let had = if there { blob.size } else { 0 };
+        let _ = pull::tell(progress, at, Progress { done: had, total: blob.size, had });
     }
     // Only the compressed sizes are known; a layer is hardly ever smaller as a file system.
     writing.fits(todo.iter().fold(0, |sum, (_, blob, _)| sum.saturating_add(blob.size)))?;
@@ -208,7 +251,7 @@ fn layers(
             let next = todo.lock().ok().and_then(|mut todo| todo.pop_front());
             let Some((at, blob, diff_id)) = next.filter(|_| !stop.load(Ordering::Relaxed)) else { return };
             let heard = |done: u64| {
-                let _ = pull::tell(progress, at, Progress { done, total: blob.size });
+                let _ = pull::tell(progress, at, Progress { done, total: blob.size, had: 0 });
             };
             if let Err(why) = layer(sessions, writing, (blob, diff_id), &heard, &stop) {
                 if let Ok(mut trouble) = trouble.lock()
@@ -247,8 +290,9 @@ fn layer(
             Err(_) if download.failure().is_some() => {
                 return Err(download.failure().unwrap_or_default().to_owned());
             }
-            Err(why) if room::is_full(&why) => return Err(why),
-            Err(why) => last = why,
+            Err(fault) if fault.wrong_bytes => last = fault.why,
+            // They are what the digest stands for, or we cannot keep them: no other bytes would do.
+            Err(fault) => return Err(fault.why),
         }
         eprintln!("pull: {last}: begun anew");
     }

@@ -12,7 +12,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
-use super::registry::credentials::Login;
+use super::registry::credentials::{Form, Login, Secret};
 use crate::config::{Proxies, Registries};
 
 /// One pull.
@@ -27,8 +27,10 @@ pub struct Request {
     pub behind: Vec<PathBuf>,
     pub registries: Registries,
     pub proxies: Proxies,
-    /// Files in the form of Docker's config.json. The first that there is counts, as with the kubelet.
-    pub keyrings: Vec<PathBuf>,
+    /// The Secrets whose logins come before those of the files.
+    pub secrets: Vec<Secret>,
+    /// Files with logins. The first that can be read counts, as with the kubelet.
+    pub keyrings: Vec<(Form, PathBuf)>,
     /// Instead of theirs.
     pub login: Option<Login>,
 }
@@ -96,16 +98,20 @@ const LONGEST: u64 = 16 << 10;
 pub struct Progress {
     pub done: u64,
     pub total: u64,
+    /// Those of `done` that were there before.
+    pub had: u64,
 }
 
-const RECORD: usize = 16;
+const NUMBER: usize = 8;
+const RECORD: usize = 3 * NUMBER;
 
 /// Writes where a layer stands: a record for each layer, lowest first.
 pub fn tell(file: &File, layer: usize, progress: Progress) -> io::Result<()> {
+    let Progress { done, total, had } = progress;
     let mut record = [0; RECORD];
-    let (done, total) = record.split_at_mut(RECORD / 2);
-    done.copy_from_slice(&progress.done.to_le_bytes());
-    total.copy_from_slice(&progress.total.to_le_bytes());
+    for (place, number) in record.chunks_exact_mut(NUMBER).zip([done, total, had]) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
     file.write_all_at(&record, (layer * RECORD) as u64)
 }
 
@@ -115,10 +121,10 @@ pub fn told(file: &File) -> Vec<Progress> {
     let mut record = [0; RECORD];
     while file.read_exact_at(&mut record, (layers.len() * RECORD) as u64).is_ok() {
         let number = |at: usize| {
-            let bytes = record.get(at..at + RECORD / 2).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+            let bytes = record.chunks_exact(NUMBER).nth(at).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_le_bytes)
         };
-        layers.push(Progress { done: number(0), total: number(RECORD / 2) });
+        layers.push(Progress { done: number(0), total: number(1), had: number(2) });
     }
     layers
 }
@@ -128,6 +134,7 @@ pub fn sum(layers: &[Progress]) -> Progress {
     layers.iter().fold(Progress::default(), |sum, layer| Progress {
         done: sum.done.saturating_add(layer.done.min(layer.total)),
         total: sum.total.saturating_add(layer.total),
+        had: sum.had.saturating_add(layer.had),
     })
 }
 
@@ -140,11 +147,14 @@ mod tests {
         let file = nix::sys::memfd::memfd_create(c"progress", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
         let file = File::from(file.unwrap());
         assert_eq!((told(&file), sum(&[])), (Vec::new(), Progress::default()));
-        let layers = [Progress { done: 1, total: 10 }, Progress { done: 1 << 40, total: 1 << 41 }];
+        let layers = [
+            Progress { done: 1, total: 10, had: 0 },
+            Progress { done: 1 << 40, total: 1 << 41, had: 1 << 39 },
+        ];
         for (at, progress) in layers.into_iter().enumerate().rev() {
             tell(&file, at, progress).unwrap();
         }
         assert_eq!(told(&file), layers);
-        assert_eq!(sum(&layers), Progress { done: (1 << 40) + 1, total: (1 << 41) + 10 });
+        assert_eq!(sum(&layers), Progress { done: (1 << 40) + 1, total: (1 << 41) + 10, had: 1 << 39 });
     }
 }

@@ -63,6 +63,20 @@ pub(super) struct Tag {
     pub pinned: bool,
 }
 
+/// Why a layer could not be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub why: String,
+    /// The bytes were not those of the blob's digest: others may be had.
+    pub wrong_bytes: bool,
+}
+
+impl From<Fault> for String {
+    fn from(fault: Fault) -> Self {
+        fault.why
+    }
+}
+
 /// The right to write; released when dropped.
 pub struct Writing {
     store: Store,
@@ -468,15 +482,16 @@ impl Writing {
     /// Converts and publishes a layer from its blob, compressed or not. `blob` is the digest that the manifest gives
     /// the blob, where there is a manifest. What does not have its digests is refused, and nothing of it stays. One that
     /// another adds at the same moment is waited for, and then not added again.
-    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: &mut dyn Read) -> Result<(), String> {
+    pub fn add_layer(&self, diff_id: &str, blob: Option<&str>, source: &mut dyn Read) -> Result<(), Fault> {
+        let ours = |why| Fault { why, wrong_bytes: false };
         let tmp = self.tmp(hex(diff_id));
-        let Some(claim) = self.claim(diff_id, &tmp)? else { return Ok(()) };
+        let Some(claim) = self.claim(diff_id, &tmp).map_err(ours)? else { return Ok(()) };
         let made = self.convert(diff_id, blob, source, &tmp);
         if made.is_err() {
             let _ = fs::remove_file(&tmp);
         }
-        let sum = made.map_err(|error| format!("layer {diff_id}: {error}"))?;
-        self.place_layer(diff_id, &sum, &tmp)?;
+        let sum = made.map_err(|fault| Fault { why: format!("layer {diff_id}: {}", fault.why), ..fault })?;
+        self.place_layer(diff_id, &sum, &tmp).map_err(ours)?;
         // It is held open for writing.
         drop(claim);
         self.seal(diff_id);
@@ -614,27 +629,51 @@ impl Writing {
         // Not generic: decompression twice over is 30 KiB.
         source: &mut dyn Read,
         tmp: &Path,
-    ) -> Result<String, String> {
-        let text = |error: io::Error| error.to_string();
+    ) -> Result<String, Fault> {
+        let ours = |error| Fault { why: at(tmp, error), wrong_bytes: false };
         let file = File::options().read(true).write(true).create(true).truncate(true).open(tmp);
-        let file = file.map_err(|error| at(tmp, error))?;
+        let file = file.map_err(ours)?;
         let mut compressed = Hashed::new(source);
-        let plain = stream::decompress(&mut compressed).map_err(text)?;
-        let mut plain = Hashed::new(room::Guarded::new(plain, &self.store.root));
-        let file = layer::convert(&mut plain, file, uuid(diff_id)).map_err(text)?;
-        let found = plain.finish().map_err(text)?;
-        if found != diff_id {
-            return Err(format!("the content has the digest {found}"));
-        }
-        let found = compressed.finish().map_err(text)?;
+        let made = self.layer(diff_id, &mut compressed, file);
+        // What does not suit us may be what was meant: the rest of the blob tells. Of no use is it to a full disk.
+        let content = |error: &io::Error| {
+            use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+            matches!(error.kind(), InvalidData | InvalidInput | Other | UnexpectedEof)
+        };
+        let file = match made {
+            Ok(file) => file,
+            Err(error) if !content(&error) => {
+                return Err(Fault { why: error.to_string(), wrong_bytes: false });
+            }
+            Err(error) => {
+                let meant = compressed.finish().is_ok_and(|found| blob.is_none_or(|blob| blob == found));
+                return Err(Fault { why: error.to_string(), wrong_bytes: !meant });
+            }
+        };
+        let found =
+            compressed.finish().map_err(|error| Fault { why: error.to_string(), wrong_bytes: true })?;
         if let Some(blob) = blob
             && found != blob
         {
-            return Err(format!("blob {blob} has the digest {found}"));
+            return Err(Fault { why: format!("blob {blob} has the digest {found}"), wrong_bytes: true });
         }
-        file.sync_all().map_err(|error| at(tmp, error))?;
-        let file = File::open(tmp).map_err(|error| at(tmp, error))?;
-        Hashed::new(file).finish().map_err(|error| at(tmp, error))
+        file.sync_all().map_err(ours)?;
+        let file = File::open(tmp).map_err(ours)?;
+        Hashed::new(file).finish().map_err(ours)
+    }
+
+    /// The layer's file of a blob. The error is `InvalidData` where the content has another digest.
+    fn layer(&self, diff_id: &str, blob: impl Read, file: File) -> io::Result<File> {
+        let plain = stream::decompress(blob)?;
+        let mut plain = Hashed::new(room::Guarded::new(plain, &self.store.root));
+        let file = layer::convert(&mut plain, file, uuid(diff_id))?;
+        match plain.finish()? {
+            found if found == diff_id => Ok(file),
+            found => {
+                let why = format!("the content has the digest {found}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, why))
+            }
+        }
     }
 
     fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), String> {

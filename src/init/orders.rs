@@ -61,6 +61,7 @@ impl Agent {
                 Some(Answer::Done {})
             }
             Request::Fault { what } => self.fault(id, *what),
+            Request::Pulls {} => Some(Answer::Pulls { items: self.hands.on_the_way(Tick::now()) }),
             Request::Exec { namespace, pod, container, command, tty } => {
                 let target = match view::target(&self.world, namespace, pod, container) {
                     Ok(target) => target,

@@ -14,6 +14,9 @@ use super::tree::{Entry, Node, Path, Value, quote};
 use crate::pod::spec::Config;
 use crate::spelling::nearest;
 
+/// The types of Secrets that hold logins of registries, and the key of each.
+const LOGINS: &[(&str, &str)] =
+    &[("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")];
 /// The most that the values of one may take together: Kubernetes' MaxSecretSize.
 const LARGEST: usize = 1 << 20;
 
@@ -55,7 +58,26 @@ pub fn read(report: &mut Report<'_>, secret: bool, origin: &str) -> Option<Confi
     if size > LARGEST {
         report.refuse(&Path::of("data"), format!("holds {size} bytes: at most {LARGEST} are allowed"));
     }
-    (!report.refused()).then(|| Config { secret, namespace, name, origin: origin.into(), data, binary })
+    let kind =
+        report.root().get("type").filter(|_| secret).and_then(Node::text).unwrap_or_default().to_owned();
+    login(report, &kind, &data);
+    (!report.refused()).then(|| Config { secret, kind, namespace, name, origin: origin.into(), data, binary })
+}
+
+/// Kubernetes' ValidateSecret for the types that hold logins of registries.
+fn login(report: &mut Report<'_>, kind: &str, data: &BTreeMap<String, Vec<u8>>) {
+    let Some((_, key)) = LOGINS.iter().find(|(of, _)| *of == kind) else { return };
+    match data.get(*key).map(|bytes| serde_json::from_slice::<serde_json::Map<_, _>>(bytes)) {
+        Some(Ok(_)) => {}
+        Some(Err(why)) => {
+            let (line, column) = (why.line(), why.column());
+            let path = Path::of("data").entry(key);
+            report.refuse(&path, format!("is no JSON object: see its line {line}, column {column}"));
+        }
+        None => {
+            report.refuse(&Path::of("type"), format!("{} needs the key {}: add it", quote(kind), quote(key)))
+        }
+    }
 }
 
 /// Adds a list's values, decoded. A Secret's stringData, read last, wins over its data.
@@ -155,7 +177,13 @@ mod tests {
         let config = config.unwrap();
         assert_eq!((config.secret, config.namespace.as_str()), (true, "default"));
         assert_eq!(config.data["a"], b"plain");
-        assert_eq!(config.data["b"], b"hello");
+        assert_eq!((config.data["b"].as_slice(), config.kind.as_str()), (&b"hello"[..], "Opaque"));
+        for (kind, key) in LOGINS {
+            let text =
+                format!("kind: Secret\nmetadata: {{name: s}}\ntype: {kind}\nstringData: {{{key}: '{{}}'}}\n");
+            let (config, problems) = read(&text);
+            assert_eq!((config.map(|config| config.kind), problems), (Some((*kind).to_owned()), vec![]));
+        }
     }
 
     #[test]
@@ -180,6 +208,14 @@ mod tests {
             ),
             ("kind: ConfigMap\nmetadata: {name: s}\ndata: {a/b: x}", "\"a/b\" is not a key"),
             ("kind: ConfigMap\nmetadata: {name: s}\nimmutable: x", "immutable: is not true or false"),
+            (
+                "kind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/dockerconfigjson\nstringData: {a: x}",
+                "type: \"kubernetes.io/dockerconfigjson\" needs the key \".dockerconfigjson\": add it",
+            ),
+            (
+                "kind: Secret\nmetadata: {name: s}\ntype: kubernetes.io/dockercfg\nstringData: {.dockercfg: '[hunter2]'}",
+                "data['.dockercfg']: is no JSON object: see its line 1, column",
+            ),
             (
                 "kind: ConfigMap\nmetadata: {name: s}\ndata: {a: x}\nbinaryData: {a: YQ==}",
                 "data.a: is in binaryData too: remove one",

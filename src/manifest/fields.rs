@@ -105,7 +105,9 @@ const TABLE: &[Row] = &[
     row("spec.ephemeralContainers", Refuse("cannot be given when a pod is created: remove it"), &["[]"]),
     row("spec.serviceAccountName", Refuse(REFERENCE), &[""]),
     row("spec.serviceAccount", Refuse(REFERENCE), &[""]),
-    row("spec.imagePullSecrets", Refuse(REFERENCE), &["[]"]),
+    row("spec.imagePullSecrets", Yes, &[]),
+    row("spec.imagePullSecrets[]", Yes, &[]),
+    row("spec.imagePullSecrets[].name", Yes, &[]),
     row(
         "spec.automountServiceAccountToken",
         Warn("has no effect: there is no API server to have a token for"),

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1 as k8s;
 use serde::{Deserialize, Serialize};
 
 use crate::pod::collect::Used;
+use crate::pod::pulls::OnTheWay;
 use crate::pod::spec::Problem;
 
 /// Where the socket is unless `--run-dir` or PODINIT_SOCKET says otherwise.
@@ -32,6 +33,8 @@ pub enum Request {
     Events {},
     /// What is wrong with the manifests. Answer: Problems.
     Problems {},
+    /// Which images are on their way from their registries, and how far. Answer: Pulls.
+    Pulls {},
     /// All Jobs and all CronJobs of all namespaces. Answer: Jobs, CronJobs.
     Jobs {},
     CronJobs {},
@@ -108,6 +111,10 @@ pub enum Answer {
     },
     Problems {
         items: Vec<Problem>,
+    },
+    Pulls {
+        /// Those under way first, then those that wait, in their turn.
+        items: Vec<OnTheWay>,
     },
     /// As Kubernetes' API (batch/v1) has them; sorted by namespace and name.
     Jobs {
@@ -195,6 +202,7 @@ impl Request {
             | Request::Pods {}
             | Request::Events {}
             | Request::Problems {}
+            | Request::Pulls {}
             | Request::Jobs {}
             | Request::CronJobs {}
             | Request::Images {}

@@ -13,7 +13,7 @@ use crate::pod::spec::Container;
 use crate::pod::status::{Node, object, rejected, status};
 use crate::pod::{Pod, World, batch};
 
-/// The answer to a question; None for an order (Exec, Power, Fault), which wants hands.
+/// The answer to a question; None for what wants hands: an order (Exec, Power, Fault), and Pulls.
 pub fn answer(
     request: &Request,
     world: &World,
@@ -43,7 +43,11 @@ pub fn answer(
                 (Err(refusal), None) => refusal,
             }
         }
-        Request::Exec { .. } | Request::Images {} | Request::Power { .. } | Request::Fault { .. } => {
+        Request::Pulls {}
+        | Request::Exec { .. }
+        | Request::Images {}
+        | Request::Power { .. }
+        | Request::Fault { .. } => {
             return None;
         }
     })

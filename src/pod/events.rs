@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::batch;
 use super::cause::{Cause, Why, cause};
-use super::facts::{
-    EVENTS, Event, Fact, HookKind, Image, PodFacts, ProbeKind, Pulled, Sandbox, StartError, World,
-};
+use super::facts::{EVENTS, Event, Fact, HookKind, PodFacts, ProbeKind, Pulled, Sandbox, StartError, World};
 use super::missing;
 use super::restart;
 use super::spec::{Container, Problem, RestartPolicy};
@@ -16,6 +14,8 @@ use crate::clock::{Tick, spelt};
 /// Reason and message of a pod that outlived its activeDeadlineSeconds.
 pub(super) const EXPIRED: (&str, &str) =
     ("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+
+const NO_SECRET: &str = "FailedToRetrieveImagePullSecret";
 
 /// What is new, before it is filed.
 struct News {
@@ -94,7 +94,12 @@ pub(super) fn derive(world: &mut World, fact: &Fact, now: Tick) {
         container: container.to_owned(),
     };
     for news in tell(pod, container, fact) {
-        add(world, about.clone(), news, now);
+        let mut about = about.clone();
+        if news.reason == NO_SECRET {
+            // The pod's matter, whichever container is first to want it.
+            about.container.clear();
+        }
+        add(world, about, news, now);
     }
 }
 
@@ -130,7 +135,8 @@ fn subject(fact: &Fact) -> Option<(&str, &str)> {
         | Fact::TearDownFailed { uid, .. } => Some((uid, "")),
         Fact::ImageFound { uid, container, .. }
         | Fact::ImageMissing { uid, container, .. }
-        | Fact::ImagePulling { uid, container }
+        | Fact::ImageBackOff { uid, container }
+        | Fact::ImagePulling { uid, container, .. }
         | Fact::ImageDamaged { uid, container, .. }
         | Fact::Logged { uid, container, .. }
         | Fact::Starting { uid, container, .. }
@@ -154,12 +160,19 @@ fn tell(pod: &PodFacts, container: &str, fact: &Fact) -> Vec<News> {
             let image = pod.spec.container(container).map_or("", |spec| &spec.image);
             vec![normal("Pulled", found(image, pulled.as_ref()))]
         }
-        Fact::ImagePulling { .. } => {
+        Fact::ImagePulling { lacking, .. } => {
             let image = pod.spec.container(container).map_or("", |spec| &spec.image);
-            vec![normal("Pulling", format!("Pulling image \"{image}\""))]
+            let pulling = normal("Pulling", format!("Pulling image \"{image}\""));
+            no_secrets(lacking).into_iter().chain([pulling]).collect()
         }
         Fact::ImageMissing { why, .. } => {
-            pod.spec.container(container).map_or_else(Vec::new, |spec| no_image(pod, spec, why))
+            let image = pod.spec.container(container).map_or("", |spec| &spec.image);
+            no_image(image, why)
+        }
+        Fact::ImageBackOff { .. } => {
+            let image = pod.spec.container(container).map_or("", |spec| &spec.image);
+            let back_off = normal("BackOff", format!("Back-off pulling image \"{image}\""));
+            vec![back_off, warning("Failed", "Error: ImagePullBackOff".to_owned())]
         }
         Fact::ImageDamaged { what, .. } => {
             let image = pod.spec.container(container).map_or("", |spec| &spec.image);
@@ -242,20 +255,23 @@ fn found(image: &str, pulled: Option<&Pulled>) -> String {
     )
 }
 
-fn no_image(pod: &PodFacts, spec: &Container, why: &str) -> Vec<News> {
-    let image = &spec.image;
-    let (reason, why) = missing::reason(why);
-    match reason {
-        missing::PULL => {}
-        "ErrImageNeverPull" => return vec![warning("ErrImageNeverPull", why.to_owned())],
-        _ => return vec![warning("InspectFailed", why.to_owned())],
-    }
-    let mut news = vec![warning("Failed", format!("Failed to pull image \"{image}\": {why}"))];
-    let again = pod.containers.get(&spec.name).map(|facts| &facts.image);
-    if let Some(Image::Missing { tries: 2.., .. }) = again {
-        news.push(normal("BackOff", format!("Back-off pulling image \"{image}\"")));
-    }
-    news
+fn no_secrets(names: &[String]) -> Option<News> {
+    let message = format!(
+        "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+        names.join(", ")
+    );
+    (!names.is_empty()).then(|| warning(NO_SECRET, message))
+}
+
+/// What the kubelet tells of the image, then of the container that it was for.
+fn no_image(image: &str, why: &str) -> Vec<News> {
+    let (reason, message) = missing::told(image, why);
+    let news = match reason {
+        missing::PULL => warning("Failed", format!("Failed to pull image \"{image}\": {message}")),
+        "ErrImageNeverPull" => warning("ErrImageNeverPull", message),
+        _ => warning("InspectFailed", message),
+    };
+    vec![news, warning("Failed", format!("Error: {reason}"))]
 }
 
 fn start_failed(container: &str, why: &StartError) -> Vec<News> {

@@ -43,8 +43,13 @@ pub enum Fact {
         #[serde(default)]
         pulled: Option<Pulled>,
     },
-    /// It is on its way from its registry, or waits for its turn.
-    ImagePulling { uid: String, container: String },
+    /// It is on its way from its registry, or waits for its turn. `lacking`: the imagePullSecrets that are not there.
+    ImagePulling {
+        uid: String,
+        container: String,
+        #[serde(default)]
+        lacking: Vec<String>,
+    },
     /// It is not, or it could not be had.
     ImageMissing { uid: String, container: String, why: String },
     /// What the container's image has on the disk is not what it was, and was put aside; `what` tells which file. `layer`: it
@@ -53,6 +58,8 @@ pub enum Fact {
     /// These images, or all that are in use, were read from `begun` on and compared with their digests; `damaged` are those
     /// that were not whole.
     Verified { begun: Tick, images: Vec<String>, all: bool, damaged: Vec<String> },
+    /// Its pull failed a while ago, and is not tried again yet.
+    ImageBackOff { uid: String, container: String },
     /// The start helper runs. `stdout` and `stderr` are PID 1's read ends of the container's output.
     Starting { uid: String, container: String, run: u32, helper: i32, stdout: i32, stderr: i32 },
     /// A container's output pipes were made: it is the logger's to follow. `fds`: PID 1's ends, in the logger's order;
@@ -129,6 +136,7 @@ impl Fact {
             | Fact::SetUpFailed { uid, .. }
             | Fact::ImageFound { uid, .. }
             | Fact::ImageMissing { uid, .. }
+            | Fact::ImageBackOff { uid, .. }
             | Fact::ImagePulling { uid, .. }
             | Fact::ImageDamaged { uid, .. }
             | Fact::Starting { uid, .. }
@@ -385,6 +393,10 @@ pub struct ContainerFacts {
     /// When that was last told.
     #[serde(default)]
     pub harmed: Option<Tick>,
+    /// How many pulls of its image failed in a row, and the last one; a success does not forgive them, as in the
+    /// kubelet, but time does.
+    #[serde(default)]
+    pub failed_pulls: Option<(u32, Tick)>,
     /// The number of its newest run when all containers of the pod were last to be restarted. Runs up to this one are
     /// of the past: they are killed, and then it is as if the container had not run yet.
     #[serde(default)]
@@ -405,6 +417,9 @@ pub enum Image {
         tries: u32,
         at: Tick,
         why: String,
+        /// It was told that it is not tried again yet.
+        #[serde(default)]
+        told: bool,
     },
     /// On its way. `tries`: how many failed before; `why`: the last one's failure.
     Pulling {

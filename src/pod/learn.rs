@@ -16,6 +16,7 @@ use super::facts::{
     Stream, World,
 };
 use super::kept;
+use super::missing;
 use super::resources::Grant;
 use super::restart;
 use super::spec::Pod;
@@ -69,6 +70,12 @@ impl World {
             Fact::ResizePending { pod, reason, message } => {
                 self.about(&pod.uid, |known| resize::pending(known, (pod, reason, message), now))
             }
+            // Of a resize before the newest one, told by a replay: it would be news once more when that one is.
+            Fact::Resized { uid, .. } | Fact::ResizeFailed { uid, .. }
+                if self.pods.get(uid).and_then(|pod| pod.resized).is_some_and(|at| now < at) =>
+            {
+                false
+            }
             Fact::Resized { uid, of, grant } => {
                 self.sized(uid, of.as_ref(), |size| resize::resized(size, *grant))
             }
@@ -115,12 +122,18 @@ impl World {
                 self.verified.learn(*begun, images, *all, damaged);
                 true
             }
-            Fact::ImagePulling { uid, container } => {
+            Fact::ImagePulling { uid, container, lacking: _ } => {
                 self.within(uid, container, |facts| image_pulling(facts, now))
             }
             Fact::ImageMissing { uid, container, why } => {
                 self.within(uid, container, |facts| image_missing(facts, why, now))
             }
+            Fact::ImageBackOff { uid, container } => self.within(uid, container, |facts| {
+                let Image::Missing { told, at, .. } = &mut facts.image else { return false };
+                let fresh = *at < now && !*told;
+                *told |= fresh;
+                fresh
+            }),
             Fact::Starting { uid, container, run, helper, stdout, stderr } => {
                 let spec = self.pods.get(uid).map(|pod| pod.spec.clone());
                 let grant = spec.as_ref().and_then(|spec| spec.container(container)).map(Grant::container);
@@ -329,13 +342,22 @@ fn image_missing(facts: &mut ContainerFacts, why: &str, now: Tick) -> bool {
     if damage::is_older(facts, now) {
         return false;
     }
-    let tries = match &facts.image {
+    match &facts.image {
         Image::Missing { at, .. } if *at >= now => return false,
         Image::Pulling { since, .. } if *since > now => return false,
-        Image::Missing { tries, .. } | Image::Pulling { tries, .. } => *tries,
-        Image::Unknown | Image::Found { .. } => 0,
-    };
-    facts.image = Image::Missing { tries: tries.saturating_add(1), at: now, why: why.to_owned() };
+        Image::Missing { .. } | Image::Pulling { .. } | Image::Unknown | Image::Found { .. } => {}
+    }
+    let mut tries = 1;
+    if missing::reason(why).0 == missing::PULL {
+        tries = match facts.failed_pulls {
+            // Told again.
+            Some((tries, last)) if last >= now => tries,
+            Some((tries, last)) if now - last <= missing::FORGIVEN => tries.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        facts.failed_pulls = facts.failed_pulls.filter(|(_, last)| *last >= now).or(Some((tries, now)));
+    }
+    facts.image = Image::Missing { tries, at: now, why: why.to_owned(), told: false };
     true
 }
 

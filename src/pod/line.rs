@@ -45,7 +45,7 @@ impl Fact {
             Fact::Verified { damaged, .. } => {
                 Some(format!("images: read, and damaged: {}", damaged.join(", ")))
             }
-            Fact::ImagePulling { uid, container } => {
+            Fact::ImagePulling { uid, container, lacking: _ } => {
                 let pod = pod(uid)?;
                 let image = &pod.spec.container(container)?.image;
                 Some(format!("{}: pulling image {image}", full(pod, container)))
@@ -184,6 +184,7 @@ impl Fact {
             | Fact::Hooked { .. }
             | Fact::Hooking { .. }
             | Fact::ProbeFailed { .. }
+            | Fact::ImageBackOff { .. }
             | Fact::Projected { .. } => None,
             Fact::ProjectFailed { uid, why, .. } => {
                 let pod = pod(uid).filter(|pod| matches!(pod.sandbox, Sandbox::Ready { .. }))?;
@@ -401,6 +402,7 @@ mod tests {
         let reasons: Vec<_> = world.events.iter().map(|event| event.reason.as_str()).collect();
         let told = [
             "FailedCreatePodSandBox",
+            "Failed",
             "Failed",
             "Pulled",
             "Failed",

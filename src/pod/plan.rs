@@ -35,6 +35,8 @@ pub enum Action {
     SetUp { uid: String },
     /// See to the container's image. Answer: ImageFound or ImageMissing, or ImagePulling and one of them later.
     Find { uid: String, container: String },
+    /// Note that a pull which failed is not tried again yet. Answer: ImageBackOff.
+    BackOff { uid: String, container: String },
     /// Start the container's run of this number. Answer: Starting, later Started or StartFailed.
     Start { uid: String, container: String, run: u32 },
     /// Run a hook of the container's live run. Answer: Hooking, later Hooked.

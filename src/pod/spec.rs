@@ -105,6 +105,12 @@ impl Pod {
         self.priority >= CRITICAL || matches!(class, Some("system-cluster-critical" | "system-node-critical"))
     }
 
+    /// The names of its imagePullSecrets, without the empty ones, which Kubernetes allows and passes over.
+    pub fn pull_secrets(&self) -> impl Iterator<Item = &str> {
+        let all = self.object.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        all.map(|one| one.name.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// The container of this name, init or regular.
     pub fn container(&self, name: &str) -> Option<&Container> {
         self.all().find(|container| container.name == name)
@@ -324,6 +330,8 @@ pub struct EnvFrom {
 #[serde(default)]
 pub struct Config {
     pub secret: bool,
+    /// A Secret's type; empty where it gives none.
+    pub kind: String,
     pub namespace: String,
     pub name: String,
     /// The manifest it came from, for messages.

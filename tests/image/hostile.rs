@@ -271,7 +271,7 @@ fn a_layer_cut_anywhere_is_refused_and_leaves_nothing() {
     let add = |bytes: &[u8]| store.write().unwrap().add_layer(&id, None, &mut &bytes[..]);
     for cut in cuts {
         let told = add(&whole[..cut]).expect_err("it is not whole");
-        assert!(told.contains(&id), "{told}");
+        assert!(told.why.contains(&id), "{told:?}");
         let packed = servers::gzip(&whole);
         assert!(add(&packed[..packed.len() * cut / whole.len()]).is_err(), "gzip, {cut} of {}", whole.len());
         assert_eq!(left_over(&home.join("images")), Vec::<PathBuf>::new(), "cut at {cut}");

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -114,7 +114,7 @@ fn certificates(folder: &Path) {
 }
 
 /// What becomes of one connection, counted in bytes of the server's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Fault {
     None,
     /// It ends after so many.
@@ -123,6 +123,14 @@ pub enum Fault {
     Corrupt(usize),
     /// Each piece of 64 KiB comes so late.
     Slow(Duration),
+    /// After so many the rest waits until this is set.
+    Hold(usize, Arc<AtomicBool>),
+    /// The registry is not asked: this is the answer.
+    Say(String),
+    /// It is not asked for a part: the range is left out.
+    Whole,
+    /// It is said to be so long.
+    Length(usize),
     /// Nobody answers.
     Refuse,
 }
@@ -154,14 +162,21 @@ impl Proxy {
                     if !head.is_empty() {
                         seen.lock().unwrap().push(head.clone());
                     }
-                    if fault != Fault::Refuse {
+                    if let Fault::Say(text) = &fault {
+                        let _ = client.write_all(text.as_bytes());
+                    } else if !matches!(fault, Fault::Refuse) {
+                        if matches!(fault, Fault::Whole) {
+                            let kept =
+                                head.split_inclusive("\r\n").filter(|line| !line.starts_with("Range: "));
+                            head = kept.collect();
+                        }
                         let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
                         server.write_all(head.as_bytes()).unwrap();
                         let (mut up, mut down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                         thread::spawn(move || {
                             let _ = std::io::copy(&mut up, &mut down);
                         });
-                        pass(&mut server, &mut client, fault);
+                        pass(&mut server, &mut client, &fault);
                         let _ = server.shutdown(Shutdown::Both);
                     }
                     let _ = client.shutdown(Shutdown::Both);
@@ -192,21 +207,56 @@ fn head(client: &mut TcpStream) -> String {
     while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n == 1) {
         head.push(byte[0]);
     }
+    // A form is told with it.
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let length = text.lines().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok());
+    let mut form = vec![0; length.unwrap_or(0)];
+    client.read_exact(&mut form).unwrap();
+    head.extend(form);
     String::from_utf8(head).unwrap()
 }
 
-fn pass(server: &mut TcpStream, client: &mut TcpStream, fault: Fault) {
+/// An answer with this body.
+pub fn says(status: &str, fields: &str, body: &str) -> Fault {
+    Fault::Say(format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+fn pass(server: &mut TcpStream, client: &mut TcpStream, fault: &Fault) {
     let (mut passed, mut buffer) = (0, vec![0; 64 << 10]);
+    if let Fault::Length(length) = fault {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && server.read(&mut buffer[..1]).is_ok_and(|n| n == 1) {
+            head.push(buffer[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let line = |line: &str| match line.starts_with("Content-Length: ") {
+            true => format!("Content-Length: {length}\r\n"),
+            false => line.to_owned(),
+        };
+        if client.write_all(head.split_inclusive("\r\n").map(line).collect::<String>().as_bytes()).is_err() {
+            return;
+        }
+    }
     while let Ok(count) = server.read(&mut buffer) {
         let mut piece = &mut buffer[..count];
         match fault {
-            Fault::Cut(at) if passed + piece.len() > at => piece = &mut piece[..at - passed],
-            Fault::Corrupt(at) if (passed..passed + piece.len()).contains(&at) => piece[at - passed] ^= 0xff,
-            Fault::Slow(pause) => thread::sleep(pause),
+            Fault::Cut(at) if passed + piece.len() > *at => piece = &mut piece[..at - passed],
+            Fault::Corrupt(at) if (passed..passed + piece.len()).contains(at) => piece[at - passed] ^= 0xff,
+            Fault::Slow(pause) => thread::sleep(*pause),
+            Fault::Hold(at, gate) if passed + piece.len() > *at => {
+                let first = at.saturating_sub(passed);
+                if client.write_all(&piece[..first]).is_err() {
+                    return;
+                }
+                while !gate.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                (passed, piece) = (passed + first, &mut piece[first..]);
+            }
             _ => {}
         }
         passed += piece.len();
-        let cut = piece.len() < count;
+        let cut = matches!(fault, Fault::Cut(at) if passed >= *at);
         if count == 0 || client.write_all(piece).is_err() || cut {
             return;
         }
@@ -267,6 +317,16 @@ pub fn layout(folder: &Path, platforms: &[&str], layers: &[(Form, Vec<u8>)]) -> 
     top["annotations"] = serde_json::json!({"org.opencontainers.image.ref.name": "image"});
     fs::write(folder.join("index.json"), index(vec![top]).to_string()).unwrap();
     all
+}
+
+/// The digest of a layer's blob, by the layout's only manifest.
+pub fn blob(layout: &Path, place: usize) -> String {
+    let read =
+        |path: PathBuf| -> serde_json::Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let index = read(layout.join("index.json"));
+    let manifest = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let manifest = read(layout.join("blobs/sha256").join(manifest));
+    manifest["layers"][place]["digest"].as_str().unwrap().to_owned()
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -219,7 +219,11 @@ fn start_due(pod: &RealPod, name: &str) -> Option<Tick> {
         // Its image comes first, whatever it waits for.
         due = Tick(0);
     }
-    Some(due.max(retry_due(container.missing, 10, 300)))
+    let look = due.max(retry_due(container.missing, 10, 300));
+    // From the second failure on it is told once that it is not pulled yet.
+    let tell = container.missing.1 + Duration::from_secs(10);
+    let tells = container.missing.0 >= 2 && !container.told;
+    Some(if tells { look.min(tell) } else { look })
 }
 
 /// Whether all that goes before this container is done: from the last one on that was ever reached.

@@ -445,6 +445,7 @@ impl Story {
                 self.learn(Fact::Job(fact.clone()));
             }
             Action::Hook { .. }
+            | Action::BackOff { .. }
             | Action::Expire { .. }
             | Action::RestartAll { .. }
             | Action::Allocate(_)

@@ -51,6 +51,10 @@ pub struct RealContainer {
     /// When the image was last found; None: never, or it was missing since.
     pub found: Option<Tick>,
     pub missing: (u32, Tick),
+    /// How many pulls failed in a row, and the last one; a success does not count.
+    pub failed: (u32, Tick),
+    /// It was told that it is not pulled again yet.
+    pub told: bool,
     /// A pull of it is under way, or waits for its turn.
     pub pulling: bool,
     pub runs: Vec<RealRun>,
@@ -273,6 +277,14 @@ impl RealContainer {
         }
     }
 
+    /// Its image could not be had. A failure of more than ten minutes ago counts no more.
+    pub fn no_pull(&mut self, now: Tick) {
+        let (before, last) = self.failed;
+        let before = if before > 0 && now - last <= Duration::from_secs(600) { before } else { 0 };
+        self.failed = (before + 1, now);
+        (self.found, self.missing, self.told) = (None, self.failed, false);
+    }
+
     pub fn live(&self) -> Option<&RealRun> {
         self.runs.last().filter(|run| run.end.is_none())
     }
@@ -361,6 +373,7 @@ pub fn subject(action: &Action) -> (&str, &str) {
         | Action::Expire { uid }
         | Action::TearDown { uid, .. } => (uid, ""),
         Action::Find { uid, container }
+        | Action::BackOff { uid, container }
         | Action::Start { uid, container, .. }
         | Action::Hook { uid, container, .. }
         | Action::RestartAll { uid, container, .. }

@@ -177,7 +177,7 @@ pub fn every_fact(world: &World) -> Vec<Fact> {
                 id: "sha256:1".into(),
                 pulled: None,
             },
-            Fact::ImagePulling { uid: uid.clone(), container: container.clone() },
+            Fact::ImagePulling { uid: uid.clone(), container: container.clone(), lacking: vec![] },
             Fact::ImageMissing { uid: uid.clone(), container: container.clone(), why: why() },
             Fact::ImageDamaged { uid: uid.clone(), container: container.clone(), what: why(), layer: true },
             Fact::ImageDamaged { uid: uid.clone(), container: container.clone(), what: why(), layer: false },

@@ -142,6 +142,7 @@ fn no_retry_before_its_time(view: &View, action: &Action) -> Verdict {
         Action::SetUp { .. } => retry_due(pod.set_up_failed, 1, 60),
         Action::TearDown { .. } => retry_due(pod.tear_down_failed, 1, 30),
         Action::Find { container, .. } => retry_due(pod.containers[container].missing, 10, 300),
+        Action::BackOff { container, .. } => pod.containers[container].missing.1 + Duration::from_secs(10),
         Action::Resize { of: None, grant, .. } => resize_due(pod.unfit, grant),
         Action::Resize { of: Some((container, _)), grant, .. } => {
             pod.containers[container].live().map_or(Tick(0), |run| resize_due(run.unfit, grant))
@@ -231,7 +232,10 @@ fn critical_pods_last(view: &View, action: &Action) -> Verdict {
 }
 
 fn nothing_started_for_a_pod_that_ends(view: &View, action: &Action) -> Verdict {
-    let (Action::Start { .. } | Action::SetUp { .. } | Action::Find { .. }) = action else { return Ok(()) };
+    let (Action::Start { .. } | Action::SetUp { .. } | Action::Find { .. } | Action::BackOff { .. }) = action
+    else {
+        return Ok(());
+    };
     let goes_on = view.pod(action).is_some_and(|pod| pod.stopping().is_none());
     check(goes_on, || "dismissed, expired, over or unknown".into())
 }

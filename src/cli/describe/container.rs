@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Page, date};
+use crate::cli::progress;
+use crate::pod::pulls::OnTheWay;
 
 /// `Containers:` or `Init Containers:`, and all of each.
 pub fn section(
@@ -11,12 +13,14 @@ pub fn section(
     title: &str,
     containers: &[k8s::Container],
     statuses: &Option<Vec<k8s::ContainerStatus>>,
-    meta: &ObjectMeta,
+    pod: &k8s::Pod,
+    pulls: &[OnTheWay],
 ) {
     page.line(0, format_args!("{title}:{}", if containers.is_empty() { " <none>" } else { "" }));
     for container in containers {
         let status = statuses.iter().flatten().find(|status| status.name == container.name);
-        one(page, container, status, meta);
+        let waits = |pull: &&OnTheWay| progress::waits(pull, pod, Some(&container.name));
+        one(page, container, status, &pod.metadata, &pulls.iter().filter(waits).collect::<Vec<_>>());
     }
 }
 
@@ -25,6 +29,7 @@ fn one(
     container: &k8s::Container,
     status: Option<&k8s::ContainerStatus>,
     meta: &ObjectMeta,
+    pulls: &[&OnTheWay],
 ) {
     page.line(1, format_args!("{}:", container.name));
     if let Some(status) = status {
@@ -55,6 +60,10 @@ fn one(
     }
     if let Some(status) = status {
         state(page, "State", status.state.as_ref());
+        for pull in pulls {
+            page.pair(2, "Pulling", &pull.image);
+            page.pair(2, "  Progress", progress::told(pull));
+        }
         if status.last_state.as_ref().is_some_and(|last| last.terminated.is_some()) {
             state(page, "Last State", status.last_state.as_ref());
         }

@@ -15,6 +15,10 @@ fn flight(aim: Option<Aim>, used: &[&str]) -> Flight {
     Flight { helper: i32::MAX, late: Tick::seconds(600), killed: false, request, answer }
 }
 
+fn pull(image: &str) -> Pull {
+    Pull { image: image.to_owned(), secrets: Vec::new() }
+}
+
 #[test]
 fn i3_trouble_is_one_event_for_each_reason_and_a_failure_from_the_second_on() {
     let mut hands = Hands::idle(&Config::default());
@@ -91,19 +95,19 @@ fn i3_room_is_made_some_times_for_one_pull_and_more_each_time() {
     let mut hands = Hands::idle(&Config { root: std::env::temp_dir(), ..Config::default() });
     let mut last = 0;
     for _ in 0..ROOMS {
-        assert!(hands.make_room("x:1", 1 << 50, "full") && hands.collection.makes_room());
-        let (aim, _) = hands.collection.full.remove("x:1").unwrap();
+        assert!(hands.make_room(&pull("x:1"), 1 << 50, "full") && hands.collection.makes_room());
+        let (aim, _) = hands.collection.full.remove(&pull("x:1")).unwrap();
         let Aim::Room { least, wanted } = aim else { panic!("{aim:?}") };
         assert!(least == 1 << 50 && wanted > last && wanted >= 3 * least, "{aim:?}");
         last = wanted;
     }
-    assert!(!hands.make_room("x:1", 1 << 50, "full"), "its failure is told now");
-    assert!(hands.make_room("x:1", 1 << 50, "full"), "and the next try begins anew");
+    assert!(!hands.make_room(&pull("x:1"), 1 << 50, "full"), "its failure is told now");
+    assert!(hands.make_room(&pull("x:1"), 1 << 50, "full"), "and the next try begins anew");
     hands.collection.policy.high = 100;
-    assert!(!hands.make_room("y:1", 1, "full"), "100 disables");
+    assert!(!hands.make_room(&pull("y:1"), 1, "full"), "100 disables");
     hands.collection.policy.high = 85;
     hands.collect_no_more();
-    assert!(!hands.make_room("y:1", 1, "full"), "nothing is wanted any more");
+    assert!(!hands.make_room(&pull("y:1"), 1, "full"), "nothing is wanted any more");
 }
 
 #[test]

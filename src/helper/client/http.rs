@@ -94,6 +94,19 @@ pub fn request(url: &Url, headers: &[(String, String)]) -> Result<Vec<u8>, Troub
     Ok(text.into_bytes())
 }
 
+/// The bytes of a POST of a form.
+pub fn post(url: &Url, headers: &[(String, String)], form: &str) -> Result<Vec<u8>, Trouble> {
+    let mut bytes = request(url, headers)?;
+    bytes.splice(.."GET".len(), *b"POST");
+    bytes.truncate(bytes.len() - "\r\n".len());
+    let length = form.len();
+    bytes.extend(
+        format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}")
+            .bytes(),
+    );
+    Ok(bytes)
+}
+
 fn talk(stream: impl Read + Write, request: &[u8], terms: &Terms) -> Result<Reply, Trouble> {
     let (head, body) = exchange(stream, request, terms.whole)?;
     let mut bytes = Vec::new();
@@ -253,6 +266,15 @@ mod tests {
                 "{header:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_form_is_posted_with_its_length() {
+        let url = Url::new(true, "h", 443, "/token?x");
+        let bytes = post(&url, &pairs(&[("Accept", "a")]), "k=v%20w").unwrap();
+        let expected = "POST /token?x HTTP/1.1\r\nHost: h:443\r\nAccept: a\r\n\
+                        Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\nk=v%20w";
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     }
 
     #[test]

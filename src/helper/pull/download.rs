@@ -129,6 +129,9 @@ impl Read for Download<'_> {
         loop {
             let most = (self.blob.size - self.done).min(buffer.len() as u64) as usize;
             let Some(space) = buffer.get_mut(..most).filter(|space| !space.is_empty()) else { return Ok(0) };
+            if let Some(why) = &self.failure {
+                return Err(io::Error::other(why.clone()));
+            }
             if self.watch.is_some_and(|(_, stop)| stop.load(Ordering::Relaxed)) {
                 self.failure = Some("ended with the others".into());
                 return Err(io::Error::other("ended with the others"));

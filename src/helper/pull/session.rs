@@ -63,6 +63,8 @@ pub struct Session {
     proxies: Proxies,
     trust: Result<Authorities, String>,
     logins: Vec<Login>,
+    /// How long each read and write may take.
+    idle: Duration,
     state: Mutex<State>,
 }
 
@@ -86,7 +88,13 @@ impl Session {
     ) -> Result<Self, String> {
         let trust = Authorities::beside(authorities, endpoint.ca.as_deref());
         let state = Mutex::new(State::default());
-        Ok(Session { endpoint, proxies: proxies.clone(), trust, logins, state })
+        Ok(Session { endpoint, proxies: proxies.clone(), trust, logins, idle: IDLE, state })
+    }
+
+    #[cfg(test)]
+    pub fn impatient(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
     }
 
     /// The server and the repository, as an image's name has them.
@@ -184,7 +192,7 @@ impl Session {
             if from > 0 {
                 fields.push(("Range".into(), format!("bytes={from}-")));
             }
-            let (head, body) = match self.send(&url, &fields) {
+            let (head, body) = match self.send(&url, &fields, None) {
                 // Who is not asked for a certificate may have none.
                 Err(trouble) if own && self.downgrade(&trouble) => {
                     return self.follow(path, accept, from);
@@ -206,8 +214,8 @@ impl Session {
         Err(Failure::Final(format!("stopped after {REDIRECTS} redirects")))
     }
 
-    /// One exchange. `fields`: beside those that every request has.
-    fn send(&self, url: &Url, fields: &[(String, String)]) -> Result<Answer, Trouble> {
+    /// One exchange. `fields`: beside those that every request has; `form`: it is posted.
+    fn send(&self, url: &Url, fields: &[(String, String)], form: Option<&str>) -> Result<Answer, Trouble> {
         let until = Instant::now() + CONNECT;
         let proxy = endpoint::proxy(&self.proxies, url.https, &url.host, url.port);
         let basic = |text: &str| Login::parse(text).ok().map(|login| login.basic());
@@ -221,23 +229,26 @@ impl Session {
             (Err(_), false) => None,
         };
         let (stream, target): (Box<dyn Stream>, Option<String>) = match (proxy, url.https) {
-            (None, false) => (Box::new(connect(&url.host, url.port, until)?.patient(IDLE)), None),
+            (None, false) => (Box::new(connect(&url.host, url.port, until)?.patient(self.idle)), None),
             (Some(proxy), false) => {
                 fields.extend(proxy.fields());
-                (Box::new(proxy.reach(until)?.patient(IDLE)), Some(url.to_string()))
+                (Box::new(proxy.reach(until)?.patient(self.idle)), Some(url.to_string()))
             }
             (proxy, true) => {
                 let wire = match proxy {
                     Some(proxy) => proxy.tunnel(&url.host, url.port, until)?,
                     None => connect(&url.host, url.port, until)?,
                 };
-                (Box::new(tls::client(wire.patient(IDLE), &url.host, trust)?), None)
+                (Box::new(tls::client(wire.patient(self.idle), &url.host, trust)?), None)
             }
         };
-        let mut request = http::request(url, &http::headers(&fields))?;
+        let (method, mut request) = match form {
+            None => ("GET ", http::request(url, &http::headers(&fields))?),
+            Some(form) => ("POST ", http::post(url, &http::headers(&fields), form)?),
+        };
         if let Some(target) = target {
-            let rest = request.split_off("GET ".len() + url.target().len());
-            request.truncate("GET ".len());
+            let rest = request.split_off(method.len() + url.target().len());
+            request.truncate(method.len());
             request.extend(target.bytes().chain(rest));
         }
         http::exchange(stream, &request, true)
@@ -274,6 +285,10 @@ impl Session {
             (Some(Challenge::Basic), None) => {
                 return Err(Failure::Refused("the registry asks for a user and a password".into()));
             }
+            (Some(Challenge::Basic), Some(login)) if login.is_token() => {
+                let why = "the registry asks for a user and a password, and there is an identity token";
+                return Err(Failure::Refused(why.into()));
+            }
             (Some(Challenge::Basic), Some(login)) => login.basic(),
             (Some(Challenge::Bearer { realm, service, scope }), login) => {
                 let scope = scope.unwrap_or_else(|| self.endpoint.scope());
@@ -303,17 +318,27 @@ impl Session {
         if login.is_some() && !url.https && self.url("").https && !self.endpoint.insecure {
             return Err(Failure::Final(format!("{place} would get the password in plain text: not sent")));
         }
-        let service = service.map(|service| ("service", service));
-        for (name, value) in service.into_iter().chain([("scope", scope)]) {
-            url.path.push(if url.path.contains('?') { '&' } else { '?' });
-            let _ = write!(url.path, "{name}={}", escaped(value));
+        let mut query = format!("scope={}", escaped(scope));
+        if let Some(service) = service {
+            let _ = write!(query, "&service={}", escaped(service));
         }
-        let fields: Vec<_> =
-            login.map(|login| ("Authorization".to_owned(), login.basic())).into_iter().collect();
-        let (head, body) = self.send(&url, &fields).map_err(|why| match Failure::passing(&why) {
-            Failure::Passing(why, after) => Failure::Passing(format!("{place}: {why}"), after),
-            other => other,
-        })?;
+        let token = login.filter(|login| login.is_token());
+        // OAuth 2.0 (RFC 6749, section 6), as the distribution project's docs/spec/auth/oauth.
+        let form = token.map(|login| {
+            let token = escaped(&login.password);
+            format!("grant_type=refresh_token&{query}&client_id=podinit&refresh_token={token}")
+        });
+        if form.is_none() {
+            url.path.push(if url.path.contains('?') { '&' } else { '?' });
+            url.path.push_str(&query);
+        }
+        let basic = login.filter(|login| !login.is_token()).map(Login::basic);
+        let fields: Vec<_> = basic.map(|basic| ("Authorization".to_owned(), basic)).into_iter().collect();
+        let (head, body) =
+            self.send(&url, &fields, form.as_deref()).map_err(|why| match Failure::passing(&why) {
+                Failure::Passing(why, after) => Failure::Passing(format!("{place}: {why}"), after),
+                other => other,
+            })?;
         match head.status {
             200 => {}
             401 | 403 => {

@@ -1,16 +1,21 @@
-//! Who pulls: Docker's config.json, read and matched as the kubelet does (pkg/credentialprovider).
+//! Who pulls: Docker's config.json and .dockercfg, and the Secrets that hold such, read and matched as the kubelet does
+//! (pkg/credentialprovider).
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::Reference;
+use super::base64::{decode, encode};
+use super::pattern::{matches, pattern};
 
 /// What Docker's tools file Docker Hub's login under.
 const HUB: &str = "index.docker.io";
 
-/// A user and a password, which no message repeats.
+/// A user and a password, or without a user a token that stands for both (Docker's identitytoken), which no message
+/// repeats.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
     pub user: String,
@@ -19,7 +24,7 @@ pub struct Login {
 
 impl fmt::Debug for Login {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Login({})", self.user)
+        write!(out, "Login({})", if self.is_token() { "token" } else { &self.user })
     }
 }
 
@@ -34,10 +39,69 @@ impl Login {
         }
     }
 
+    /// Whether it is an identity token, for which a token server gives others (OAuth 2.0, refresh_token).
+    pub fn is_token(&self) -> bool {
+        self.user.is_empty()
+    }
+
     /// The value of the Authorization header.
     pub fn basic(&self) -> String {
         format!("Basic {}", encode(format!("{}:{}", self.user, self.password).as_bytes()))
     }
+}
+
+/// In which form logins are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// Docker's config.json.
+    Config,
+    /// Its older .dockercfg: the entries alone.
+    Legacy,
+}
+
+/// A Secret of imagePullSecrets, which no message repeats.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// `namespace/name`.
+    pub name: String,
+    pub form: Form,
+    pub text: String,
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Secret({})", self.name)
+    }
+}
+
+impl Secret {
+    /// None: a Secret of this type holds no logins, or not under its key.
+    pub fn of(name: &str, kind: &str, data: &BTreeMap<String, Vec<u8>>) -> Option<Self> {
+        let (form, key) = match kind {
+            "kubernetes.io/dockerconfigjson" => (Form::Config, ".dockerconfigjson"),
+            "kubernetes.io/dockercfg" => (Form::Legacy, ".dockercfg"),
+            _ => return None,
+        };
+        let text = data.get(key).filter(|bytes| !bytes.is_empty())?;
+        Some(Secret { name: name.to_owned(), form, text: String::from_utf8_lossy(text).into_owned() })
+    }
+}
+
+/// The files that hold logins, in the kubelet's order: the first that can be read counts. Its working directory is `/`,
+/// as a daemon's is. `root`: where the images lie in.
+pub fn files(root: &Path, home: Option<&Path>) -> Vec<(Form, PathBuf)> {
+    let home = || home.into_iter().filter(|home| home.is_absolute());
+    let config = [root.to_owned(), "/".into()].into_iter().chain(home().map(|home| home.join(".docker")));
+    let config = config.chain(["/.docker".into()]).map(|folder| (Form::Config, folder.join("config.json")));
+    let legacy = [root.to_owned(), "/".into()].into_iter().chain(home().map(Path::to_owned));
+    let legacy = legacy.map(|folder| (Form::Legacy, folder.join(".dockercfg")));
+    let mut files: Vec<_> = Vec::new();
+    for file in config.chain(legacy) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
 }
 
 /// The logins of a config.json, by what they are for.
@@ -63,15 +127,18 @@ struct Entry {
 }
 
 impl Keyring {
-    /// Reads a config.json. An entry that cannot be used is left out, and told in the second part by its place, never
-    /// by its content; an error: it is no config.json.
-    pub fn parse(bytes: &[u8]) -> Result<(Self, Vec<String>), String> {
-        let file: File = serde_json::from_slice(bytes).map_err(|why| {
-            // serde's own words may hold a value.
-            format!("not a config.json, line {} column {}", why.line(), why.column())
-        })?;
+    /// Reads logins. An entry that cannot be used is left out, and told in the second part by its place, never by its
+    /// content; an error: it is no such text.
+    pub fn parse(form: Form, bytes: &[u8]) -> Result<(Self, Vec<String>), String> {
+        let (name, auths) = match form {
+            Form::Config => ("config.json", serde_json::from_slice(bytes).map(|file: File| file.auths)),
+            Form::Legacy => (".dockercfg", serde_json::from_slice(bytes)),
+        };
+        // serde's own words may hold a value.
+        let wrong =
+            |why: serde_json::Error| format!("not a {name}, line {} column {}", why.line(), why.column());
         let (mut keyring, mut left_out) = (Keyring::default(), Vec::new());
-        for (place, entry) in file.auths {
+        for (place, entry) in auths.map_err(wrong)? {
             match entry.login() {
                 Ok(Some(login)) => keyring.entries.push((pattern(&place), login)),
                 // Docker leaves an empty entry where a credential helper has the rest.
@@ -79,8 +146,18 @@ impl Keyring {
                 Err(why) => left_out.push(format!("auths: {place}: {why}")),
             }
         }
-        keyring.entries.sort_by(|(one, _), (other, _)| other.cmp(one));
+        keyring.sort();
         Ok((keyring, left_out))
+    }
+
+    /// Adds another's logins; which are first is by their patterns.
+    pub fn add(&mut self, other: Keyring) {
+        self.entries.extend(other.entries);
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.entries.sort_by(|(one, _), (other, _)| other.cmp(one));
     }
 
     /// The logins to try in turn for an image, the most specific first.
@@ -115,100 +192,9 @@ impl Entry {
         } else if !self.username.is_empty() {
             return Ok(Some(Login { user: self.username, password: self.password }));
         }
-        match self.identitytoken.is_empty() {
-            true => Ok(None),
-            false => {
-                Err("an identitytoken is not supported: give a user and a password, or an access token \
-                          as the password, in auth"
-                    .into())
-            }
-        }
+        let token = Some(self.identitytoken).filter(|token| !token.is_empty());
+        Ok(token.map(|password| Login { user: String::new(), password }))
     }
-}
-
-/// A key of `auths` without scheme and the API's version: `https://index.docker.io/v1/` is `index.docker.io`.
-fn pattern(key: &str) -> String {
-    let rest = ["https://", "http://"].iter().find_map(|scheme| key.strip_prefix(scheme)).unwrap_or(key);
-    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-    let path = match path.strip_prefix("/v1/").or(path.strip_prefix("/v2/")) {
-        Some("") => "",
-        Some(_) => path.get(3..).unwrap_or_default(),
-        None if path == "/" => "",
-        None => path,
-    };
-    format!("{host}{path}")
-}
-
-/// Whether a pattern is for a name without scheme: each label of the host by glob, the port exactly, the path by its
-/// beginning (URLsMatch).
-fn matches(pattern: &str, name: &str) -> bool {
-    let parts = |text: &str| {
-        let (place, path) = text.find('/').map_or((text, ""), |at| text.split_at(at));
-        let bracket = place.rfind(']').map_or(0, |at| at + 1);
-        let port = place.get(bracket..).and_then(|rest| rest.rfind(':')).map(|at| at + bracket);
-        let (host, port) = port.map_or((place, ""), |at| place.split_at(at));
-        (host.to_owned(), port.to_owned(), path.to_owned())
-    };
-    let ((glob, glob_port, prefix), (host, port, path)) = (parts(pattern), parts(name));
-    let (globs, labels): (Vec<_>, Vec<_>) = (glob.split('.').collect(), host.split('.').collect());
-    glob_port == port
-        && path.starts_with(&prefix)
-        && globs.len() == labels.len()
-        && globs.iter().zip(&labels).all(|(glob, label)| globbed(glob.as_bytes(), label.as_bytes()))
-}
-
-/// `*` is any run of letters, `?` one letter.
-fn globbed(glob: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut here, mut star) = (0, 0, None);
-    while here < text.len() {
-        match glob.get(at) {
-            Some(b'*') => {
-                star = Some((at, here));
-                at += 1;
-            }
-            Some(letter) if *letter == b'?' || Some(letter) == text.get(here) => {
-                (at, here) = (at + 1, here + 1);
-            }
-            Some(_) | None => match &mut star {
-                Some((back, from)) => {
-                    *from += 1;
-                    (at, here) = (*back + 1, *from);
-                }
-                None => return false,
-            },
-        }
-    }
-    glob.get(at..).unwrap_or_default().iter().all(|letter| *letter == b'*')
-}
-
-const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for three in bytes.chunks(3) {
-        let number = (0..3).fold(0u32, |number, at| number << 8 | u32::from(*three.get(at).unwrap_or(&0)));
-        for at in 0..4 {
-            let letter = LETTERS.get((number >> (18 - 6 * at) & 63) as usize).copied().unwrap_or(b'=');
-            text.push(if at > three.len() { '=' } else { letter.into() });
-        }
-    }
-    text
-}
-
-/// Standard base64, padded or not.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
-    for letter in text.bytes() {
-        let six = LETTERS.iter().position(|other| *other == letter)?;
-        bits = bits << 6 | six as u32;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    (text.len() % 4 != 1).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -219,7 +205,7 @@ mod tests {
         let auths: BTreeMap<&str, _> =
             keys.iter().map(|key| (*key, serde_json::json!({"username": key, "password": "p"}))).collect();
         let file = serde_json::json!({ "auths": auths }).to_string();
-        let (keyring, left_out) = Keyring::parse(file.as_bytes()).unwrap();
+        let (keyring, left_out) = Keyring::parse(Form::Config, file.as_bytes()).unwrap();
         assert_eq!(left_out, [""; 0]);
         keyring.lookup(&Reference::parse(image).unwrap()).into_iter().map(|login| login.user).collect()
     }
@@ -265,7 +251,7 @@ mod tests {
     fn every_form_of_an_entry_is_read_or_told_without_its_secret() {
         let read = |entry: &str| {
             let file = format!("{{\"auths\": {{\"h.io\": {entry}}}, \"credsStore\": \"x\"}}");
-            let (keyring, left_out) = Keyring::parse(file.as_bytes()).unwrap();
+            let (keyring, left_out) = Keyring::parse(Form::Config, file.as_bytes()).unwrap();
             (keyring.entries.into_iter().map(|(_, login)| login).next(), left_out.concat())
         };
         let login = |user: &str, password: &str| Login { user: user.into(), password: password.into() };
@@ -276,6 +262,9 @@ mod tests {
             (r#"{"username": "u", "password": "p"}"#, login("u", "p")),
             (r#"{"username": "no", "password": "no", "auth": "dXNlcjpwYXNz"}"#, login("user", "pass")),
             (r#"{"auth": "dXNlcjpwYXNz", "identitytoken": "t"}"#, login("user", "pass")),
+            // Docker writes a user without a password beside it.
+            (r#"{"auth": "dTo=", "identitytoken": "hunter2"}"#, login("", "hunter2")),
+            (r#"{"identitytoken": "hunter2"}"#, login("", "hunter2")),
         ];
         for (entry, expected) in good {
             assert_eq!(read(entry), (Some(expected), String::new()), "{entry}");
@@ -283,39 +272,69 @@ mod tests {
         let bad = [
             (r#"{"auth": "dXNlcg=="}"#, "auths: h.io: auth is not USER:PASSWORD in base64"),
             (r#"{"auth": "hunter2!"}"#, "auths: h.io: auth is not USER:PASSWORD in base64"),
-            (r#"{"auth": "dTo=", "identitytoken": "hunter2"}"#, "an identitytoken is not supported"),
-            (r#"{"identitytoken": "hunter2"}"#, "an identitytoken is not supported"),
         ];
         for (entry, part) in bad {
             let (found, told) = read(entry);
             assert!(found.is_none() && told.contains(part) && !told.contains("hunter2"), "{entry}: {told}");
         }
         assert_eq!(read("{}"), (None, String::new()));
-        let no_json = Keyring::parse(b"{\"auths\": {\"h\": {\"auth\": 12345}}}").unwrap_err();
+        let no_json = Keyring::parse(Form::Config, b"{\"auths\": {\"h\": {\"auth\": 12345}}}").unwrap_err();
         assert!(no_json.starts_with("not a config.json, line 1") && !no_json.contains("12345"), "{no_json}");
         assert_eq!(format!("{:?}", login("u", "hunter2")), "Login(u)");
+        assert_eq!(format!("{:?}", login("", "hunter2")), "Login(token)");
         assert_eq!(login("u", "p:w").basic(), "Basic dTpwOnc=");
         assert!(Login::parse("u").is_err() && Login::parse(":p").is_err());
     }
 
     #[test]
-    fn base64_is_undone() {
-        for length in 0..70u8 {
-            let bytes: Vec<u8> = (0..length).map(|at| at.wrapping_mul(37)).collect();
-            let text = encode(&bytes);
-            assert!(text.len().is_multiple_of(4), "{text}");
-            assert_eq!(decode(&text), Some(bytes));
+    fn logins_of_secrets_and_files_come_in_the_kubelets_order() {
+        let legacy =
+            br#"{"h.io": {"auth": "dTpw"}, "h.io/a": {"username": "v", "password": "p", "email": "x"}}"#;
+        let (mut keyring, left_out) = Keyring::parse(Form::Legacy, legacy).unwrap();
+        let config = br#"{"auths": {"h.io/a/b": {"username": "w", "password": "p"}}, "HttpHeaders": {}}"#;
+        keyring.add(Keyring::parse(Form::Config, config).unwrap().0);
+        let users: Vec<_> = keyring.lookup(&Reference::parse("h.io/a/b").unwrap());
+        assert_eq!(users.iter().map(|login| login.user.as_str()).collect::<Vec<_>>(), ["w", "v", "u"]);
+        assert_eq!(left_out, [""; 0]);
+        // A config.json is no .dockercfg, and the other way round it has no entries.
+        assert!(Keyring::parse(Form::Legacy, b"{\"auths\": 1}").unwrap_err().starts_with("not a .dockercfg"));
+        assert_eq!(Keyring::parse(Form::Config, legacy).unwrap().0, Keyring::default());
+
+        let data = |key: &str| [(key.to_owned(), b"{}".to_vec())].into();
+        for (kind, key, form) in [
+            ("kubernetes.io/dockerconfigjson", ".dockerconfigjson", Some(Form::Config)),
+            ("kubernetes.io/dockercfg", ".dockercfg", Some(Form::Legacy)),
+            ("kubernetes.io/dockercfg", ".dockerconfigjson", None),
+            ("Opaque", ".dockerconfigjson", None),
+            ("", ".dockercfg", None),
+        ] {
+            let secret = Secret::of("n/s", kind, &data(key));
+            assert_eq!(secret.as_ref().map(|secret| secret.form), form, "{kind} {key}");
+            assert!(secret.is_none_or(|secret| format!("{secret:?}") == "Secret(n/s)"));
         }
-        assert_eq!(decode("A"), None);
-        assert_eq!(decode("A-=="), None);
+
+        let shown = |home: Option<&str>| -> Vec<String> {
+            let files = files(Path::new("/var/lib/podinit"), home.map(Path::new));
+            files.into_iter().map(|(form, path)| format!("{form:?} {}", path.display())).collect()
+        };
+        let all = [
+            "Config /var/lib/podinit/config.json",
+            "Config /config.json",
+            "Config /root/.docker/config.json",
+            "Config /.docker/config.json",
+            "Legacy /var/lib/podinit/.dockercfg",
+            "Legacy /.dockercfg",
+            "Legacy /root/.dockercfg",
+        ];
+        assert_eq!(shown(Some("/root")), all);
+        let homeless: Vec<_> = all.into_iter().filter(|file| !file.contains("root")).collect();
+        assert_eq!(
+            (shown(None), shown(Some("/")), shown(Some(""))),
+            (to(&homeless), to(&homeless), to(&homeless))
+        );
     }
 
-    #[test]
-    fn globs_are_of_one_label() {
-        let table = [("*", "", true), ("a*c", "abbc", true), ("a?c", "abc", true), ("a*c*", "xac", false)];
-        for (glob, text, expected) in table {
-            assert_eq!(globbed(glob.as_bytes(), text.as_bytes()), expected, "{glob} {text}");
-        }
-        assert!(globbed(b"*a*b*", b"xxaybz") && !globbed(b"*a*b", b"xxaybz") && !globbed(b"ab", b"a"));
+    fn to(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
     }
 }

@@ -1306,7 +1306,6 @@ fn g1_references() {
     let volume = |source: &str| format!("volumes: [{{name: v, {source}}}], containers: [{{$c}}]");
     let refused_ones = [
         "serviceAccountName: default, containers: [{$c}]".to_owned(),
-        "imagePullSecrets: [{name: s}], containers: [{$c}]".to_owned(),
         volume("glusterfs: {endpoints: e, path: p}"),
         volume("persistentVolumeClaim: {claimName: c}"),
         volume("csi: {driver: d}"),

@@ -95,6 +95,7 @@ impl Scene {
             Action::Dismiss { uid, why } => self.learn(Fact::Dismissed { uid, why }),
             Action::Expire { uid } => self.learn(Fact::Expired { uid }),
             Action::SetUp { uid } => self.learn(Fact::SetUp { uid, ip: None }),
+            Action::BackOff { .. } => unreachable!("every image is there"),
             Action::Find { uid, container } => {
                 self.learn(Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
             }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use super::{Action, Turn, project, stop};
 use crate::clock::Tick;
 use crate::pod::facts::{ContainerFacts, HookKind, Image, PodFacts, Run, Sandbox};
+use crate::pod::missing;
 use crate::pod::restart::{self, After, after};
 use crate::pod::spec::{Container, PullPolicy};
 
 /// The first and the longest wait between tries to set up.
 const SET_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// The first and the longest wait between looks for a missing image.
-const FIND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 pub(super) fn pod(turn: &mut Turn, pod: &PodFacts) {
     if let Some(deadline) = stop::deadline(turn, pod) {
@@ -141,8 +140,12 @@ fn start(
         // Its end is a fact.
         Image::Pulling { .. } => return true,
         Image::Unknown => (look, Action::Find { uid, container }),
-        Image::Missing { tries, at, .. } => {
-            let again = *at + restart::retry(FIND.0, FIND.1, *tries);
+        Image::Missing { tries, at, why, told } => {
+            let (again, sync) = (*at + missing::wait(why, *tries), *at + missing::SYNC);
+            // The kubelet's next look, which finds that it has to wait.
+            if !told && sync < again && turn.now < again {
+                turn.at(sync, || Action::BackOff { uid: uid.clone(), container: container.clone() });
+            }
             (look.max(again), Action::Find { uid, container })
         }
         Image::Found { .. } if spec.pull == PullPolicy::Always && !fresh(facts) => {
@@ -168,7 +171,7 @@ fn mend(turn: &mut Turn, pod: &PodFacts, spec: &Container, facts: &ContainerFact
     match &facts.image {
         Image::Pulling { .. } => {}
         Image::Unknown | Image::Found { .. } => turn.act(find()),
-        Image::Missing { tries, at, .. } => turn.at(*at + restart::retry(FIND.0, FIND.1, *tries), find),
+        Image::Missing { tries, at, why, .. } => turn.at(*at + missing::wait(why, *tries), find),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admit;
 mod damage;
+mod images;
 mod names;
 mod order;
 mod resize;
@@ -105,6 +106,7 @@ fn word(action: &Action) -> String {
             format!("resize {}", of.as_ref().map_or(uid, |(container, _)| container))
         }
         Action::Find { container, .. } => format!("find {container}"),
+        Action::BackOff { container, .. } => format!("back off {container}"),
         Action::Start { container, .. } => format!("start {container}"),
         Action::Signal { container, kill: false, .. } => format!("stop {container}"),
         Action::Signal { container, kill: true, .. } => format!("kill {container}"),

@@ -17,7 +17,7 @@ use crate::pod::spec::{Container, Role};
 
 type Amounts = BTreeMap<String, Quantity>;
 
-/// An image that could not be had is told as just failed for so long, and as backing off from then on.
+/// A failed postStart hook is told for so long, then the back-off.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// The reason of everything that a restart of all containers ends.
@@ -170,19 +170,16 @@ impl View<'_> {
             Image::Pulling { tries: 0, .. } => waiting(self.creating(), format!("Pulling image \"{image}\"")),
             // As the kubelet: what failed before is told until this one has ended.
             Image::Pulling { why, .. } => {
-                let (reason, why) = missing::reason(why);
-                waiting(reason, why.to_owned())
+                let (reason, message) = missing::told(image, why);
+                waiting(reason, message)
             }
-            Image::Missing { at, why, .. } => match missing::reason(why) {
-                (missing::PULL, why) if self.now.tick - *at >= FRESH => waiting(
+            Image::Missing { at, why, .. } => match missing::told(image, why) {
+                // From the kubelet's next look on.
+                (reason @ missing::PULL, why) if self.now.tick - *at >= missing::SYNC => waiting(
                     "ImagePullBackOff",
-                    format!("Back-off pulling image \"{image}\": ErrImagePull: {why}"),
+                    format!("Back-off pulling image \"{image}\": {reason}: {why}"),
                 ),
-                ("InvalidImageName", why) => {
-                    let message = format!("Failed to apply default image tag \"{image}\": {why}");
-                    waiting("InvalidImageName", message)
-                }
-                (reason, why) => waiting(reason, why.to_owned()),
+                (reason, message) => waiting(reason, message),
             },
         }
     }

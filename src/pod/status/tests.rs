@@ -123,7 +123,7 @@ fn failed(reason: &str, ours: bool) -> ContainerFacts {
 }
 
 fn missing(at: u64) -> ContainerFacts {
-    let image = Image::Missing { tries: 1, at: Tick::seconds(at), why: "not found".into() };
+    let image = Image::Missing { tries: 1, at: Tick::seconds(at), why: "not found".into(), told: false };
     ContainerFacts { image, ..ContainerFacts::default() }
 }
 
@@ -249,7 +249,11 @@ fn i2_a_missing_image_is_told_with_its_own_reason() {
             "Container image \"nginx:1.27\" is not present with pull policy of Never",
             "ErrImageNeverPull: Container image \"nginx:1.27\" is not present with pull policy of Never",
         ),
-        ("ImageInspectError", "damaged", "ImageInspectError: damaged"),
+        (
+            "ImageInspectError",
+            "damaged",
+            "ImageInspectError: Failed to inspect image \"nginx:1.27\": damaged",
+        ),
         (
             "ErrImagePull",
             "not found",
@@ -257,15 +261,17 @@ fn i2_a_missing_image_is_told_with_its_own_reason() {
         ),
     ] {
         let why = format!("{reason}: {what}");
-        let image = Image::Missing { tries: 1, at: Tick::seconds(20), why: why.clone() };
+        let image = Image::Missing { tries: 1, at: Tick::seconds(20), why: why.clone(), told: false };
         facts.containers.insert("a".into(), ContainerFacts { image, ..ContainerFacts::default() });
         let state = |second| {
             let status = told(&facts, second);
             brief(status.container_statuses.unwrap()[0].state.as_ref())
         };
-        assert_eq!((state(25), state(35)), (format!("waiting {why}"), format!("waiting {later}")));
+        let now = if reason == "ErrImagePull" { why.as_str() } else { later };
+        assert_eq!((state(25), state(35)), (format!("waiting {now}"), format!("waiting {later}")));
     }
-    let image = Image::Missing { tries: 1, at: Tick::seconds(20), why: "InvalidImageName: bad".into() };
+    let image =
+        Image::Missing { tries: 1, at: Tick::seconds(20), why: "InvalidImageName: bad".into(), told: false };
     facts.containers.insert("a".into(), ContainerFacts { image, ..ContainerFacts::default() });
     let state = brief(told(&facts, 25).container_statuses.unwrap()[0].state.as_ref());
     assert_eq!(state, "waiting InvalidImageName: Failed to apply default image tag \"nginx:1.27\": bad");

@@ -32,7 +32,7 @@ fn what_runs_from_a_damaged_file_runs_on_until_there_is_a_whole_one() {
     damaged(&mut case, 100, "c", true);
     assert_eq!(due(&case, 100), (vec![find("c")], None));
     let (uid, container) = (|| UID.to_owned(), || "c".to_owned());
-    case.learn(100, Fact::ImagePulling { uid: uid(), container: container() });
+    case.learn(100, Fact::ImagePulling { uid: uid(), container: container(), lacking: Vec::new() });
     assert_eq!(due(&case, 101), (vec![], None));
     // Its registry is gone: tried again with back-off, and nobody is stopped.
     let mut at = 130;

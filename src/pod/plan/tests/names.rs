@@ -1,4 +1,4 @@
-//! Who may be there: one pod of a name at a time; and what a pod needs before its containers: its sandbox and images.
+//! Who may be there: one pod of a name at a time; and what a pod needs before its containers: its sandbox.
 
 use std::sync::Arc;
 
@@ -82,48 +82,5 @@ fn e4_a_sandbox_is_tried_again_under_every_policy() {
             case.learn(at, Fact::ImageFound { uid, container, id: "sha256:1".into(), pulled: None });
         }
         assert_eq!(case.due(at).0, ["start 0", "start 1", "start 2"], "{policy:?}");
-    }
-}
-
-/// I2, rows 1 and 6: an image that is not there is looked for again, at 10 s, 20 s ... 5 min, as a pull is; a
-/// container whose image is there does not wait for it. (Nothing is pulled: podinit has no registry's client.)
-#[test]
-fn i2_a_missing_image_backs_off_and_holds_up_no_other() {
-    let mut case = Case::new(sample::pod(Never, &[], &["0", "1"]));
-    let (uid, missing) = (|| UID.to_owned(), || "0".to_owned());
-    case.run(1, "1", 0, None);
-    let mut at = 1;
-    for wait in [10, 20, 40, 80, 160, 300, 300] {
-        case.learn(at, Fact::ImageMissing { uid: uid(), container: missing(), why: "not there".into() });
-        assert_eq!(case.due(at), (vec![], Some(Tick::seconds(at + wait))));
-        at += wait;
-        assert_eq!(case.due(at).0, ["find 0"]);
-    }
-    case.learn(
-        at,
-        Fact::ImageFound { uid: uid(), container: missing(), id: "sha256:1".into(), pulled: None },
-    );
-    assert_eq!(case.due(at).0, ["start 0"]);
-}
-
-/// The events of the kubelet's image_manager_test. A damaged image was told as one that may not be pulled.
-#[test]
-fn i2_a_missing_image_has_an_event_of_its_reason() {
-    for (why, reason, message) in [
-        ("ErrImagePull: not there", "Failed", ": not there"),
-        ("no route", "Failed", ": no route"),
-        ("ErrImageNeverPull: is not present", "ErrImageNeverPull", "is not present"),
-        ("InvalidImageName: bad", "InspectFailed", "bad"),
-        ("ImageInspectError: damaged: here", "InspectFailed", "damaged: here"),
-    ] {
-        let mut case = Case::new(sample::pod(Always, &[], &["c"]));
-        let (uid, container) = (UID.to_owned(), "c".to_owned());
-        case.learn(1, Fact::ImageMissing { uid, container, why: why.into() });
-        let told = case.world.events.back().map(|event| (event.reason.as_str(), event.message.as_str()));
-        let (found, said) = told.unwrap();
-        let whole =
-            if reason == "Failed" { said.starts_with("Failed to pull image \"") } else { said == message };
-        assert!(found == reason && said.ends_with(message) && whole, "{why}: {told:?}");
-        assert!(!said.contains("ErrImage"), "{said}");
     }
 }
