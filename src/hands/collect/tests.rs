@@ -1,6 +1,9 @@
 //! When a collection is told, cut short, begun for a pull, and what a clock is worth to it.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::pod::collect::Policy;
 use crate::pod::facts::{Event, PodFacts};
 use crate::pod::sample;
 use crate::pod::spec::RestartPolicy;
