@@ -93,7 +93,11 @@ pub fn held(pod: &RealPod, name: &str) -> bool {
     pod.spec.containers.iter().any(|main| main.name == name)
         && earlier.filter(|main| main.post_start.is_some()).any(|main| {
             let real = &pod.containers[&main.name];
-            real.pulling && real.live().is_none() || real.runs.last().is_some_and(under_way)
+            // A pull for the sake of a run that is there, or was the last one, holds nobody.
+            let runs = |run: &RealRun| {
+                run.end.is_some() && (run.past || then(&pod.spec, &main.name, run) == Then::Again)
+            };
+            real.pulling && real.runs.last().is_none_or(runs) || real.runs.last().is_some_and(under_way)
         })
 }
 
