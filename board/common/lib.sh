@@ -58,7 +58,7 @@ sources() {
   local file
   {
     for file in /etc/apt/sources.list.d/*.sources; do
-      [ -e "$file" ] && awk '
+      ! [ -e "$file" ] || awk '
         function flush() { if (types ~ /(^| )deb( |$)/ && enabled != "no") for (u = 1; u <= split(uris, us, " "); u++)
           for (s = 1; s <= split(suites, ss, " "); s++) print us[u], ss[s], trusted, key
           types = uris = suites = key = enabled = trusted = "" }
@@ -72,7 +72,7 @@ sources() {
         END { flush() }' "$file"
     done
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-      [ -e "$file" ] && awk '
+      ! [ -e "$file" ] || awk '
         $1 == "deb" { key = trusted = ""; i = 2
           if ($2 ~ /^\[/) { while ($i !~ /\]$/ && i < NF) i++
             options = $0; sub(/^[^[]*\[/, "", options); sub(/\].*/, "", options)

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::book::State;
-use super::qemu::{Board, PATIENCE, Setup, board};
+use super::qemu::{Board, PATIENCE, Setup, board, built};
 use super::servers::{Form, Registry, layout, noise, run, tar};
 use super::shown::Shown;
 
@@ -70,6 +70,8 @@ pub struct Op {
 
 impl Stage {
     pub fn new(name: &str) -> Stage {
+        // First, as it makes images as well; and what fails before there is a stage leaves its folder behind.
+        built("qemu-x86_64");
         let folder =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cuts-{name}-{}", std::process::id()));
         let tree = folder.join("tree");
@@ -98,7 +100,6 @@ impl Stage {
         let demo = format!("oci-archive:{}/build/demo/amd64.tar", env!("CARGO_MANIFEST_DIR"));
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &demo]);
-        super::qemu::built("qemu-x86_64");
         run(skopeo.arg(format!("docker://{}/pod:1", registry.name())));
         fs::write(tree.join("cuts/run"), RUN).expect("a script");
         fs::write(tree.join("cuts/look"), LOOK).expect("a script");

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use super::book::Book;
@@ -80,6 +80,13 @@ impl Memory {
         mount(Some("states"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=2G")).expect("a tmpfs");
         fs::create_dir(folder.join("mounted")).expect("a folder");
         Memory(folder)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // With the disk that may be mounted in it.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }
 
