@@ -36,7 +36,7 @@ mod tarball;
 /// What a layer holds, in memory, while it is read.
 mod tree;
 /// A layer file back to a tar.
-mod untar;
+pub mod untar;
 
 pub use reference::Reference;
 pub use store::{Image, Store};
