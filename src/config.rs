@@ -90,6 +90,10 @@ pub struct Config {
     pub max_parallel_pulls: Option<u32>,
     /// Where images are pulled from, where that is not as usual.
     pub registries: Registries,
+    /// additionalImageStores: where images are looked for that are not in our own store; they are only read.
+    pub image_stores: Vec<PathBuf>,
+    /// imageArchives: directories whose archives are imported when podinit begins.
+    pub image_archives: Vec<PathBuf>,
     /// Allows `podinit fault`, by which tests make PID 1 panic or crash.
     pub faults: bool,
     /// What is logged: info, and with `--v=4` or `podinit.log=debug` more.
@@ -181,11 +185,21 @@ pub struct Fixed {
     pub dns: Vec<Ipv4Addr>,
 }
 
+/// Where a board's own images are: those of its initramfs, once the data partition is over them, and those of its boot
+/// partition.
+const FACTORY: [&str; 2] = ["/run/podinit/factory/images", "/boot/factory"];
+/// Where an operator puts a board's archives, with any computer.
+const ARCHIVES: &str = "/boot/images";
+
 impl Config {
     /// A board's configuration: the kernel's command line over the text of /etc/podinit/config.yaml over the defaults.
     /// A value that cannot be used keeps what it would have replaced; each is told in the second part of the answer.
     pub fn board(cmdline: &str, file: Option<&str>) -> (Config, Vec<String>) {
-        let mut config = Config::default();
+        let mut config = Config {
+            image_stores: FACTORY.iter().map(PathBuf::from).collect(),
+            image_archives: vec![ARCHIVES.into()],
+            ..Config::default()
+        };
         let mut warnings = Vec::new();
         if let Some(text) = file {
             file::apply(&mut config, text, FILE, &mut warnings);
@@ -339,6 +353,8 @@ impl Default for Config {
             serialize_pulls: None,
             max_parallel_pulls: None,
             registries: Registries::default(),
+            image_stores: Vec::new(),
+            image_archives: Vec::new(),
             faults: false,
             log: LevelFilter::Info,
             hostname: None,

@@ -3,6 +3,8 @@
 //!
 //! Needs root, a kernel with EROFS and overlay, and the packages busybox-static, umoci, skopeo and docker-registry.
 
+#[path = "host/factory.rs"]
+mod factory;
 #[path = "host/instance.rs"]
 mod instance;
 #[path = "host/jobs.rs"]

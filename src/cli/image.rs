@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use lexopt::prelude::*;
 
 use super::pull as puller;
+use crate::config::{Config, FILE};
 use crate::image::archive;
 use crate::image::platform::Platform;
 use crate::image::registry::credentials::Login;
@@ -43,7 +44,13 @@ pub fn run(args: &[String], store: &Path) -> i32 {
             return 2;
         }
     };
-    let store = Store::open(command.store.clone());
+    // A board's own images lie behind its store, and no other's.
+    let behind = if command.store == Config::default().root.join("images") {
+        Config::board("", fs::read_to_string(FILE).ok().as_deref()).0.image_stores
+    } else {
+        Vec::new()
+    };
+    let store = Store::open(command.store.clone()).over(&behind);
     let names = command.names;
     let done = match command.verb.as_str() {
         "pull" => pull(&command.store, &names, &command.platform, command.login, command.config.as_deref()),
@@ -227,6 +234,7 @@ fn view(image: &Image) -> serde_json::Value {
         "reference": image.reference,
         "id": image.id,
         "manifest": image.manifest,
+        "factory": image.factory,
         "size": image.size,
         "layers": image.layers,
         "config": image.config,
@@ -302,7 +310,9 @@ fn verify(store: &Store, names: &[String]) -> Result<(), String> {
 }
 
 fn repair(store: &Store, names: &[String], from: Option<PathBuf>) -> Result<(), String> {
-    let source = from.map(Store::open);
+    let source = from.map(Store::open).or_else(|| store.behind().next());
+    // What lies behind the store cannot be written.
+    let store = store.own();
     let names = if names.is_empty() { store.names()? } else { names.to_vec() };
     let mut broken = 0;
     for name in &names {

@@ -37,6 +37,7 @@ pub fn pull(
         image: image.to_owned(),
         platform: platform.clone(),
         store: std::path::absolute(store).map_err(|why| format!("{}: {why}", store.display()))?,
+        behind: Vec::new(),
         registries: config.registries,
         proxies: Proxies::environment(),
         keyrings: keyrings(store),

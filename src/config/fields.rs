@@ -1,6 +1,7 @@
 //! A field of a configuration document to `Config`: what each takes, and why a value is none.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::{Config, Fixed, Network, flags, node, url, value};
 
@@ -78,6 +79,8 @@ pub(super) fn machine(config: &mut Config, path: &str, text: &str) -> Option<Res
             value::ipv4(text).map(|dns| fixed(config, |fixed| fixed.dns.push(dns)))
         }
         _ if path.starts_with("registries[") => return config.registries.set(path, text),
+        _ if path.starts_with("additionalImageStores[") => folder(&mut config.image_stores, path, text),
+        _ if path.starts_with("imageArchives[") => folder(&mut config.image_archives, path, text),
         _ if path.starts_with("modules[") => {
             config.modules.push(text.into());
             Ok(())
@@ -96,6 +99,16 @@ fn fixed(config: &mut Config, set: impl FnOnce(&mut Fixed)) {
             config.network = Network::Fixed(fixed);
         }
     }
+}
+
+/// One more of a list of directories; the first stands in for the defaults.
+fn folder(folders: &mut Vec<PathBuf>, path: &str, text: &str) -> Result<(), String> {
+    let folder = absolute(text)?;
+    if path.ends_with("[0]") {
+        folders.clear();
+    }
+    folders.push(folder.into());
+    Ok(())
 }
 
 fn absolute(text: &str) -> Result<&str, String> {

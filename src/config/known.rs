@@ -69,6 +69,8 @@ fn heeded(kind: Kind) -> &'static [(&'static str, Shape)] {
             ("registries.mirrors", EachList),
             ("registries.insecure", Each),
             ("registries.ca", Each),
+            ("additionalImageStores", List),
+            ("imageArchives", List),
         ],
     }
 }

@@ -5,6 +5,7 @@ mod exec;
 mod fetch;
 mod helpers;
 mod hooks;
+mod imports;
 mod line;
 mod logs;
 mod names;
@@ -57,6 +58,7 @@ pub struct Hands {
     checks: BTreeMap<i32, checks::Check>,
     fetch: fetch::Fetch,
     flights: pulls::Flights,
+    imports: imports::Imports,
     /// ConfigMaps and Secrets, as last listed.
     pub configs: Vec<Arc<spec::Config>>,
     /// Who is where among the pods.
@@ -84,7 +86,7 @@ impl Hands {
         }
         let mut hands = Hands {
             config: config.clone(),
-            store: Store::open(config.root.join("images")),
+            store: Store::open(config.root.join("images")).over(&config.image_stores),
             controllers: controllers.available,
             helpers: helpers::Helpers::new(duties),
             orphans: BTreeMap::new(),
@@ -93,6 +95,7 @@ impl Hands {
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
+            imports: imports::Imports::default(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),
@@ -108,7 +111,7 @@ impl Hands {
     fn idle(config: &Config) -> Self {
         Hands {
             config: config.clone(),
-            store: Store::open(config.root.join("images")),
+            store: Store::open(config.root.join("images")).over(&config.image_stores),
             controllers: BTreeSet::new(),
             helpers: helpers::Helpers::new(&[]),
             orphans: BTreeMap::new(),
@@ -117,6 +120,7 @@ impl Hands {
             checks: BTreeMap::new(),
             fetch: fetch::Fetch::new(config),
             flights: pulls::Flights::default(),
+            imports: imports::Imports::default(),
             configs: Vec::new(),
             roll: Roll::default(),
             dying: BTreeSet::new(),

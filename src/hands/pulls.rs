@@ -56,17 +56,47 @@ impl Hands {
     /// Sees to a container's image and those of its volumes: what is not there, or always to be asked for, is pulled.
     pub(super) fn find(&mut self, pod: &PodFacts, container: &Container) -> Vec<Fact> {
         let (uid, name) = (pod.spec.uid.clone(), container.name.clone());
+        let own = || vec![container.image.clone()];
         match self.needs(pod, container) {
+            // What is missing may come from an archive yet.
+            Err(why) if self.importing() && !why.starts_with("InvalidImageName") => {
+                self.wait(uid, name, own())
+            }
             Err(why) => vec![Fact::ImageMissing { uid, container: name, why }],
             Ok((Some(id), needs)) if needs.is_empty() => {
                 vec![Fact::ImageFound { uid, container: name, id, pulled: None }]
             }
-            Ok((_, needs)) => {
-                self.flights.since.insert((uid.clone(), name.clone()), Tick::now());
-                self.flights.pulls.want((uid.clone(), name.clone()), needs);
-                vec![Fact::ImagePulling { uid, container: name }]
-            }
+            Ok((_, needs)) => self.wait(uid, name, needs),
         }
+    }
+
+    fn wait(&mut self, uid: String, container: String, needs: Vec<String>) -> Vec<Fact> {
+        self.flights.since.insert((uid.clone(), container.clone()), Tick::now());
+        self.flights.pulls.want((uid.clone(), container.clone()), needs);
+        vec![Fact::ImagePulling { uid, container }]
+    }
+
+    /// The import has ended: who waits is seen to anew, and what is still missing is pulled.
+    pub(super) fn look_again(&mut self, world: &World) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        for who in self.flights.pulls.waiting() {
+            let (uid, container) = who.clone();
+            let spec = world.pods.get(&uid).and_then(|pod| Some((pod, pod.spec.container(&container)?)));
+            let Some((pod, spec)) = spec else { continue };
+            match self.needs(pod, spec) {
+                Err(why) => facts.push(Fact::ImageMissing { uid, container, why }),
+                Ok((Some(id), needs)) if needs.is_empty() => {
+                    facts.push(Fact::ImageFound { uid, container, id, pulled: None });
+                }
+                Ok((_, needs)) => {
+                    self.flights.pulls.want(who, needs);
+                    continue;
+                }
+            }
+            self.flights.pulls.keep(|other| *other != who);
+            self.flights.since.remove(&who);
+        }
+        facts
     }
 
     /// The id of the container's image where it is there, and what is to be pulled, in full form.
@@ -114,8 +144,9 @@ impl Hands {
             self.flights.resumed = true;
             self.resume_pulls(world);
         }
+        let mut facts = if self.tend_imports() { self.look_again(world) } else { Vec::new() };
         if self.flights.pulls.is_empty() && self.flights.flying.is_empty() {
-            return (Vec::new(), None);
+            return (facts, None);
         }
         let over = self.flights.over;
         let waits = |(uid, name): &Who| {
@@ -127,8 +158,8 @@ impl Hands {
             self.flights.flying.get_mut(&image).into_iter().for_each(Flight::kill);
         }
         self.flights.since.retain(|who, _| waits(who));
-        let mut facts = Vec::new();
-        while let Some(image) = self.flights.pulls.next(self.config.parallel_pulls()) {
+        let most = if self.importing() { 0 } else { self.config.parallel_pulls() };
+        while let Some(image) = self.flights.pulls.next(most) {
             match self.take_off(&image, now) {
                 Ok(flight) => drop(self.flights.flying.insert(image, flight)),
                 Err(why) => {
@@ -140,19 +171,16 @@ impl Hands {
         (facts, wake_at)
     }
 
-    /// A former life's helpers told it alone: they are ended, and what they pulled is pulled for the same containers.
+    /// A former life's helpers told it alone: they are ended, and the same containers wait again.
     fn resume_pulls(&mut self, world: &World) {
         for (uid, pod) in &world.pods {
             let pulling =
                 pod.containers.iter().filter(|(_, facts)| matches!(facts.image, Image::Pulling { .. }));
             for (name, _) in pulling {
                 let who = (uid.clone(), name.clone());
-                let needs = pod.spec.container(name).and_then(|container| self.needs(pod, container).ok());
-                if let Some((_, needs)) = needs.filter(|_| !self.flights.pulls.wanted_by(&who)) {
-                    // Where nothing is to be pulled any more, its image is: looked at anew by that pull.
-                    let own = || pod.spec.container(name).map(|container| container.image.clone());
-                    let needs = if needs.is_empty() { own().into_iter().collect() } else { needs };
-                    self.flights.pulls.want(who, needs);
+                if let Some(spec) = pod.spec.container(name).filter(|_| !self.flights.pulls.wanted_by(&who)) {
+                    // All who wait are looked at anew, before the first pull begins.
+                    self.flights.pulls.want(who, [spec.image.clone()]);
                 }
             }
         }
@@ -163,6 +191,7 @@ impl Hands {
             image: image.to_owned(),
             platform: Platform::host(),
             store: std::path::absolute(self.config.root.join("images"))?,
+            behind: self.config.image_stores.clone(),
             registries: self.config.registries.clone(),
             proxies: Proxies::environment(),
             keyrings: ["config.json", ".docker/config.json"]
@@ -173,6 +202,17 @@ impl Hands {
             login: None,
         };
         let files = Files::of(&request)?;
+        let group = self.pull_group()?;
+        let spawned = spawn(&["__pull"], &files.fds(), Some(&group));
+        if spawned.is_err() {
+            let _ = fs::remove_dir(&group);
+        }
+        let helper = spawned?;
+        Ok(Flight { helper, group, files, begun: now, seen: (0, now), killed: false })
+    }
+
+    /// A new cgroup for what unpacks images, with its limit of memory.
+    pub(super) fn pull_group(&mut self) -> io::Result<PathBuf> {
         self.flights.count = self.flights.count.wrapping_add(1);
         let name = format!("{}/{PREFIX}{}", self.config.cgroup_parent, self.flights.count);
         let group = paths::cgroup(&self.config, &name);
@@ -182,12 +222,7 @@ impl Hands {
         {
             warn!("pull: its memory is not limited: {why}");
         }
-        let spawned = spawn(&["__pull"], &files.fds(), Some(&group));
-        if spawned.is_err() {
-            let _ = fs::remove_dir(&group);
-        }
-        let helper = spawned?;
-        Ok(Flight { helper, group, files, begun: now, seen: (0, now), killed: false })
+        Ok(group)
     }
 
     /// What became of a pull, if this child was its helper.
@@ -238,6 +273,7 @@ impl Hands {
     /// Nothing is wanted any more, so nothing is pulled.
     pub fn pull_no_more(&mut self) {
         self.flights.over = true;
+        self.import_no_more();
         self.flights.flying.values_mut().for_each(Flight::kill);
     }
 }

@@ -82,6 +82,9 @@ impl Hands {
         if let Some(facts) = self.pulled(pid, ended, world) {
             return facts;
         }
+        if self.imported(pid, ended) {
+            return self.look_again(world);
+        }
         if let Some(facts) = self.checked(pid, ended, world) {
             return facts;
         }

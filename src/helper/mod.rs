@@ -10,6 +10,8 @@ pub mod exec;
 pub mod fetch;
 /// An HTTP hook.
 pub mod hook;
+/// Archives of some directories into the store.
+pub mod import;
 /// A small file to the disk, for good.
 pub mod keep;
 /// Container output to CRI log files.
@@ -33,8 +35,8 @@ use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
 pub const NAMES: &[&str] = &[
-    "__check", "__exec", "__fetch", "__hook", "__keep", "__logger", "__net", "__pause", "__probe",
-    "__prompt", "__pull", "__remove", "__start",
+    "__check", "__exec", "__fetch", "__hook", "__import", "__keep", "__logger", "__net", "__pause",
+    "__probe", "__prompt", "__pull", "__remove", "__start",
 ];
 
 /// Runs the helper of this name; returns its exit code.
@@ -44,6 +46,7 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__exec" => exec::run(args),
         "__fetch" => fetch::run(),
         "__hook" => hook::run(args),
+        "__import" => import::run(args),
         "__keep" => keep::run(args),
         "__logger" => logger::run(),
         "__net" => net::run(telling(args)),

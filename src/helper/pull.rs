@@ -6,7 +6,7 @@
 
 mod download;
 mod session;
-mod shed;
+pub(super) mod shed;
 #[cfg(test)]
 mod tests;
 
@@ -106,7 +106,7 @@ fn pull(
     let (found, at) = resolve(&sessions, &what, request)?;
     // The one that has the manifest is asked for its blobs first, the others where it fails.
     sessions.rotate_left(at);
-    let store = Store::open(request.store.clone());
+    let store = Store::open(request.store.clone()).over(&request.behind);
     let writing = store.add()?;
     let bytes = Download::new(&sessions, &found.config).small()?;
     let diff_ids = diff_ids(&bytes, &found, request)?;

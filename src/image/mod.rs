@@ -9,6 +9,8 @@ mod erofs_read;
 mod erofs_xattr;
 /// An image out of the store, as an OCI layout.
 pub mod export;
+/// Archives that lie in directories, imported once each.
+pub mod imports;
 /// A tar stream to one EROFS file.
 pub mod layer;
 /// Layers and writable views, mounted.

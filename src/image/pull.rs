@@ -23,6 +23,8 @@ pub struct Request {
     pub platform: Platform,
     /// The store's directory.
     pub store: PathBuf,
+    /// Stores behind it, whose layers need not be pulled.
+    pub behind: Vec<PathBuf>,
     pub registries: Registries,
     pub proxies: Proxies,
     /// Files in the form of Docker's config.json. The first that there is counts, as with the kubelet.

@@ -4,7 +4,7 @@
 //! Everything is written under `tmp/`, synced and renamed into place, tags last, so that a power cut at any moment
 //! leaves either the old state or the new one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -23,10 +23,12 @@ use super::{Reference, erofs, layer, repair, room};
 const JSON_LIMIT: u64 = 4 << 20;
 const NAME_LIMIT: usize = 240;
 
-/// A directory of images, `<root>/images`. It need not exist to be looked at.
+/// A directory of images, `<root>/images`, and others behind it, which are only read: what is not whole in one is looked
+/// for in the next. None need exist to be looked at.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    behind: Vec<PathBuf>,
 }
 
 /// An image that is there, as a tag names it.
@@ -43,6 +45,8 @@ pub struct Image {
     pub config: ImageConfiguration,
     /// Bytes of its layer files and configuration.
     pub size: u64,
+    /// It is named by a store behind this one, and cannot be removed.
+    pub factory: bool,
 }
 
 /// A tag file.
@@ -55,14 +59,30 @@ struct Tag {
 }
 
 /// The right to write; released when dropped.
-pub struct Writing<'a> {
-    store: &'a Store,
+pub struct Writing {
+    store: Store,
+    behind: Vec<Store>,
     _lock: Flock<File>,
 }
 
 impl Store {
     pub fn open(root: PathBuf) -> Self {
-        Store { root }
+        Store { root, behind: Vec::new() }
+    }
+
+    /// The same store with others behind it.
+    pub fn over(self, behind: &[PathBuf]) -> Self {
+        Store { behind: behind.to_vec(), ..self }
+    }
+
+    /// Without those behind it.
+    pub fn own(&self) -> Store {
+        Store::open(self.root.clone())
+    }
+
+    /// Those behind it, each alone.
+    pub fn behind(&self) -> impl Iterator<Item = Store> {
+        self.behind.iter().cloned().map(Store::open)
     }
 
     /// The image of this name, by tag, or by manifest digest where the name has one. None: not there.
@@ -70,9 +90,23 @@ impl Store {
     /// An error: the name is invalid, or what is there is damaged.
     pub fn find(&self, reference: &str) -> Result<Option<Image>, String> {
         let reference = Reference::parse(reference)?;
-        let exact = self.tag_path(&reference.to_string());
-        if let Some(tag) = read_tag(&exact)? {
-            return self.whole(tag);
+        let mut trouble = None;
+        for store in [self.own()].into_iter().chain(self.behind()) {
+            let factory = store.root != self.root;
+            let found = store.named(&reference).and_then(|tag| tag.map_or(Ok(None), |tag| self.whole(tag)));
+            match found {
+                Ok(Some(image)) => return Ok(Some(Image { factory, ..image })),
+                Ok(None) => {}
+                Err(why) => trouble = trouble.or(Some(why)),
+            }
+        }
+        trouble.map_or(Ok(None), Err)
+    }
+
+    /// The tag of this store for a name, or for a digest.
+    fn named(&self, reference: &Reference) -> Result<Option<Tag>, String> {
+        if let Some(tag) = read_tag(&self.tag_path(&reference.to_string()))? {
+            return Ok(Some(tag));
         }
         let Some(digest) = &reference.digest else { return Ok(None) };
         for path in self.tag_paths()? {
@@ -80,7 +114,7 @@ impl Store {
             let Ok(Some(tag)) = read_tag(&path) else { continue };
             let same = Reference::parse(&tag.reference).is_ok_and(|other| other.name() == reference.name());
             if same && (tag.manifest == *digest || tag.config == *digest) {
-                return self.whole(tag);
+                return Ok(Some(tag));
             }
         }
         Ok(None)
@@ -88,30 +122,46 @@ impl Store {
 
     /// All images that are whole, by name. A damaged one is left out and logged.
     pub fn list(&self) -> Result<Vec<Image>, String> {
-        let mut images = Vec::new();
-        for path in self.tag_paths()? {
-            match read_tag(&path).and_then(|tag| tag.map(|tag| self.image(tag)).transpose()) {
-                Ok(image) => images.extend(image),
-                Err(error) => log::warn!("image store: {error}"),
+        let mut images: BTreeMap<String, Image> = BTreeMap::new();
+        for store in [self.own()].into_iter().chain(self.behind()) {
+            let factory = store.root != self.root;
+            for path in store.tag_paths()? {
+                match read_tag(&path).and_then(|tag| tag.map(|tag| self.image(tag)).transpose()) {
+                    Ok(image) => images.extend(
+                        image
+                            .filter(|image| !images.contains_key(&image.reference))
+                            .map(|image| (image.reference.clone(), Image { factory, ..image })),
+                    ),
+                    Err(error) => log::warn!("image store: {error}"),
+                }
             }
         }
-        images.sort_by(|a, b| a.reference.cmp(&b.reference));
-        Ok(images)
+        Ok(images.into_values().collect())
     }
 
     /// The names of all tags, whole or damaged.
     pub fn names(&self) -> Result<Vec<String>, String> {
-        let mut names = Vec::new();
-        for path in self.tag_paths()? {
-            names.extend(read_tag(&path)?.map(|tag| tag.reference));
+        let mut names = BTreeSet::new();
+        for store in [self.own()].into_iter().chain(self.behind()) {
+            for path in store.tag_paths()? {
+                names.extend(read_tag(&path)?.map(|tag| tag.reference));
+            }
         }
-        names.sort();
-        Ok(names)
+        Ok(names.into_iter().collect())
     }
 
-    /// The file of a layer, whether it is there or not.
+    /// The file of a layer, here or in a store behind; where it would be here if it is nowhere.
     pub fn layer(&self, diff_id: &str) -> PathBuf {
-        self.root.join("layers").join(format!("{}.erofs", hex(diff_id)))
+        self.located("layers", &format!("{}.erofs", hex(diff_id)))
+    }
+
+    fn located(&self, dir: &str, name: &str) -> PathBuf {
+        let here = self.root.join(dir).join(name);
+        if self.behind.is_empty() || here.exists() {
+            return here;
+        }
+        let behind = self.behind.iter().map(|root| root.join(dir).join(name)).find(|path| path.exists());
+        behind.unwrap_or(here)
     }
 
     /// Gives the image a further name, which until now may have been another's. False: there is no such image.
@@ -122,6 +172,12 @@ impl Store {
         }
         let writing = self.write()?;
         let Some(image) = self.find(reference)? else { return Ok(false) };
+        // What a tag names is in the tag's own store, whatever becomes of those behind.
+        if let Some(missing) = image.layers.iter().find(|diff_id| !writing.has_layer(diff_id)) {
+            return Err(format!("{reference}: layer {missing} is damaged"));
+        }
+        let config = self.config_path(&image.id);
+        writing.add_config(&image.id, &fs::read(&config).map_err(|error| at(&config, error))?)?;
         writing.add_tag(&name.to_string(), &image.manifest, &image.id, &image.layers)?;
         // What had the name before may be nobody's now.
         writing.sweep()?;
@@ -138,7 +194,12 @@ impl Store {
         let reference = Reference::parse(reference)?.to_string();
         let path = self.tag_path(&reference);
         if !path.exists() {
-            return Ok(false);
+            return match self.find(&reference)? {
+                Some(image) if image.factory => {
+                    Err(format!("{reference} came with the machine's own image, and stays"))
+                }
+                _ => Ok(false),
+            };
         }
         let writing = self.write()?;
         fs::remove_file(&path).map_err(|error| at(&path, error))?;
@@ -164,20 +225,24 @@ impl Store {
     }
 
     /// Takes the right to write, waiting for other writers to end, and clears away what a writer cut short left.
-    pub fn write(&self) -> Result<Writing<'_>, String> {
+    pub fn write(&self) -> Result<Writing, String> {
         let lock = self.lock(FlockArg::LockExclusive)?.ok_or("the store is in use")?;
         self.clear()?;
-        Ok(Writing { store: self, _lock: lock })
+        Ok(self.writing(lock))
     }
 
     /// The right to add beside others who add, for what takes long; nobody sweeps meanwhile.
-    pub fn add(&self) -> Result<Writing<'_>, String> {
+    pub fn add(&self) -> Result<Writing, String> {
         if let Some(alone) = self.lock(FlockArg::LockExclusiveNonblock)? {
             self.clear()?;
             drop(alone);
         }
         let lock = self.lock(FlockArg::LockShared)?.ok_or("the store is in use")?;
-        Ok(Writing { store: self, _lock: lock })
+        Ok(self.writing(lock))
+    }
+
+    fn writing(&self, lock: Flock<File>) -> Writing {
+        Writing { store: self.own(), behind: self.behind().collect(), _lock: lock }
     }
 
     /// None: another has it, and it is not to be waited for.
@@ -212,8 +277,18 @@ impl Store {
     /// The configuration and layers of a name, whether they are there or not.
     pub fn names_of(&self, reference: &str) -> Result<(String, Vec<String>), String> {
         let name = Reference::parse(reference)?.to_string();
-        let tag = read_tag(&self.tag_path(&name))?.ok_or_else(|| format!("no image {name}"))?;
+        let mut stores = [self.own()].into_iter().chain(self.behind());
+        let tag = stores.find_map(|store| read_tag(&store.tag_path(&name)).transpose());
+        let tag = tag.transpose()?.ok_or_else(|| format!("no image {name}"))?;
         Ok((tag.config, tag.layers))
+    }
+
+    /// Writes a file in a directory of the store's that only the writer knows; whole or not at all.
+    pub fn note(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let writing = self.write()?;
+        let folder = self.root.join(dir);
+        fs::create_dir_all(&folder).map_err(|error| at(&folder, error))?;
+        writing.publish(&folder.join(name), bytes)
     }
 
     pub fn below(&self, dir: &str) -> PathBuf {
@@ -247,6 +322,7 @@ impl Store {
             layers: tag.layers,
             config,
             size,
+            factory: false,
         })
     }
 
@@ -308,7 +384,7 @@ impl Store {
     }
 
     pub fn config_path(&self, digest: &str) -> PathBuf {
-        self.root.join("configs").join(format!("{}.json", hex(digest)))
+        self.located("configs", &format!("{}.json", hex(digest)))
     }
 
     fn tag_path(&self, reference: &str) -> PathBuf {
@@ -326,7 +402,7 @@ impl Store {
     }
 }
 
-impl Writing<'_> {
+impl Writing {
     /// Passes a source on until it would fill the disk.
     pub fn guarded<R: Read>(&self, source: R) -> room::Guarded<R> {
         room::Guarded::new(source, &self.store.root)
@@ -341,9 +417,22 @@ impl Writing<'_> {
         Ok(file)
     }
 
-    /// Whether the layer is there and of the right size.
+    /// Whether the layer is there and of the right size; one that a store behind has whole is now.
     pub fn has_layer(&self, diff_id: &str) -> bool {
-        self.store.layer_size(diff_id).is_ok() && self.store.sum_path(diff_id).exists()
+        let there = || self.store.layer_size(diff_id).is_ok() && self.store.sum_path(diff_id).exists();
+        there() || self.take_layer(diff_id)
+    }
+
+    /// Copies the layer from the first store behind that has it whole.
+    fn take_layer(&self, diff_id: &str) -> bool {
+        let source = self.behind.iter().find(|store| store.verify_layer(diff_id).is_ok());
+        source.is_some_and(|store| match self.copy_layer(diff_id, store) {
+            Ok(()) => true,
+            Err(why) => {
+                log::warn!("image store: {why}");
+                false
+            }
+        })
     }
 
     /// Converts and publishes a layer from its blob, compressed or not. `blob` is the digest that the manifest gives
@@ -362,7 +451,8 @@ impl Writing<'_> {
 
     /// Takes a layer that is whole in another store.
     pub fn copy_layer(&self, diff_id: &str, source: &Store) -> Result<(), String> {
-        let (tmp, from) = (self.tmp(hex(diff_id)), source.layer(diff_id));
+        let from = source.layer(diff_id);
+        let tmp = self.tmp(&format!("{}.{}", std::process::id(), hex(diff_id)));
         self.fits(fs::metadata(&from).map_or(0, |about| about.blocks() * 512))?;
         let sum = repair::copy(&from, &tmp)?;
         self.place_layer(diff_id, &sum, &tmp)
@@ -444,7 +534,7 @@ impl Writing<'_> {
                 let path = entry.path();
                 let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
                 let named = stem.is_some_and(|stem| named.contains(&stem));
-                if if name == "damaged" { repair::is_done(self.store, &path, named) } else { !named } {
+                if if name == "damaged" { repair::is_done(&self.store, &path, named) } else { !named } {
                     // A sparse file takes less than its length.
                     bytes += entry.metadata().map_or(0, |about| about.blocks() * 512);
                     fs::remove_file(&path).map_err(|error| at(&path, error))?;
@@ -518,7 +608,7 @@ fn uuid(diff_id: &str) -> [u8; 16] {
 }
 
 /// A reference as a file name: `/` and `:` escaped as in a URL, a very long one by its digest.
-fn escape(reference: &str) -> String {
+pub fn escape(reference: &str) -> String {
     let name = reference.replace('/', "%2F").replace(':', "%3A");
     if name.len() > NAME_LIMIT { hex(&stream::digest(reference.as_bytes())).to_owned() } else { name }
 }

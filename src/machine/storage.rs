@@ -3,12 +3,14 @@
 //! The data partition is the ext4 file system labelled `data` (or as configured). It is grown to its disk's end, mounted
 //! at /data, and is then behind `/var/lib/podinit` (`/data/podinit`), `/var/log` (`/data/log`), and the upper half of an
 //! overlay over `/etc` (`/data/etc`), so that what is written there on a running board stays. What the image itself
-//! holds in /var/lib/podinit can then be seen at /run/podinit/factory, read-only. A power cut is the journal's business:
-//! it replays at the mount. Where there is no such partition, or it cannot be mounted, all of it stays in memory.
+//! holds in /var/lib/podinit can then be seen at /run/podinit/factory, read-only; its images lie behind the store. A
+//! power cut is the journal's business: it replays at the mount. Where there is no such partition, or it cannot be
+//! mounted, all of it stays in memory.
 //!
 //! A FAT file system labelled `BOOT` is mounted read-only at /boot. Its `config.yaml` and `manifests/*` are copied to
 //! /etc/podinit/config.yaml and the manifest directory where no file of that name is yet: what an operator changed on
-//! the board is not overwritten at the next boot, and a first manifest can be put onto the card with any computer.
+//! the board is not overwritten at the next boot, and a first manifest can be put onto the card with any computer. So can
+//! archives of images, in its `images/`; what came with the card lies in its `factory/`, and is used from there.
 
 use std::fs;
 use std::io;

@@ -63,6 +63,11 @@ impl Pulls {
         self.wants.contains_key(who)
     }
 
+    /// All who wait for something.
+    pub fn waiting(&self) -> Vec<Who> {
+        self.wants.keys().cloned().collect()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.wants.is_empty() && self.flying.is_empty()
     }

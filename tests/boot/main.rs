@@ -21,11 +21,21 @@ mod security;
 #[allow(dead_code, reason = "a registry is enough here")]
 mod servers;
 
-use qemu::board;
+use std::path::Path;
+use std::process::Command;
+
+use qemu::{Board, Setup, board, built};
 
 /// The main path: the kernel starts podinit, the demo pod answers over HTTP, `poweroff` switches the machine off.
 fn demo_answers(name: &'static str) {
-    let mut board = board(name).boot();
+    let mut board = answering(board(name));
+    board.say("poweroff");
+    assert_eq!(board.ended().code(), Some(0));
+}
+
+/// Boots it, until the demo answers.
+fn answering(setup: Setup) -> Board {
+    let mut board = setup.boot();
     let page = board.http("/");
     assert!(page.contains("200 OK") && page.contains("It runs."), "{page}");
     let pods = board.ask("get pods");
@@ -34,8 +44,7 @@ fn demo_answers(name: &'static str) {
             .any(|line| line.starts_with("hello-") && line.contains("1/1") && line.contains("Running")),
         "{pods}"
     );
-    board.say("poweroff");
-    assert_eq!(board.ended().code(), Some(0));
+    board
 }
 
 #[test]
@@ -49,8 +58,27 @@ fn qemu_aarch64_serves_the_demo() {
 }
 
 #[test]
-fn raspberrypi_serves_the_demo_from_its_card() {
-    demo_answers("raspberrypi");
+fn raspberrypi_serves_the_demo_from_its_card_and_imports_what_was_put_there() {
+    let archive = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other.tar");
+    let setup = board("raspberrypi");
+    let _ = std::fs::remove_file(&archive);
+    let from = format!("oci-archive:{}/build/demo/arm64.tar", env!("CARGO_MANIFEST_DIR"));
+    let to = format!("docker-archive:{}:podinit.dev/other:1", archive.display());
+    built("raspberrypi");
+    servers::run(Command::new("skopeo").args(["--insecure-policy", "copy", "--quiet", &from, &to]));
+    let mut board = answering(setup.on_card(&archive, "images/other.tar"));
+    let images = board.ask("image list -o json");
+    let images: serde_json::Value = serde_json::from_str(&images).expect(&images);
+    let found: Vec<_> = images["images"]
+        .as_array()
+        .expect("images")
+        .iter()
+        .map(|image| (image["reference"].as_str(), image["factory"].as_bool()))
+        .collect();
+    let wanted = [(Some("podinit.dev/demo:1"), Some(true)), (Some("podinit.dev/other:1"), Some(false))];
+    assert_eq!(found, wanted);
+    board.say("poweroff");
+    assert_eq!(board.ended().code(), Some(0));
 }
 
 #[test]

@@ -72,6 +72,24 @@ impl Setup {
         self
     }
 
+    /// Gives the board a card of its own, with this file in its boot partition as well.
+    pub fn on_card(self, file: &Path, place: &str) -> Setup {
+        built(self.board);
+        let image = format!("build/{0}/{0}.img", self.board);
+        let card = self.dir.join("data").display().to_string();
+        let there = |command: &mut Command| {
+            let done = command.status().expect("it starts");
+            assert!(done.success(), "{command:?}");
+        };
+        there(Command::new("cp").args(["--sparse=always", &image, &card]));
+        // qemu wants a power of two.
+        there(Command::new("truncate").args(["-s", "256M", &card]));
+        let part = format!("{card}@@1M");
+        let mcopy = ["-i", &part, &file.display().to_string(), &format!("::{place}")];
+        there(Command::new("mcopy").args(mcopy).env("MTOOLS_SKIP_CHECK", "1"));
+        self
+    }
+
     /// Gives the prompt a serial line of its own, where the log is not between its answers.
     pub fn line(mut self) -> Setup {
         self.line = true;
@@ -432,7 +450,7 @@ impl Drop for Turn {
 }
 
 /// Builds a board's image, once for all tests; the same profile as the tests, as most of it is then built already.
-fn built(board: &'static str) {
+pub fn built(board: &'static str) {
     static BUILT: Mutex<BTreeMap<&str, bool>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().expect("no panic elsewhere");
     let done = *built
