@@ -1,5 +1,7 @@
 //! Inputs that the fuzzer found worth keeping (`fuzz/run`), and those that once broke something: all properties hold.
 
+#[path = "fuzz/images.rs"]
+mod images;
 #[path = "fuzz/properties.rs"]
 mod properties;
 #[path = "fuzz/spent.rs"]
@@ -44,6 +46,21 @@ fn kept_resolv_confs() {
 #[test]
 fn kept_logs() {
     replay("cri_log", properties::cri_log);
+}
+
+#[test]
+fn kept_layers() {
+    replay("layer", images::layer);
+}
+
+#[test]
+fn kept_blobs() {
+    replay("blob", images::blob);
+}
+
+#[test]
+fn kept_documents() {
+    replay("documents", images::documents);
 }
 
 /// Each was within the bounds of a document, all of them together took gigabytes.

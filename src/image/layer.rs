@@ -63,6 +63,8 @@ impl Layer {
                 return self.dir(dir, &entry);
             }
             Kind::Link(target) => self.link(target, parent, name)?,
+            // To overlay this is nothing else, as it is to every program that mounts layers so.
+            Kind::Char(0, 0) => return self.tree.whiteout(parent, name).map_err(bad),
             kind => {
                 let node = self.write(kind, &entry, tar)?;
                 Some(self.tree.add(node).map_err(bad)?)

@@ -42,7 +42,7 @@ mod tarball;
 /// What a layer holds, in memory, while it is read.
 mod tree;
 /// A layer file back to a tar.
-mod untar;
+pub mod untar;
 /// What a verification is asked for, and what it finds.
 pub mod verify;
 /// Layers sealed by the kernel.

@@ -90,7 +90,8 @@ fn record<'a>(path: &'a [u8], kind: u8, inode: &Inode) -> Record<'a> {
         uid: inode.uid,
         gid: inode.gid,
         mtime: inode.mtime,
-        device: inode.device,
+        // Of all else the same field is where the content lies.
+        device: if matches!(kind, b'3' | b'4') { inode.device } else { (0, 0) },
         xattrs,
         ..Record::default()
     }
