@@ -245,7 +245,9 @@ impl Hands {
     fn unmount_gone(&self) {
         let layers = fs::read_dir(self.config.run.join("layers")).into_iter().flatten().flatten();
         for (path, name) in layers.map(|entry| (entry.path(), entry.file_name())) {
-            if self.store.layer(&format!("sha256:{}", name.to_string_lossy())).exists() {
+            let file = self.store.layer(&mount::diff_id(&name));
+            // What was put aside may still be run from.
+            if [self.store.aside(&file), file].iter().any(|file| file.exists()) {
                 continue;
             }
             if let Err(why) = mount::unmount(&path).and_then(|()| fs::remove_dir(&path)) {

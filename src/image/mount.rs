@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -48,6 +49,12 @@ pub fn mount_name(diff_id: &str, file: &Path) -> io::Result<String> {
     Ok(format!("{}.{:x}.{:x}", diff_id.trim_start_matches("sha256:"), about.dev(), about.ino()))
 }
 
+/// Which layer is mounted under this name.
+pub fn diff_id(mount_name: &OsStr) -> String {
+    let name = mount_name.to_string_lossy();
+    format!("sha256:{}", name.split('.').next().unwrap_or_default())
+}
+
 /// What a view is made of, in words.
 pub fn text(layers: &[PathBuf]) -> String {
     layers.iter().map(|layer| format!("{}\n", layer.file_name().unwrap_or_default().display())).collect()
@@ -64,10 +71,10 @@ pub fn is_replaced(former: &str, now: &str) -> bool {
 /// Takes away what shows the same layer as `target` does and came from another file; containers that run from it keep it
 /// until they end.
 pub fn let_go(target: &Path) {
-    let hex = |path: &Path| path.file_name()?.to_str()?.split('.').next().map(str::to_owned);
+    let layer = |path: &Path| path.file_name().map(diff_id);
     let others = target.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     for other in others.map(|entry| entry.path()) {
-        if other != target && hex(&other) == hex(target) {
+        if other != target && layer(&other) == layer(target) {
             let gone = match umount2(&other, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
                 // Of a mount that failed there is the directory only.
                 Ok(()) | Err(Errno::EINVAL) => fs::remove_dir(&other),

@@ -253,5 +253,6 @@ fn mounted(here: &Instance) -> Vec<String> {
     let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", here.pid())).unwrap();
     let layers = here.home.join("run/layers").display().to_string();
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    points.filter_map(|point| Some(point.strip_prefix(&layers)?.trim_matches('/').to_owned())).collect()
+    let names = points.filter_map(|point| Some(point.strip_prefix(&layers)?.trim_matches('/')));
+    names.map(|name| name.split('.').next().unwrap_or_default().to_owned()).collect()
 }
