@@ -475,6 +475,8 @@ impl Story {
         let now = self.now;
         let pod = self.reality.pods.get_mut(&spec.uid).unwrap();
         let former = std::mem::replace(&mut pod.spec, spec.clone());
+        // What failed before is no reason to wait with another resize.
+        pod.unfit = None;
         for (was, is) in former.all().zip(spec.all()) {
             let plain = pod.plain(&is.name);
             let (had, has) = (&was.resources, &is.resources);
@@ -489,6 +491,7 @@ impl Story {
                 continue;
             };
             self.corners.insert("resized while it ran");
+            run.unfit = None;
             if !plain && (cpu && has.cpu_restarts || memory && has.memory_restarts) {
                 self.corners.insert("restarted by a resize");
                 run.outgrown.get_or_insert(now);
