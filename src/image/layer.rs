@@ -47,6 +47,10 @@ struct Layer {
 
 impl Layer {
     fn add<R: Read>(&mut self, entry: Entry, tar: &mut Tarball<R>) -> io::Result<()> {
+        // What aufs keeps for itself: directories of such names, which lie in old images.
+        if entry.path.rsplit(|&byte| byte == b'/').skip(1).any(|part| part.starts_with(b".wh..wh.")) {
+            return Ok(());
+        }
         let (parent, name) = self.tree.parent(&entry.path).map_err(bad)?;
         let Some(name) = name else {
             return match entry.kind {
@@ -295,8 +299,13 @@ mod tests {
     #[test]
     fn what_no_layer_may_hold_is_refused_by_name() {
         use EntryType as T;
-        let table: [(&[Row], &str); 7] = [
+        let table: [(&[Row], &str); 9] = [
             (&[(T::Regular, "../x", "")], "../x: a path with .. is refused"),
+            (&[(T::Regular, "a/.wh.b/c", "")], "a/.wh.b/c: \".wh.b\" on the way is a whiteout's name"),
+            (
+                &[(T::Symlink, "s", ".wh.b"), (T::Regular, "s/c", "")],
+                "s/c: \".wh.b\" on the way is a whiteout's name",
+            ),
             (&[(T::Link, "a", "nowhere")], "a: a hard link to nowhere, which this layer does not hold"),
             (&[(T::Directory, "d", ""), (T::Link, "a", "d")], "a: a hard link to the directory d"),
             (&[(T::Regular, "f", ""), (T::Regular, "f/x", "")], "f/x: \"f\" on the way is not a directory"),
@@ -319,6 +328,7 @@ mod tests {
             (T::Link, "etc/again", "etc/again"),
             (T::Regular, "etc/.wh.gone", ""),
             (T::Regular, "etc/.wh..wh..opq", ""),
+            (T::Regular, ".wh..wh.plnk/12.34", ""),
             (T::Fifo, "fifo", ""),
             (T::Directory, "fifo", ""),
         ];

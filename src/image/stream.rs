@@ -86,6 +86,8 @@ struct Zstd<R> {
     source: Peeked<R>,
     decoder: FrameDecoder,
     in_frame: bool,
+    /// The largest so far.
+    window: u64,
     /// Kept to the end, as the decoder keeps its memory.
     turn: Option<MutexGuard<'static, ()>>,
 }
@@ -93,11 +95,7 @@ struct Zstd<R> {
 impl<R: Read> Zstd<R> {
     fn new(source: R) -> Self {
         let source = Peeked { inner: BufReader::with_capacity(CHUNK, source), ahead: Vec::new() };
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(WINDOW_LIMIT);
-        // A decoder's first window grows by doubling, and is copied as it does; each later one is made in its size.
-        let _ = decoder.reset(&EMPTY[..]);
-        Zstd { source, decoder, in_frame: false, turn: None }
+        Zstd { source, decoder: decoder(), in_frame: false, window: 0, turn: None }
     }
 
     /// Starts the next frame, passing over skippable ones; false at the end of the file.
@@ -107,8 +105,13 @@ impl<R: Read> Zstd<R> {
             if header.is_empty() {
                 return Ok(false);
             }
-            if window(header) > WINDOW && self.turn.is_none() {
+            let window = window(header);
+            if window > WINDOW && self.turn.is_none() {
                 self.turn = Some(LARGE.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            if window > self.window {
+                // The smaller one is given back before the larger one is made.
+                (self.decoder, self.window) = (decoder(), window);
             }
             match self.decoder.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
@@ -128,9 +131,18 @@ impl<R: Read> Zstd<R> {
     }
 }
 
+fn decoder() -> FrameDecoder {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(WINDOW_LIMIT);
+    // Its first window grows by doubling, and is copied as it does; each later one is made in its size.
+    let _ = decoder.reset(&EMPTY[..]);
+    decoder
+}
+
 /// The window that a frame's header asks for; 0 where it is none.
 fn window(header: &[u8]) -> u64 {
-    let Some((&descriptor, rest)) = header.get(4..).and_then(<[u8]>::split_first) else { return 0 };
+    let frame = header.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd]);
+    let Some((&descriptor, rest)) = frame.and_then(<[u8]>::split_first) else { return 0 };
     let single = descriptor & 0x20 != 0;
     if !single {
         let byte = rest.first().copied().unwrap_or(0);
@@ -248,6 +260,7 @@ mod tests {
             assert_eq!(window(&header(rest)), expected, "{rest:?}");
         }
         assert_eq!(window(&[0x28]), 0);
+        assert_eq!(window(&[0x50, 0x2a, 0x4d, 0x18, 0, 31 << 3, 0, 0]), 0, "what is to be skipped has none");
     }
 
     #[test]

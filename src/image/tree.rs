@@ -212,6 +212,10 @@ impl Tree {
                 }
                 Some(Node::Whiteout) | None if make => {
                     check_name(&part)?;
+                    if part.starts_with(b".wh.") {
+                        let part = String::from_utf8_lossy(&part);
+                        return Err(format!("{part:?} on the way is a whiteout's name"));
+                    }
                     way.push(self.make_dir(here, &part)?);
                 }
                 Some(Node::Whiteout) | None => return Err("no such directory".into()),

@@ -311,6 +311,10 @@ fn bombs_of_gzip_and_zstd_take_little_memory() {
         assert_eq!(done.unwrap(), 2000 * 128 * 1024);
         assert!(spent.peak < most, "2^{window}: {spent:?}");
     }
+    // One frame after the other, each with a larger window: there is one at a time.
+    let growing = [frame(21, 20), frame(26, 600), frame(27, 4)].concat();
+    let (done, spent) = read(&mut &growing[..]);
+    assert!(done.is_ok() && spent.peak < 130 * MIB, "{spent:?}");
     for window in [28, 31, 41] {
         let (done, spent) = read(&mut &frame(window, 10)[..]);
         let told = done.unwrap_err().to_string();
