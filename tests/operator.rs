@@ -702,7 +702,9 @@ fn exec_with_a_terminal_passes_size_keys_and_exit_code_and_leaves_it_as_it_was()
         String::from_utf8_lossy(&seen).into_owned()
     });
     let script = machine.dir.join("script");
-    std::fs::write(&script, "stty size; echo ready; cat; echo end; exit 7").unwrap();
+    // The size comes with the pty's other side, which we get about when the command begins.
+    let sized = "until [ \"$(stty size)\" != \"0 0\" ]; do sleep 0.01; done; stty size";
+    std::fs::write(&script, format!("{sized}; echo ready; cat; echo end; exit 7")).unwrap();
     let line = format!("exec -it web -c web -- sh {}", script.display());
     let (_, told, code) = podinit_on(&machine, &line, [ours.slave.as_fd(); 3]);
     let seen = typist.join().unwrap();
