@@ -361,10 +361,12 @@ fn guarded(
     });
     let (realm, used) = (tokens.name(), AtomicUsize::new(0));
     let front = Proxy::new(registry.port, move |head, _| {
-        let newest = given.load(Ordering::SeqCst).wrapping_sub(1);
-        let good = head.contains(&format!("Authorization: Bearer good-{newest}\r\n"));
-        // Each token is good for so many requests.
-        if good && used.fetch_add(1, Ordering::SeqCst) % lives < lives - 1 {
+        let granted = 0..given.load(Ordering::SeqCst);
+        let good = granted.rev().any(|one| head.contains(&format!("Authorization: Bearer good-{one}\r\n")));
+        // A token is outlived after so many requests that go on with a blob, of which there is one alone: two that are
+        // pulled at once could use up each other's new token.
+        let resumed = head.contains("\r\nRange: ");
+        if good && !(resumed && used.fetch_add(1, Ordering::SeqCst) % lives == lives - 1) {
             return Fault::Cut(1 << 20);
         }
         let challenge = format!(
@@ -382,7 +384,7 @@ fn a_token_is_asked_for_as_the_challenge_says_and_anew_where_it_expires() {
     let (path, diff_ids) = board.make(&[HOST], &[(Form::Gzip, tar(&[("big", &noise(4, 4 << 20))]))]);
     registry.push(&path, "team/app:1", &[]);
     let basic = "Authorization: Basic Ym9hcmQ6cGFzczp3b3Jk\r\n";
-    let (front, tokens) = guarded(&registry, 3, move |head| head.contains(basic));
+    let (front, tokens) = guarded(&registry, 2, move |head| head.contains(basic));
     let image = format!("{}/team/app:1", front.name());
     let told = board.refuses(&mut board.command(&image));
     assert!(
