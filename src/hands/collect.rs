@@ -5,18 +5,17 @@ mod state;
 mod tests;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::{info, warn};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Pid;
 
-use super::{Ended, Hands};
+use super::{Ended, Hands, talk};
 use crate::clock::{Tick, Wall};
 use crate::config::Config;
 use crate::image::mount;
@@ -167,9 +166,7 @@ impl Hands {
         let (policy, since) = (self.collection.policy, self.collection.since.clone());
         let store = std::path::absolute(self.config.root.join("images"))?;
         let request = Request { store, policy, aim, used, since, steady };
-        let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
-        let (mut asked, answer) = (memory(c"request")?, memory(c"answer")?);
-        asked.write_all(&serde_json::to_vec(&request)?)?;
+        let (asked, answer) = talk::ask(&request)?;
         let helper = spawn(&["__collect"], &[(asked.as_raw_fd(), 3), (answer.as_raw_fd(), 4)], None)?;
         let late = now + LATE;
         self.collection.next = None;
@@ -290,10 +287,9 @@ impl Flight {
         (!self.killed).then_some(self.late)
     }
 
-    fn report(mut self, ended: Ended) -> Report {
-        let mut bytes = Vec::new();
-        let read = self.answer.rewind().and_then(|()| self.answer.take(LONGEST).read_to_end(&mut bytes));
-        let report = serde_json::from_slice(&bytes).ok().filter(|_| read.is_ok() && ended.code == 0);
+    fn report(self, ended: Ended) -> Report {
+        let said = talk::heard(&self.answer, LONGEST).ok().filter(|_| ended.code == 0);
+        let report = said.and_then(|said| serde_json::from_slice(&said).ok());
         report.unwrap_or_else(|| {
             let why = format!("its helper ended with exit code {}", ended.code);
             let trouble = (!self.killed).then(|| (FAILED.to_owned(), why));

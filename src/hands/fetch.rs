@@ -1,16 +1,15 @@
 //! The URL that wants pods is asked from time to time, by a helper for each request, which PID 1 does not wait for.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use log::warn;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Ended, Hands};
+use super::{Ended, Hands, talk};
 use crate::clock::Tick;
 use crate::config::Config;
 use crate::pod::fetch::{Answer, LARGEST, PATIENCE, Request, pause};
@@ -36,7 +35,6 @@ struct Flight {
     helper: i32,
     late: Tick,
     killed: bool,
-    /// In memory: no file for others to read, none to remove.
     answer: File,
 }
 
@@ -97,21 +95,16 @@ impl Fetch {
 }
 
 fn begin(request: &Request, now: Tick) -> io::Result<Flight> {
-    let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
-    let (mut asked, answer) = (memory(c"request")?, memory(c"answer")?);
-    asked.write_all(&serde_json::to_vec(request)?)?;
+    let (asked, answer) = talk::ask(request)?;
     let helper = spawn(&["__fetch"], &[(asked.as_raw_fd(), 3), (answer.as_raw_fd(), 4)], None)?;
     Ok(Flight { helper, late: now + PATIENCE + LATE, killed: false, answer })
 }
 
 impl Flight {
-    fn read(mut self, ended: Ended) -> Answer {
-        let mut bytes = Vec::new();
-        let limit = LARGEST as u64;
-        let read = self.answer.rewind().and_then(|()| self.answer.take(limit).read_to_end(&mut bytes));
-        match (ended.code, read) {
-            (0, Ok(_)) => Answer::Body(bytes),
-            (1, Ok(_)) => Answer::Trouble(format!("cannot be read: {}", String::from_utf8_lossy(&bytes))),
+    fn read(self, ended: Ended) -> Answer {
+        match (ended.code, talk::heard(&self.answer, LARGEST as u64)) {
+            (0, Ok(bytes)) => Answer::Body(bytes),
+            (1, Ok(bytes)) => Answer::Trouble(format!("cannot be read: {}", String::from_utf8_lossy(&bytes))),
             (_, Ok(_)) if self.killed => {
                 let seconds = (PATIENCE + LATE).as_secs();
                 Answer::Trouble(format!("cannot be read: its helper was killed after {seconds} s"))
@@ -138,6 +131,8 @@ impl Hands {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn fetch(url: Option<&str>) -> Fetch {
@@ -145,7 +140,7 @@ mod tests {
     }
 
     fn flight(helper: i32, said: &str) -> Flight {
-        let mut answer = File::from(memfd_create(c"answer", MFdFlags::MFD_CLOEXEC).unwrap());
+        let mut answer = talk::memory(c"answer").unwrap();
         answer.write_all(said.as_bytes()).unwrap();
         Flight { helper, late: Tick::seconds(15), killed: false, answer }
     }

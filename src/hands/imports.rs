@@ -2,16 +2,15 @@
 //! come from there.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use log::{info, warn};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Ended, Hands};
+use super::{Ended, Hands, talk};
 use crate::image::imports::{Told, archives};
 use crate::spawn::spawn;
 
@@ -52,7 +51,7 @@ impl Hands {
     }
 
     fn begin_import(&mut self) -> io::Result<Flight> {
-        let said = File::from(memfd_create(c"imported", MFdFlags::MFD_CLOEXEC)?);
+        let said = talk::memory(c"imported")?;
         let store = std::path::absolute(self.config.root.join("images"))?.display().to_string();
         let folders: Vec<String> =
             self.config.image_archives.iter().map(|folder| folder.display().to_string()).collect();
@@ -95,9 +94,7 @@ impl Hands {
 
 impl Flight {
     fn told(&self) -> io::Result<Vec<Told>> {
-        let mut text = String::new();
-        (&self.said).rewind()?;
-        (&self.said).take(LONGEST).read_to_string(&mut text)?;
-        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        let said = talk::heard(&self.said, LONGEST)?;
+        Ok(said.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 }

@@ -21,6 +21,7 @@ mod run;
 mod sandbox;
 mod start;
 mod sweep;
+mod talk;
 mod verify;
 mod volumes;
 

@@ -3,17 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::warn;
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Ended, Hands, paths};
+use super::{Ended, Hands, paths, talk};
 use crate::clock::Tick;
 use crate::image::repair::{Cure, Finding};
 use crate::image::verify::{Answer, Request};
@@ -104,9 +103,7 @@ impl Hands {
             images: images.clone(),
             mounts: self.config.run.join("layers"),
         };
-        let memory = |name| memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from);
-        let (mut asked, answer) = (memory(c"request")?, memory(c"answer")?);
-        asked.write_all(&serde_json::to_vec(&request)?)?;
+        let (asked, answer) = talk::ask(&request)?;
         self.verify.count = self.verify.count.wrapping_add(1);
         let name = format!("{}/{PREFIX}{}", self.config.cgroup_parent, self.verify.count);
         let group = paths::cgroup(&self.config, &name);
@@ -129,7 +126,7 @@ impl Hands {
 
     /// What a reading found, if this child was its helper.
     pub(super) fn verified(&mut self, pid: i32, ended: Ended, world: &World) -> Option<Vec<Fact>> {
-        let mut reading = self.verify.reading.take_if(|reading| reading.helper == pid)?;
+        let reading = self.verify.reading.take_if(|reading| reading.helper == pid)?;
         self.drop_cgroup(reading.group.clone());
         if self.verify.over {
             return Some(Vec::new());
@@ -185,10 +182,8 @@ fn told(found: &[&Finding], container: &Container) -> String {
 }
 
 impl Reading {
-    fn outcome(&mut self, ended: Ended) -> Result<Answer, String> {
-        let mut bytes = Vec::new();
-        let read = self.answer.rewind().and_then(|()| (&self.answer).take(LONGEST).read_to_end(&mut bytes));
-        read.map_err(|why| why.to_string())?;
+    fn outcome(&self, ended: Ended) -> Result<Answer, String> {
+        let bytes = talk::heard(&self.answer, LONGEST).map_err(|why| why.to_string())?;
         match ended.code {
             0 => serde_json::from_slice(&bytes).map_err(|why| why.to_string()),
             1 => Err(String::from_utf8_lossy(&bytes).into_owned()),

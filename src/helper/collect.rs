@@ -7,8 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,13 +16,7 @@ use crate::image::collect::{self as files, Found, Gone};
 use crate::pod::collect::{self, Aim, Disk, Facts, Image, Report, Request, Used};
 
 pub fn run() -> i32 {
-    let open = |number: i32, write: bool| {
-        OpenOptions::new().read(!write).write(write).open(format!("/proc/self/fd/{number}"))
-    };
-    let (Ok(mut asked), Ok(mut said)) = (open(3, false), open(4, true)) else { return 2 };
-    let mut bytes = Vec::new();
-    let read = asked.read_to_end(&mut bytes).is_ok();
-    let Some(request) = serde_json::from_slice::<Request>(&bytes).ok().filter(|_| read) else { return 2 };
+    let Some((request, mut said)) = super::asked::<Request>() else { return 2 };
     let report = collect(&request, files::now(), disk);
     let text = serde_json::to_vec(&report).unwrap_or_default();
     if said.write_all(&text).is_ok() { 0 } else { 2 }

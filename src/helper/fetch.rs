@@ -3,8 +3,7 @@
 //!
 //! What it hears comes from a network, so it gives up root first. PID 1 keeps its time.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::time::Instant;
 
 use nix::sys::prctl;
@@ -21,13 +20,7 @@ const REDIRECTS: usize = 10;
 const NOBODY: u32 = 65534;
 
 pub fn run() -> i32 {
-    // Opened anew, so that our place in them is not PID 1's; before root is given up, as they are root's.
-    let files = File::open("/proc/self/fd/3")
-        .and_then(|asked| Ok((asked, OpenOptions::new().write(true).open("/proc/self/fd/4")?)));
-    let Ok((mut asked, mut said)) = files else { return 2 };
-    let mut bytes = Vec::new();
-    let read = asked.read_to_end(&mut bytes).is_ok();
-    let Some(request) = serde_json::from_slice::<Request>(&bytes).ok().filter(|_| read) else { return 2 };
+    let Some((request, mut said)) = super::asked::<Request>() else { return 2 };
     let answer = match shed() {
         Ok(()) => fetch(&request, FILES, Instant::now() + PATIENCE),
         Err(why) => Err(format!("cannot give up root's powers: {why}")),

@@ -35,6 +35,11 @@ pub mod start;
 /// Images read in full.
 pub mod verify;
 
+use std::fs::File;
+use std::io::Read;
+
+use serde::de::DeserializeOwned;
+
 use crate::console;
 
 /// The first words by which PID 1 calls a helper; an operator types none of them.
@@ -78,6 +83,16 @@ pub fn run(name: &str, args: &[String]) -> i32 {
         "__verify" => verify::run(),
         _ => 2,
     }
+}
+
+/// What a helper is asked on descriptor 3, and where its answer goes, descriptor 4. Opened anew, so that our place in
+/// them is not theirs who started us; before anything is given up, as they are root's.
+fn asked<T: DeserializeOwned>() -> Option<(T, File)> {
+    let mut asked = File::open("/proc/self/fd/3").ok()?;
+    let said = File::options().write(true).open("/proc/self/fd/4").ok()?;
+    let mut bytes = Vec::new();
+    asked.read_to_end(&mut bytes).ok()?;
+    Some((serde_json::from_slice(&bytes).ok()?, said))
 }
 
 /// A board's helper tells what it does on the console, as PID 1 does, at the level that is its first argument. The

@@ -11,7 +11,7 @@ pub(super) mod shed;
 mod tests;
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -39,16 +39,8 @@ const BEGINS: u32 = 3;
 const KEYRING: u64 = 1 << 20;
 
 pub fn run() -> i32 {
-    // Opened anew, so that our place in them is not theirs who started us; before anything is given up.
-    let open = |number: i32, write: bool| {
-        OpenOptions::new().read(!write).write(write).open(format!("/proc/self/fd/{number}"))
-    };
-    let (Ok(mut asked), Ok(mut said), Ok(progress)) = (open(3, false), open(4, true), open(5, true)) else {
-        return 2;
-    };
-    let mut bytes = Vec::new();
-    let read = asked.read_to_end(&mut bytes).is_ok();
-    let Some(request) = serde_json::from_slice::<Request>(&bytes).ok().filter(|_| read) else { return 2 };
+    let Some((request, mut said)) = super::asked::<Request>() else { return 2 };
+    let Ok(progress) = File::options().write(true).open("/proc/self/fd/5") else { return 2 };
     let pulled = prepared(&request).and_then(|keys| {
         shed::shed(&request.store)?;
         // Who is refused should know what was not tried.

@@ -3,8 +3,7 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::Write;
 
 use crate::image::verify::{Request, verify};
 
@@ -14,13 +13,7 @@ const CLASS_IDLE: libc::c_int = 3 << 13;
 
 /// The exit code: 0 the answer is an answer, 1 it is what went wrong.
 pub fn run() -> i32 {
-    let open = |number: i32, write: bool| {
-        OpenOptions::new().read(!write).write(write).open(format!("/proc/self/fd/{number}"))
-    };
-    let (Ok(mut asked), Ok(mut said)) = (open(3, false), open(4, true)) else { return 2 };
-    let mut bytes = Vec::new();
-    let read = asked.read_to_end(&mut bytes).is_ok();
-    let Some(request) = serde_json::from_slice::<Request>(&bytes).ok().filter(|_| read) else { return 2 };
+    let Some((request, mut said)) = super::asked::<Request>() else { return 2 };
     step_back();
     let (code, text) = match verify(&request) {
         Ok(answer) => (0, serde_json::to_vec(&answer).unwrap_or_default()),

@@ -13,7 +13,7 @@ fn flight(aim: Option<Aim>, used: &[&str]) -> Flight {
     let used = Used { names, ids: BTreeSet::new() };
     let (policy, since) = (Policy::default(), Used::default());
     let request = Request { store: PathBuf::new(), policy, aim, used, since, steady: false };
-    let answer = File::from(memfd_create(c"answer", MFdFlags::MFD_CLOEXEC).unwrap());
+    let answer = talk::memory(c"answer").unwrap();
     // A number that no process has.
     Flight { helper: i32::MAX, late: Tick::seconds(600), killed: false, request, answer }
 }
