@@ -55,12 +55,14 @@ pub struct Helpers {
     logger: Option<OwnedFd>,
     /// By name: when it was last started, and how often in a row it did not last.
     tries: BTreeMap<&'static str, (Tick, u32)>,
+    /// How many were started in a cgroup of their own.
+    bounded: u32,
 }
 
 impl Helpers {
     pub fn new(duties: &'static [&'static str]) -> Self {
         let duties = duties.iter().copied().collect();
-        Helpers { duties, visitor: Visitor::Unknown, logger: None, tries: BTreeMap::new() }
+        Helpers { duties, visitor: Visitor::Unknown, logger: None, tries: BTreeMap::new(), bounded: 0 }
     }
 
     /// When the helper may be started (again).
@@ -148,6 +150,31 @@ impl Hands {
         ];
         let wake_at = done.iter().filter_map(|(_, wake_at)| *wake_at).chain(self.fetch.tend(now)).min();
         (done.into_iter().flat_map(|(facts, _)| facts).collect(), wake_at)
+    }
+
+    /// Starts a helper in a cgroup of its own, `<prefix><number>` below ours, which `memory` bounds. Its pid, and the cgroup.
+    pub(super) fn spawn_bounded(
+        &mut self,
+        args: &[&str],
+        fds: &[(RawFd, RawFd)],
+        (prefix, memory): (&str, u64),
+    ) -> io::Result<(i32, PathBuf)> {
+        self.helpers.bounded = self.helpers.bounded.wrapping_add(1);
+        let name = format!("{}/{prefix}{}", self.config.cgroup_parent, self.helpers.bounded);
+        let group = paths::cgroup(&self.config, &name);
+        fs::create_dir_all(&group)?;
+        if self.controllers.contains("memory")
+            && let Err(why) = fs::write(group.join("memory.max"), memory.to_string())
+        {
+            warn!("{}: its memory is not limited: {why}", args.join(" "));
+        }
+        match spawn(args, fds, Some(&group)) {
+            Ok(helper) => Ok((helper, group)),
+            Err(why) => {
+                let _ = fs::remove_dir(&group);
+                Err(why)
+            }
+        }
     }
 
     /// Starts every helper that should run and does not.

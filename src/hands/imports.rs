@@ -10,9 +10,9 @@ use log::{info, warn};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::pulls::BOUNDS;
 use super::{Ended, Hands, talk};
 use crate::image::imports::{Told, archives};
-use crate::spawn::spawn;
 
 /// The most that is heard of it.
 const LONGEST: u64 = 1 << 20;
@@ -57,14 +57,8 @@ impl Hands {
             self.config.image_archives.iter().map(|folder| folder.display().to_string()).collect();
         let mut args = vec!["__import", &store];
         args.extend(folders.iter().map(String::as_str));
-        let group = self.pull_group()?;
-        match spawn(&args, &[(said.as_raw_fd(), 3)], Some(&group)) {
-            Ok(helper) => Ok(Flight { helper, group, said }),
-            Err(why) => {
-                let _ = std::fs::remove_dir(&group);
-                Err(why)
-            }
-        }
+        let (helper, group) = self.spawn_bounded(&args, &[(said.as_raw_fd(), 3)], BOUNDS)?;
+        Ok(Flight { helper, group, said })
     }
 
     /// Tells what was imported, if this child was the helper that did. Whether it was.

@@ -11,7 +11,7 @@ use log::warn;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Ended, Hands, paths};
+use super::{Ended, Hands};
 use crate::clock::Tick;
 use crate::config::Proxies;
 use crate::container::cgroup;
@@ -23,7 +23,6 @@ use crate::pod::pulls::{Bucket, Layer, OnTheWay, Pull, Pulls, Rate, Who};
 use crate::pod::spec::{self, PullPolicy};
 use crate::pod::verify::images_of;
 use crate::pod::{Container, Fact, Pod};
-use crate::spawn::spawn;
 use crate::volume;
 
 /// What a pull may have: several times what it needs, but for layers by zstd with very large windows.
@@ -41,7 +40,6 @@ pub struct Flights {
     resumed: bool,
     /// Nothing is wanted any more.
     over: bool,
-    count: u32,
     bucket: Bucket,
 }
 
@@ -250,27 +248,8 @@ impl Hands {
             login: None,
         };
         let files = Files::of(&request)?;
-        let group = self.pull_group()?;
-        let spawned = spawn(&["__pull"], &files.fds(), Some(&group));
-        if spawned.is_err() {
-            let _ = fs::remove_dir(&group);
-        }
-        let helper = spawned?;
+        let (helper, group) = self.spawn_bounded(&["__pull"], &files.fds(), BOUNDS)?;
         Ok(Flight { helper, group, files, begun: now, seen: (0, now), killed: false })
-    }
-
-    /// A new cgroup for what unpacks images, with its limit of memory.
-    pub(super) fn pull_group(&mut self) -> io::Result<PathBuf> {
-        self.flights.count = self.flights.count.wrapping_add(1);
-        let name = format!("{}/{PREFIX}{}", self.config.cgroup_parent, self.flights.count);
-        let group = paths::cgroup(&self.config, &name);
-        fs::create_dir_all(&group)?;
-        if self.controllers.contains("memory")
-            && let Err(why) = fs::write(group.join("memory.max"), MEMORY.to_string())
-        {
-            warn!("pull: its memory is not limited: {why}");
-        }
-        Ok(group)
     }
 
     /// What became of a pull, if this child was its helper.
@@ -366,6 +345,8 @@ fn millis(from: Tick, to: Tick) -> u64 {
 
 /// How the cgroups of pulls are named, below our own.
 const PREFIX: &str = "pull-";
+/// Of what unpacks images.
+pub(super) const BOUNDS: (&str, u64) = (PREFIX, MEMORY);
 
 /// The cgroups of a former life's pulls and verifications, whose helpers are killed.
 pub(super) fn strays(parent: &std::path::Path) -> Vec<PathBuf> {

@@ -12,7 +12,7 @@ use log::warn;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Ended, Hands, paths, talk};
+use super::{Ended, Hands, talk};
 use crate::clock::Tick;
 use crate::image::repair::{Cure, Finding};
 use crate::image::verify::{Answer, Request};
@@ -20,7 +20,6 @@ use crate::pod::facts::{PodFacts, World};
 use crate::pod::spec::PullPolicy;
 use crate::pod::verify::{Due, due, images_of};
 use crate::pod::{Container, Fact};
-use crate::spawn::spawn;
 
 /// What it may have: a copy's pages are the disk's to take back.
 const MEMORY: u64 = 64 << 20;
@@ -40,7 +39,6 @@ pub struct Verify {
     wishes: BTreeSet<String>,
     /// Nothing is wanted any more.
     over: bool,
-    count: u32,
 }
 
 struct Reading {
@@ -54,7 +52,7 @@ struct Reading {
 
 impl Verify {
     pub fn new() -> Self {
-        Verify { born: Tick::now(), reading: None, wishes: BTreeSet::new(), over: false, count: 0 }
+        Verify { born: Tick::now(), reading: None, wishes: BTreeSet::new(), over: false }
     }
 
     /// A look into the store found this image damaged.
@@ -104,20 +102,11 @@ impl Hands {
             mounts: self.config.run.join("layers"),
         };
         let (asked, answer) = talk::ask(&request)?;
-        self.verify.count = self.verify.count.wrapping_add(1);
-        let name = format!("{}/{PREFIX}{}", self.config.cgroup_parent, self.verify.count);
-        let group = paths::cgroup(&self.config, &name);
-        fs::create_dir_all(&group)?;
-        for (file, value) in [("memory.max", MEMORY.to_string()), ("cpu.idle", "1".to_owned())] {
-            // A controller that is not there bounds nobody.
-            let _ = fs::write(group.join(file), value);
-        }
         let fds = [(asked.as_raw_fd(), 3), (answer.as_raw_fd(), 4)];
-        let spawned = spawn(&["__verify"], &fds, Some(&group));
-        if spawned.is_err() {
-            let _ = fs::remove_dir(&group);
-        }
-        Ok(Reading { helper: spawned?, group, answer, begun: now, all, images })
+        let (helper, group) = self.spawn_bounded(&["__verify"], &fds, (PREFIX, MEMORY))?;
+        // A controller that is not there bounds nobody.
+        let _ = fs::write(group.join("cpu.idle"), "1");
+        Ok(Reading { helper, group, answer, begun: now, all, images })
     }
 
     fn is_busy(&self) -> bool {
