@@ -1,10 +1,9 @@
 //! A board pulls: over its own network, in a cgroup of its kernel's, into its store.
 
 use std::path::Path;
-use std::process::Command;
 
 use crate::pods::{controlled, ctl, one, pods, status};
-use crate::servers::{Registry, run};
+use crate::servers::Registry;
 
 #[test]
 fn a_board_pulls_from_a_registry_and_runs_without_it_after_a_boot() {
@@ -26,10 +25,8 @@ fn a_board_pulls_from_a_registry_and_runs_without_it_after_a_boot() {
         let reason = state.and_then(|waiting| waiting.reason);
         reason.is_some_and(|reason| reason == "ErrImagePull" || reason == "ImagePullBackOff")
     });
-    let mut skopeo = Command::new("skopeo");
-    skopeo.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
     let archive = format!("oci-archive:{}/build/demo/amd64.tar", env!("CARGO_MANIFEST_DIR"));
-    run(skopeo.args([archive, format!("docker://{}/demo:1", registry.name())]));
+    registry.copy(&archive, "demo:1", &[]);
     pods(&mut board, |pods| status(pods, "pulled", "main").ready);
     let told = board.ask("describe pod pulled");
     assert!(told.contains(&format!("Successfully pulled image \"{server}/demo:1\"")), "{told}");

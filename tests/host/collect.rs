@@ -195,16 +195,7 @@ fn i3_a_pull_gets_room_from_what_nothing_uses_and_what_can_never_fit_is_refused(
     let registry = Registry::plain(&folder);
     let push = |name: &str, mib: usize| {
         let archive = saved(&here.home, &format!("{name}:1"), mib * MIB);
-        let from = format!("docker-archive:{}", archive.display());
-        let to = format!("docker://{}/{name}:1", registry.name());
-        run(Command::new("skopeo").args([
-            "--insecure-policy",
-            "copy",
-            "--quiet",
-            "--dest-tls-verify=false",
-            &from,
-            &to,
-        ]));
+        registry.copy(&format!("docker-archive:{}", archive.display()), &format!("{name}:1"), &[]);
         fs::remove_file(archive).unwrap();
     };
     push("fits", 28);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use super::instance::{IMAGE, Instance, PODINIT, archive, manifest, said, until};
-use super::servers::{Fault, Proxy, Registry, run};
+use super::servers::{Fault, Proxy, Registry};
 use super::{FOREVER, status};
 
 /// Reads all images each time.
@@ -140,16 +140,7 @@ fn without_another_store_the_pod_runs_on_until_its_registry_is_back() {
     let folder = here.home.join("registry");
     fs::create_dir_all(&folder).unwrap();
     let registry = Registry::plain(&folder);
-    let to = format!("docker://{}/box:1", registry.name());
-    let from = format!("oci-archive:{}", archive().display());
-    run(Command::new("skopeo").args([
-        "--insecure-policy",
-        "copy",
-        "--quiet",
-        "--dest-tls-verify=false",
-        &from,
-        &to,
-    ]));
+    registry.copy(&format!("oci-archive:{}", archive().display()), "box:1", &[]);
     let gone = Arc::new(AtomicBool::new(false));
     let is_gone = gone.clone();
     let fault = move |_: &str, _| if is_gone.load(Ordering::SeqCst) { Fault::Refuse } else { Fault::None };

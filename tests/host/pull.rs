@@ -1,6 +1,6 @@
 //! Pods whose images come from a registry: pulled once for all, waited for, and kept when the registry is gone.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +8,7 @@ use podinit::image::platform::Platform;
 use serde_json::Value;
 
 use super::instance::{IMAGE, Instance, archive, manifest, until};
-use super::servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, layout, noise, run, tar};
+use super::servers::{Fault, Form, PASSWORD, Proxy, Registry, USER, layout, noise, tar};
 use super::{FOREVER, status};
 
 #[test]
@@ -17,13 +17,7 @@ fn images_are_pulled_once_for_all_and_stay_when_their_registry_is_gone() {
     let folder = here.home.join("registry");
     std::fs::create_dir_all(&folder).unwrap();
     let registry = Registry::plain(&folder);
-    let push = |name: &str| {
-        let from = format!("oci-archive:{}", archive().display());
-        let to = format!("docker://{}/{name}", registry.name());
-        let mut skopeo = Command::new("skopeo");
-        skopeo.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &from, &to]);
-        run(&mut skopeo);
-    };
+    let push = |name: &str| registry.copy(&format!("oci-archive:{}", archive().display()), name, &[]);
     push("box:1");
     let proxy = Proxy::new(registry.port, |_, _| Fault::None);
     let image = |name: &str| format!("{}/{name}", proxy.name());

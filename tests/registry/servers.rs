@@ -76,6 +76,11 @@ impl Registry {
 
     /// skopeo puts the image of a layout here as `name`.
     pub fn push(&self, layout: &Path, name: &str, more: &[&str]) {
+        self.copy(&format!("oci:{}:image", layout.display()), name, more);
+    }
+
+    /// skopeo puts an image here as `name`; `from` as skopeo names it, like `oci-archive:FILE`.
+    pub fn copy(&self, from: &str, name: &str, more: &[&str]) {
         let mut skopeo = Command::new("skopeo");
         skopeo.args(["--insecure-policy", "copy", "--quiet"]).args(more);
         if self.tls {
@@ -87,8 +92,7 @@ impl Registry {
         } else {
             skopeo.arg("--dest-tls-verify=false");
         }
-        skopeo.arg(format!("oci:{}:image", layout.display()));
-        run(skopeo.arg(format!("docker://{}/{name}", self.name())));
+        run(skopeo.arg(from).arg(format!("docker://{}/{name}", self.name())));
     }
 }
 
