@@ -26,7 +26,7 @@ impl Store {
     /// far as a look at heads and at small files tells.
     pub fn damaged(&self) -> Result<Vec<Damaged>, String> {
         let mut images = Vec::new();
-        for store in [self.own()].into_iter().chain(self.behind()) {
+        for store in self.each() {
             for path in store.tag_paths()? {
                 let damaged = self.damage_of(&path);
                 let known =

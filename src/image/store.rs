@@ -99,6 +99,11 @@ impl Store {
         Store::open(self.root.clone())
     }
 
+    /// It and those behind it, each alone, in the order in which they are asked.
+    pub(super) fn each(&self) -> impl Iterator<Item = Store> {
+        std::iter::once(self.own()).chain(self.behind())
+    }
+
     /// Those behind it, each alone.
     pub fn behind(&self) -> impl Iterator<Item = Store> {
         self.behind.iter().cloned().map(Store::open)
@@ -110,7 +115,7 @@ impl Store {
     pub fn find(&self, reference: &str) -> Result<Option<Image>, String> {
         let reference = Reference::parse(reference)?;
         let mut trouble = None;
-        for store in [self.own()].into_iter().chain(self.behind()) {
+        for store in self.each() {
             let factory = store.root != self.root;
             let found = store.named(&reference).and_then(|tag| tag.map_or(Ok(None), |tag| self.whole(tag)));
             match found {
@@ -142,7 +147,7 @@ impl Store {
     /// All images that are whole, by name. A damaged one is left out and logged.
     pub fn list(&self) -> Result<Vec<Image>, String> {
         let mut images: BTreeMap<String, Image> = BTreeMap::new();
-        for store in [self.own()].into_iter().chain(self.behind()) {
+        for store in self.each() {
             let factory = store.root != self.root;
             for path in store.tag_paths()? {
                 match read_tag(&path).and_then(|tag| tag.map(|tag| self.image(tag)).transpose()) {
@@ -162,7 +167,7 @@ impl Store {
     pub fn names(&self) -> Result<Vec<String>, String> {
         let lost = self.lost_tags();
         let mut names: BTreeSet<String> = lost.iter().filter_map(|path| damage::named_by(path)).collect();
-        for store in [self.own()].into_iter().chain(self.behind()) {
+        for store in self.each() {
             for path in store.tag_paths()? {
                 match read_tag(&path) {
                     Ok(tag) => names.extend(tag.map(|tag| tag.reference)),
@@ -309,7 +314,7 @@ impl Store {
     /// The configuration and layers of a name, whether they are there or not.
     pub fn names_of(&self, reference: &str) -> Result<(String, Vec<String>), String> {
         let name = Reference::parse(reference)?.to_string();
-        let mut stores = [self.own()].into_iter().chain(self.behind());
+        let mut stores = self.each();
         let tag = stores.find_map(|store| read_tag(&store.tag_path(&name)).transpose());
         let tag = tag.transpose()?.ok_or_else(|| format!("no image {name}"))?;
         Ok((tag.config, tag.layers))
