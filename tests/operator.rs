@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as k8s;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollTimeout, poll};
 use podinit::cli;
 use podinit::clock::{Tick, Wall};
@@ -824,7 +825,8 @@ fn a_client_that_leaves_its_command_behind_is_told() {
     let null = File::open("/dev/null").unwrap();
     let stream = machine.connect();
     let exec = b"{\"exec\":{\"namespace\":\"default\",\"pod\":\"web-board1\",\"container\":\"web\",\"command\":[\"sh\",\"-c\",\"read x\"],\"tty\":false}}\n";
-    let (reader, writer) = nix::unistd::pipe().unwrap();
+    // Else the command would hold its own input open, and outlive the test.
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     fds::send(stream.as_fd(), exec, &[reader.as_fd(), null.as_fd(), null.as_fd()]).unwrap();
     drop(reader);
     served(&machine);

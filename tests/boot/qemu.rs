@@ -122,7 +122,7 @@ impl Setup {
 /// A running board; dropping it pulls the plug.
 pub struct Board {
     setup: Setup,
-    qemu: Child,
+    qemu: Qemu,
     console: Terminal,
     /// The prompt's, unless it is on the console.
     line: Option<Terminal>,
@@ -130,14 +130,34 @@ pub struct Board {
     _turn: Turn,
 }
 
+/// qemu, or the script that starts it; it ends with whoever started it, also with a test that failed before it had a
+/// `Board`.
+struct Qemu(Child);
+
+impl Qemu {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 impl Board {
+    /// Boots the image that `built` made, without a look at its sources: another board's build, which holds the lock of
+    /// all builds, may take minutes.
     fn start(setup: Setup) -> Board {
         let turn = Turn::wait();
         // Bound for a moment to learn of a free port.
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let mut command = run("board/run");
-        command.args([setup.board, "--headless", "--port", &port.to_string(), "--append", &setup.append]);
+        command.args([setup.board, "--no-build", "--headless"]);
+        command.args(["--port", &port.to_string(), "--append", &setup.append]);
         command.arg("--monitor").arg(setup.dir.join("monitor"));
         if setup.manifests {
             command.arg("--manifests").arg(setup.dir.join("manifests"));
@@ -156,9 +176,9 @@ impl Board {
             command.arg("--prompt").arg(setup.dir.join("prompt"));
         }
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut qemu = spawned.expect("board/run starts");
-        let keyboard = qemu.stdin.take().expect("piped");
-        let console = Terminal::new(keyboard, qemu.stdout.take().expect("piped"));
+        let mut qemu = Qemu(spawned.expect("board/run starts"));
+        let keyboard = qemu.0.stdin.take().expect("piped");
+        let console = Terminal::new(keyboard, qemu.0.stdout.take().expect("piped"));
         let line = setup.line.then(|| {
             let socket = connect(&setup.dir.join("prompt"));
             Terminal::new(socket.try_clone().expect("a descriptor"), socket)
@@ -270,7 +290,7 @@ impl Board {
             shown = self.console.screen.news.wait_timeout(shown, left).expect("no panic elsewhere").0;
         }
         drop(shown);
-        self.qemu.wait().expect("qemu's status")
+        self.qemu.0.wait().expect("qemu's status")
     }
 
     /// Pulls the plug, without a word to the board, and switches it on again with the same disk.
@@ -301,8 +321,7 @@ impl Board {
 
     /// Pulls the plug.
     pub fn pull(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        self.qemu.kill();
     }
 }
 
