@@ -56,10 +56,20 @@ pub fn decode(bytes: &[u8]) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
 
 /// Marks a directory as hiding all that lower layers have in it.
 pub fn add_opaque(xattrs: &mut Vec<u8>) -> io::Result<()> {
+    add(xattrs, b"overlay.opaque", b"y")
+}
+
+/// Marks a directory that the archive does not describe (`itself`), or one on the way to such a one (see `implied`).
+pub fn add_implied(xattrs: &mut Vec<u8>, itself: bool) -> io::Result<()> {
+    add(xattrs, b"overlay.implied", if itself { b"y" } else { b"n" })
+}
+
+/// A trusted attribute of our own.
+fn add(xattrs: &mut Vec<u8>, name: &[u8], value: &[u8]) -> io::Result<()> {
     if xattrs.is_empty() {
         xattrs.resize(HEADER, 0);
     }
-    push(xattrs, 4, b"overlay.opaque", b"y")
+    push(xattrs, 4, name, value)
 }
 
 fn push(out: &mut Vec<u8>, index: u8, name: &[u8], value: &[u8]) -> io::Result<()> {

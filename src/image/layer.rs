@@ -171,7 +171,7 @@ impl Layer {
     }
 
     /// All directories that still hang on the root, each with its parent, parents first; names in order, so that the
-    /// same tar makes the same file. Whiteouts get their inode here, and opaque directories their attribute.
+    /// same tar makes the same file. Whiteouts get their inode here, and directories their marks.
     fn family(&mut self) -> io::Result<Vec<(usize, usize)>> {
         let mut dirs = vec![(ROOT, ROOT)];
         let mut at = 0;
@@ -180,6 +180,7 @@ impl Layer {
             let above = self.tree.dir(parent).is_some_and(|dir| dir.alone);
             let Some(dir) = self.tree.dir_mut(node) else { continue };
             dir.alone = above || dir.opaque;
+            dir.own |= above;
             if dir.alone {
                 self.tree.drop_whiteouts(node);
             }
@@ -196,6 +197,15 @@ impl Layer {
             }
             if let Some(Dir { meta, opaque: true, .. }) = self.tree.dir_mut(node) {
                 erofs_xattr::add_opaque(&mut meta.xattrs)?;
+            }
+        }
+        for &(node, parent) in dirs.iter().rev() {
+            let Some(dir) = self.tree.dir_mut(node) else { continue };
+            if !dir.own || dir.marked {
+                erofs_xattr::add_implied(&mut dir.meta.xattrs, !dir.own)?;
+                if let Some(parent) = self.tree.dir_mut(parent) {
+                    parent.marked = true;
+                }
             }
         }
         Ok(dirs)

@@ -13,6 +13,8 @@ mod erofs_read;
 mod erofs_xattr;
 /// An image out of the store, as an OCI layout.
 pub mod export;
+/// Directories that a layer does not describe.
+mod implied;
 /// Archives that lie in directories, imported once each.
 pub mod imports;
 /// A tar stream to one EROFS file.

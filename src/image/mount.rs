@@ -6,16 +6,16 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use super::{Image, Store, erofs};
+use super::{Image, Store, erofs, implied};
 
 /// mount(2) takes one page of options; room is left for what is not a lower layer.
 const OPTIONS_LIMIT: usize = 4000;
@@ -102,7 +102,7 @@ pub fn mount_rootfs(layers: &[PathBuf], scratch: &Path, target: &Path) -> io::Re
     } else {
         layers
     };
-    copy_root(lower, &upper)?;
+    implied::make(&implied::find(lower)?, &upper)?;
     let mut dirs: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
     dirs.extend([upper.as_path(), work.as_path()]);
     overlay(&dirs, target).map_err(|error| at(target, error))
@@ -113,7 +113,11 @@ pub fn mount_view(layers: &[PathBuf], target: &Path) -> io::Result<()> {
     fs::create_dir_all(target).map_err(|error| at(target, error))?;
     let device = |path: &Path| fs::symlink_metadata(path).map(|meta| meta.dev());
     if device(target)? != device(target.parent().unwrap_or(target))? {
-        return Ok(());
+        if layers.is_empty() || statfs(target)?.filesystem_type() != TMPFS_MAGIC {
+            return Ok(());
+        }
+        // Half a view, of a life that ended there.
+        unmount(target)?;
     }
     let flags = MsFlags::MS_RDONLY;
     match layers {
@@ -121,7 +125,15 @@ pub fn mount_view(layers: &[PathBuf], target: &Path) -> io::Result<()> {
         // Overlay asks for two.
         [layer] => mount(Some(layer), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?,
         layers => {
-            let (names, _held) = names(&layers.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+            let mut dirs: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
+            let implied = implied::find(layers)?;
+            if implied.any {
+                // Of directories alone, and below the view in its own place.
+                mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), Some("size=1m,mode=0755"))?;
+                implied::make(&implied, target)?;
+                dirs.insert(0, target);
+            }
+            let (names, _held) = names(&dirs)?;
             let options = format!("lowerdir={}", names.join(":"));
             mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str()))?;
         }
@@ -244,25 +256,6 @@ fn configure(device: &File, backing: &File) -> nix::Result<()> {
     // SAFETY: the argument is a whole loop_config that outlives the call; the kernel only reads it.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
     Errno::result(result).map(drop)
-}
-
-/// The container's `/` is the upper directory's own inode: it takes owner and mode of the image's, which are those of the
-/// topmost layer that describes its root. One that does not has it as the epoch's.
-fn copy_root(layers: &[PathBuf], to: &Path) -> io::Result<()> {
-    let mut told = None;
-    for from in layers {
-        let root = fs::metadata(from).map_err(|error| at(from, error))?;
-        let described = (root.mtime(), root.mtime_nsec()) != (0, 0);
-        if described || told.is_none() {
-            told = Some(root);
-        }
-        if described {
-            break;
-        }
-    }
-    let Some(root) = told else { return Ok(()) };
-    chown(to, Some(root.uid()), Some(root.gid())).map_err(|error| at(to, error))?;
-    fs::set_permissions(to, fs::Permissions::from_mode(root.mode() & 0o7777)).map_err(|error| at(to, error))
 }
 
 /// Mounts an overlay of the lower directories, topmost first, with upper and work as the last two.

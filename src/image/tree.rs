@@ -41,6 +41,10 @@ pub struct Dir {
     pub opaque: bool,
     /// Nothing of lower layers is seen in it, because it or one above it is opaque.
     pub alone: bool,
+    /// Its attributes are its own: an entry describes it, or there is none below whose they could be.
+    pub own: bool,
+    /// It is implied, or one below it is.
+    pub marked: bool,
     /// Its inode's number, once it has one.
     pub nid: u64,
 }
@@ -79,6 +83,7 @@ impl Tree {
         self.hold(meta.xattrs.len())?;
         if let Some(dir) = self.dir_mut(at) {
             dir.meta = meta;
+            dir.own = true;
         }
         Ok(())
     }
@@ -141,7 +146,7 @@ impl Tree {
         if let Some(old) = old.filter(|&old| self.dir(old).is_some()) {
             return Ok(old);
         }
-        let dir = Dir { opaque: old.is_some(), ..implied() };
+        let dir = Dir { opaque: old.is_some(), own: old.is_some(), ..implied() };
         let node = self.add(Node::Dir(Box::new(dir)))?;
         self.set(parent, name, node)?;
         Ok(node)

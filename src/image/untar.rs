@@ -27,7 +27,10 @@ pub fn layer(file: File, out: &mut dyn Write) -> io::Result<()> {
         }
         let mut inode = inode;
         let opaque = inode.xattrs.remove(&b"trusted.overlay.opaque"[..]).is_some();
-        record(&path, b'5', &inode).write(out)?;
+        let implied = inode.xattrs.remove(&b"trusted.overlay.implied"[..]);
+        if implied.is_none_or(|mark| mark != b"y") {
+            record(&path, b'5', &inode).write(out)?;
+        }
         let base = if path == b"./" { &[][..] } else { &path };
         if opaque {
             whiteout(&[base, b".wh..wh..opq"].concat(), out)?;

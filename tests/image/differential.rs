@@ -56,7 +56,7 @@ fn mounted(home: &Path, tars: &[Vec<u8>], what: &str) -> BTreeMap<PathBuf, Facts
 
 fn compare(mut ours: BTreeMap<PathBuf, Facts>, mut theirs: BTreeMap<PathBuf, Facts>, what: &str) -> usize {
     for files in [&mut ours, &mut theirs] {
-        // The root's own time and attributes are those of the writable layer.
+        // umoci leaves the root the moment in which it put something into it.
         let root = files.get_mut(Path::new("")).unwrap();
         (root.mtime, root.xattrs) = ((0, 0), BTreeMap::new());
         // A name that a higher layer takes away still counts in the lower layer's inode: who shares an inode is told
@@ -94,6 +94,77 @@ fn a_whiteout_in_an_opaque_directory_is_not_seen() {
     let upper = [&dirs()[..], &marks, &[Item::file("d/e/y", "y")]].concat();
     let home = fresh("opaque");
     same(&home, &[lower, upper].map(|items| archive(Style::Gnu, &items)), "opaque");
+    unmounted(&home);
+}
+
+/// What bazel and its like write: the files alone, not the directories that they lie in.
+#[test]
+fn a_directory_that_an_upper_layer_does_not_describe_keeps_the_lower_ones_owner_and_mode() {
+    own_mounts();
+    let dir = |path: &str, mode, id| Item {
+        mode,
+        ids: (id, id + 1),
+        mtime: (1_000_000_000, 7),
+        xattrs: vec![("trusted.word".into(), path.into())],
+        ..Item::new(b'5', path)
+    };
+    let acl = [
+        2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255,
+        255, 255,
+    ];
+    let inherits =
+        Item { xattrs: vec![("system.posix_acl_default".into(), acl.to_vec())], ..dir("acl", 0o750, 9) };
+    let lower = vec![
+        dir("./", 0o711, 3),
+        dir("tmp", 0o1777, 0),
+        dir("home", 0o755, 0),
+        dir("home/me", 0o700, 1000),
+        dir("gone", 0o700, 1000),
+        dir("opaque", 0o2750, 5),
+        Item::file("opaque/hidden", "x"),
+        dir("file", 0o700, 5),
+        inherits,
+        dir("acl/in", 0o700, 8),
+    ];
+    let middle =
+        ["tmp/a", "home/me/.config/x", "new/deep/y", "acl/in/z"].map(|path| Item::file(path, "x")).to_vec();
+    let upper = [
+        Item::file("tmp/b", "x"),
+        Item::file("home/me/.config/y", "x"),
+        Item::file(".wh.gone", ""),
+        Item::file("gone/anew", "x"),
+        Item::file("opaque/.wh..wh..opq", ""),
+        Item::file("opaque/seen", "x"),
+        Item::file("file", "in a directory's place"),
+    ];
+    let top = vec![Item::file("tmp/c", "x"), dir("home", 0o711, 0), Item::file("home/me/z", "x")];
+    let home = fresh("implied");
+    let tars = [lower, middle, upper.to_vec(), top].map(|items| archive(Style::Pax, &items));
+    same(&home, &tars, "implied");
+    let rootfs = survey(&home.join("rootfs"));
+    let about = |path: &str| (rootfs[Path::new(path)].mode & 0o7777, rootfs[Path::new(path)].mtime);
+    assert_eq!(about(""), (0o711, (1_000_000_000, 7)));
+    assert_eq!(about("tmp"), (0o1777, (1_000_000_000, 7)));
+    assert_eq!((about("home").0, about("home/me").0, about("gone").0), (0o711, 0o700, 0o755));
+    assert!(!home.join("rootfs/opaque/hidden").exists());
+
+    // The same as a read-only view, and from its export.
+    let store = Store::open(home.join("images"));
+    let image = store.find("image").unwrap().unwrap();
+    let layers = mount_layers(&store, &image, &home.join("run")).unwrap();
+    for _ in 0..2 {
+        mount_view(&layers, &home.join("view")).unwrap();
+        compare(survey(&home.join("view")), rootfs.clone(), "view");
+    }
+    let mut out = File::create(home.join("exported.tar")).unwrap();
+    podinit::image::export::export(&store, &image, &mut out).unwrap();
+    let again = Store::open(home.join("again"));
+    let amd64 = Platform::parse("linux/amd64").unwrap();
+    archive::import(&again, &home.join("exported.tar"), None, &amd64).unwrap();
+    let image = again.find("image").unwrap().unwrap();
+    let layers = mount_layers(&again, &image, &home.join("run-again")).unwrap();
+    mount_view(&layers, &home.join("view-again")).unwrap();
+    compare(survey(&home.join("view-again")), rootfs, "exported");
     unmounted(&home);
 }
 

@@ -159,6 +159,8 @@ pub fn record(out: &mut Vec<u8>, key: &str, value: &[u8]) {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Thing {
     Dir,
+    /// A directory that the layer does not describe.
+    Bare,
     Other,
 }
 
@@ -176,7 +178,9 @@ fn layer(random: &mut Rng, there: &mut BTreeMap<String, Thing>) -> Vec<u8> {
     // What this layer has described.
     let mut own: BTreeMap<String, Thing> = BTreeMap::new();
     let mut files: Vec<String> = Vec::new();
-    describe(random, "", &mut own, &mut items);
+    // What lower layers have and this one left alone so far.
+    let mut standing = there.clone();
+    describe(random, "", &mut own, &standing, &mut items);
     for _ in 0..random.usize(5..60) {
         let dir = some_dir(random, there);
         match random.u8(0..12) {
@@ -188,21 +192,27 @@ fn layer(random: &mut Rng, there: &mut BTreeMap<String, Thing>) -> Vec<u8> {
                     .collect();
                 if let Some(gone) = random.choice(lower).cloned() {
                     let (parent, name) = gone.rsplit_once('/').unwrap_or(("", &gone));
-                    describe(random, parent, &mut own, &mut items);
+                    describe(random, parent, &mut own, &standing, &mut items);
                     items.push(Item::file(join(parent, &format!(".wh.{name}")), ""));
-                    there.retain(|path, _| *path != gone && !below(path, &gone));
+                    for map in [&mut *there, &mut standing] {
+                        map.retain(|path, _| *path != gone && !below(path, &gone));
+                    }
                 }
             }
-            1 if !dir.is_empty() => {
+            // What is not described in it would be the lower layers' to umoci, where the mark comes after it, though they are hidden.
+            1 if !dir.is_empty()
+                && !own.iter().any(|(path, thing)| *thing == Thing::Bare && below(path, &dir)) =>
+            {
                 // Before what this layer has there, or after it: its place says nothing.
-                describe(random, &dir, &mut own, &mut items);
+                describe(random, &dir, &mut own, &standing, &mut items);
                 items.push(Item::file(join(&dir, ".wh..wh..opq"), ""));
                 there.retain(|path, _| !below(path, &dir) || own.contains_key(path));
+                standing.retain(|path, _| !below(path, &dir));
             }
             2 | 3 => {
                 let path = join(&dir, &name(random));
-                replace(there, &mut own, &mut files, &path, Thing::Dir);
-                describe(random, &path, &mut own, &mut items);
+                replace([&mut *there, &mut own, &mut standing], &mut files, &path, Thing::Dir);
+                describe(random, &path, &mut own, &standing, &mut items);
             }
             4 if !files.is_empty() => {
                 let target = random.choice(&files).unwrap().clone();
@@ -210,8 +220,8 @@ fn layer(random: &mut Rng, there: &mut BTreeMap<String, Thing>) -> Vec<u8> {
                 if path == target || below(&target, &path) {
                     continue;
                 }
-                describe(random, &dir, &mut own, &mut items);
-                replace(there, &mut own, &mut files, &path, Thing::Other);
+                describe(random, &dir, &mut own, &standing, &mut items);
+                replace([&mut *there, &mut own, &mut standing], &mut files, &path, Thing::Other);
                 own.insert(path.clone(), Thing::Other);
                 let shown = if random.bool() { target.clone() } else { format!("/{target}") };
                 let mut link = Item::link(b'1', path.clone(), shown);
@@ -223,9 +233,9 @@ fn layer(random: &mut Rng, there: &mut BTreeMap<String, Thing>) -> Vec<u8> {
                 items.push(link);
             }
             _ => {
-                describe(random, &dir, &mut own, &mut items);
+                describe(random, &dir, &mut own, &standing, &mut items);
                 let path = join(&dir, &name(random));
-                replace(there, &mut own, &mut files, &path, Thing::Other);
+                replace([&mut *there, &mut own, &mut standing], &mut files, &path, Thing::Other);
                 own.insert(path.clone(), Thing::Other);
                 let item = other(random, &path);
                 if item.kind == b'0' {
@@ -266,16 +276,11 @@ fn name(random: &mut Rng) -> String {
     }
 }
 
-/// The path's new thing takes the place of what was there.
-fn replace(
-    there: &mut BTreeMap<String, Thing>,
-    own: &mut BTreeMap<String, Thing>,
-    files: &mut Vec<String>,
-    path: &str,
-    thing: Thing,
-) {
+/// The path's new thing takes the place of what was there; the first map is that of all layers.
+fn replace(maps: [&mut BTreeMap<String, Thing>; 3], files: &mut Vec<String>, path: &str, thing: Thing) {
+    let [there, own, standing] = maps;
     if !(thing == Thing::Dir && there.get(path) == Some(&Thing::Dir)) {
-        for map in [&mut *there, own] {
+        for map in [&mut *there, own, standing] {
             map.retain(|other, _| other != path && !below(other, path));
         }
     }
@@ -283,13 +288,24 @@ fn replace(
     there.insert(path.to_owned(), thing);
 }
 
-/// Describes a directory, and first those above it: one that a layer changes is in it, as all writers have it.
-fn describe(random: &mut Rng, dir: &str, own: &mut BTreeMap<String, Thing>, items: &mut Vec<Item>) {
+/// Describes a directory, and first those above it, as most writers have it for each that a layer changes. Some leave out
+/// what lower layers have described.
+fn describe(
+    random: &mut Rng,
+    dir: &str,
+    own: &mut BTreeMap<String, Thing>,
+    standing: &BTreeMap<String, Thing>,
+    items: &mut Vec<Item>,
+) {
     if own.contains_key(dir) {
         return;
     }
     if let Some((parent, _)) = dir.rsplit_once('/') {
-        describe(random, parent, own, items);
+        describe(random, parent, own, standing, items);
+    }
+    if standing.get(dir) == Some(&Thing::Dir) && random.u8(0..3) == 0 {
+        own.insert(dir.to_owned(), Thing::Bare);
+        return;
     }
     own.insert(dir.to_owned(), Thing::Dir);
     let shown = format!("{}{dir}/", ["", "./", "/"][random.usize(if dir.is_empty() { 1..2 } else { 0..3 })]);
