@@ -81,16 +81,20 @@ impl Merged {
                 Err(error) => return Err(at(&path, error)),
             }
             child.shown += usize::from(!opaque);
-            opaque |= attribute(&path, OPAQUE).is_some();
+            opaque |= attribute(&path, OPAQUE)?.is_some();
             child.all.push(path);
         }
         Ok(child)
     }
 
     /// Whose attributes it has: those of the topmost layer that describes it.
-    fn source(&self) -> Option<&PathBuf> {
-        let implied = |dir: &&PathBuf| attribute(dir, MARK).is_some_and(|mark| mark == ITSELF);
-        self.all.iter().find(|dir| !implied(dir)).or(self.all.first())
+    fn source(&self) -> io::Result<Option<&PathBuf>> {
+        for dir in &self.all {
+            if attribute(dir, MARK)?.is_none_or(|mark| mark != ITSELF) {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(self.all.first())
     }
 }
 
@@ -102,7 +106,7 @@ struct Search {
 
 impl Search {
     fn visit(&mut self, dir: &Merged, path: PathBuf) -> io::Result<()> {
-        let Some(source) = dir.source() else { return Ok(()) };
+        let Some(source) = dir.source()? else { return Ok(()) };
         let before = self.found.len();
         let needed = before == 0 || Some(source) != dir.all.first();
         self.found.push((path.clone(), source.clone()));
@@ -125,10 +129,13 @@ impl Search {
 /// The names of the directories in it that are marked in a layer.
 fn marked(dir: &Merged) -> io::Result<BTreeSet<OsString>> {
     let mut names = BTreeSet::new();
-    for layer in dir.all.iter().take(dir.shown).filter(|layer| attribute(layer, MARK).is_some()) {
+    for layer in dir.all.iter().take(dir.shown) {
+        if attribute(layer, MARK)?.is_none() {
+            continue;
+        }
         for entry in fs::read_dir(layer).map_err(|error| at(layer, error))? {
             let entry = entry.map_err(|error| at(layer, error))?;
-            if entry.file_type()?.is_dir() && attribute(&entry.path(), MARK).is_some() {
+            if entry.file_type()?.is_dir() && attribute(&entry.path(), MARK)?.is_some() {
                 names.insert(entry.file_name());
             }
         }
@@ -144,7 +151,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
         if name.to_bytes().starts_with(b"trusted.overlay.") {
             continue;
         }
-        let Some(value) = attribute(from, &name) else { continue };
+        let Some(value) = attribute(from, &name)? else { continue };
         let path = c_path(to)?;
         // SAFETY: the strings end with a zero byte and the value has the given length.
         let done =
@@ -166,14 +173,20 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// An extended attribute's value; None where there is none, or where the file system has none at all.
-fn attribute(path: &Path, name: &CStr) -> Option<Vec<u8>> {
-    let path = c_path(path).ok()?;
-    read(|buffer, size| {
+/// An extended attribute's value; None where there is none, or where the file system has none at all. What cannot be read
+/// is an error: a guess would give a damaged layer's directories to root.
+fn attribute(path: &Path, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let shown = path;
+    let path = c_path(path)?;
+    let value = read(|buffer, size| {
         // SAFETY: the strings end with a zero byte; no more than `size` bytes are written.
         unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), size) }
-    })
-    .ok()
+    });
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(errno) => Err(at(shown, errno.into())),
+    }
 }
 
 /// The names of the extended attributes.
