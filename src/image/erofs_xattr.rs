@@ -1,7 +1,17 @@
 //! Extended attributes of EROFS, all inline behind their inode.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::io;
+
+/// How names begin that overlay keeps to itself: no container sees such attributes.
+pub const OWN: &[u8] = b"trusted.overlay.";
+/// The mark of a directory that hides all that lower layers have in it.
+pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
+/// The mark of a directory that the archive does not describe, or of one on the way to such a one (see `implied`).
+pub const IMPLIED: &CStr = c"trusted.overlay.implied";
+/// What `IMPLIED` says of a directory that is implied itself.
+pub const ITSELF: &[u8] = b"y";
 
 const HEADER: usize = 12;
 /// The name prefixes that the format knows by number; a name outside of them cannot be kept.
@@ -18,16 +28,10 @@ const PREFIXES: [(&[u8], u8); 5] = [
 pub fn encode(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Vec<u8>> {
     let mut out = vec![0; HEADER];
     for (name, value) in xattrs {
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+        if name.starts_with(OWN) || name.starts_with(b"user.overlay.") {
             continue;
         }
-        let known = PREFIXES.iter().find_map(|&(prefix, index)| {
-            let rest = name.strip_prefix(prefix)?;
-            (prefix.ends_with(b".") != rest.is_empty()).then_some((index, rest))
-        });
-        if let Some((index, rest)) = known {
-            push(&mut out, index, rest, value)?;
-        }
+        push(&mut out, name, value)?;
     }
     if out.len() == HEADER {
         out.clear();
@@ -56,23 +60,29 @@ pub fn decode(bytes: &[u8]) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
 
 /// Marks a directory as hiding all that lower layers have in it.
 pub fn add_opaque(xattrs: &mut Vec<u8>) -> io::Result<()> {
-    add(xattrs, b"overlay.opaque", b"y")
+    add(xattrs, OPAQUE, b"y")
 }
 
 /// Marks a directory that the archive does not describe (`itself`), or one on the way to such a one (see `implied`).
 pub fn add_implied(xattrs: &mut Vec<u8>, itself: bool) -> io::Result<()> {
-    add(xattrs, b"overlay.implied", if itself { b"y" } else { b"n" })
+    add(xattrs, IMPLIED, if itself { ITSELF } else { b"n" })
 }
 
-/// A trusted attribute of our own.
-fn add(xattrs: &mut Vec<u8>, name: &[u8], value: &[u8]) -> io::Result<()> {
+/// An attribute that no archive may bring.
+fn add(xattrs: &mut Vec<u8>, name: &CStr, value: &[u8]) -> io::Result<()> {
     if xattrs.is_empty() {
         xattrs.resize(HEADER, 0);
     }
-    push(xattrs, 4, name, value)
+    push(xattrs, name.to_bytes(), value)
 }
 
-fn push(out: &mut Vec<u8>, index: u8, name: &[u8], value: &[u8]) -> io::Result<()> {
+/// A name in no namespace that the format knows adds nothing.
+fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> io::Result<()> {
+    let known = PREFIXES.iter().find_map(|&(prefix, index)| {
+        let rest = name.strip_prefix(prefix)?;
+        (prefix.ends_with(b".") != rest.is_empty()).then_some((index, rest))
+    });
+    let Some((index, name)) = known else { return Ok(()) };
     let too_large =
         || io::Error::other(format!("extended attribute {:?} is too large", String::from_utf8_lossy(name)));
     out.push(u8::try_from(name.len()).map_err(|_| too_large())?);

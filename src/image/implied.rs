@@ -7,20 +7,20 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::fs::{self, File, FileTimes, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
 
 use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
-/// Overlay keeps names that begin so to itself: no container sees it.
-const MARK: &CStr = c"trusted.overlay.implied";
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
-/// What the mark says of a directory that is implied itself; others have one below them.
-const ITSELF: &[u8] = b"y";
+use super::at;
+use super::erofs_xattr::{IMPLIED, ITSELF, OPAQUE, OWN};
+
 /// So many directories that several layers have are looked at: it is done at each start.
 const LIMIT: usize = 4096;
 /// The longest path that is looked at: where layers and views lie comes before it, and 4096 bytes is all that there may be.
@@ -37,7 +37,8 @@ pub struct Implied {
 /// Looks for them in these layers, topmost first.
 pub fn find(layers: &[PathBuf]) -> io::Result<Implied> {
     let mut search = Search { left: LIMIT, found: Vec::new() };
-    search.visit(&Merged { all: layers.to_vec(), shown: layers.len() }, PathBuf::new())?;
+    let all = layers.iter().cloned().map(Part::of).collect::<io::Result<_>>()?;
+    search.visit(&Merged { all, shown: layers.len() }, PathBuf::new())?;
     if search.left == 0 {
         log::warn!(
             "more than {LIMIT} directories are in several layers and not described by all: the rest is 0755 root"
@@ -58,9 +59,25 @@ pub fn make(implied: &Implied, upper: &Path) -> io::Result<()> {
     found().try_for_each(|(to, source)| copy(source, &to).map_err(|error| at(&to, error)))
 }
 
+/// A layer's directory, and its mark.
+struct Part {
+    path: PathBuf,
+    mark: Option<Vec<u8>>,
+}
+
+impl Part {
+    fn of(path: PathBuf) -> io::Result<Part> {
+        Ok(Part { mark: attribute(&path, IMPLIED)?, path })
+    }
+
+    fn is_implied(&self) -> bool {
+        self.mark.as_deref() == Some(ITSELF)
+    }
+}
+
 /// One directory as the layers have it, topmost first.
 struct Merged {
-    all: Vec<PathBuf>,
+    all: Vec<Part>,
     /// How many of them overlay shows the entries of: down to the first opaque one.
     shown: usize,
 }
@@ -70,8 +87,8 @@ impl Merged {
     fn child(&self, name: &OsStr) -> io::Result<Merged> {
         let mut child = Merged { all: Vec::new(), shown: 0 };
         let mut opaque = false;
-        for dir in self.all.get(..self.shown).unwrap_or_default() {
-            let path = dir.join(name);
+        for dir in self.all.iter().take(self.shown) {
+            let path = dir.path.join(name);
             match fs::symlink_metadata(&path) {
                 Ok(about) if about.is_dir() => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -82,19 +99,14 @@ impl Merged {
             }
             child.shown += usize::from(!opaque);
             opaque |= attribute(&path, OPAQUE)?.is_some();
-            child.all.push(path);
+            child.all.push(Part::of(path)?);
         }
         Ok(child)
     }
 
     /// Whose attributes it has: those of the topmost layer that describes it.
-    fn source(&self) -> io::Result<Option<&PathBuf>> {
-        for dir in &self.all {
-            if attribute(dir, MARK)?.is_none_or(|mark| mark != ITSELF) {
-                return Ok(Some(dir));
-            }
-        }
-        Ok(self.all.first())
+    fn source(&self) -> Option<&Part> {
+        self.all.iter().find(|dir| !dir.is_implied()).or(self.all.first())
     }
 }
 
@@ -106,10 +118,10 @@ struct Search {
 
 impl Search {
     fn visit(&mut self, dir: &Merged, path: PathBuf) -> io::Result<()> {
-        let Some(source) = dir.source()? else { return Ok(()) };
+        let (Some(top), Some(source)) = (dir.all.first(), dir.source()) else { return Ok(()) };
         let before = self.found.len();
-        let needed = before == 0 || Some(source) != dir.all.first();
-        self.found.push((path.clone(), source.clone()));
+        let needed = before == 0 || source.path != top.path;
+        self.found.push((path.clone(), source.path.clone()));
         for name in marked(dir)? {
             let child = dir.child(&name)?;
             // What one layer alone has is as it should be, and all below it.
@@ -129,13 +141,10 @@ impl Search {
 /// The names of the directories in it that are marked in a layer.
 fn marked(dir: &Merged) -> io::Result<BTreeSet<OsString>> {
     let mut names = BTreeSet::new();
-    for layer in dir.all.iter().take(dir.shown) {
-        if attribute(layer, MARK)?.is_none() {
-            continue;
-        }
-        for entry in fs::read_dir(layer).map_err(|error| at(layer, error))? {
-            let entry = entry.map_err(|error| at(layer, error))?;
-            if entry.file_type()?.is_dir() && attribute(&entry.path(), MARK)?.is_some() {
+    for Part { path, .. } in dir.all.iter().take(dir.shown).filter(|part| part.mark.is_some()) {
+        for entry in fs::read_dir(path).map_err(|error| at(path, error))? {
+            let entry = entry.map_err(|error| at(path, error))?;
+            if entry.file_type()?.is_dir() && attribute(&entry.path(), IMPLIED)?.is_some() {
                 names.insert(entry.file_name());
             }
         }
@@ -148,7 +157,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let about = fs::metadata(from)?;
     chown(to, Some(about.uid()), Some(about.gid()))?;
     for name in attributes(from)? {
-        if name.to_bytes().starts_with(b"trusted.overlay.") {
+        if name.to_bytes().starts_with(OWN) {
             continue;
         }
         let Some(value) = attribute(from, &name)? else { continue };
@@ -164,13 +173,8 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
     // Last: a change of owner takes bits away.
     fs::set_permissions(to, Permissions::from_mode(about.mode() & 0o7777))?;
-    let (seconds, nanos) = (about.mtime(), Duration::from_nanos(about.mtime_nsec().unsigned_abs()));
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let time = if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
-    match time.and_then(|time| time.checked_add(nanos)) {
-        Some(time) => File::open(to)?.set_times(FileTimes::new().set_modified(time)),
-        None => Ok(()),
-    }
+    let time = TimeSpec::new(about.mtime(), about.mtime_nsec());
+    Ok(utimensat(AT_FDCWD, to, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)?)
 }
 
 /// An extended attribute's value; None where there is none, or where the file system has none at all. What cannot be read
@@ -220,8 +224,4 @@ fn read(ask: impl Fn(*mut u8, usize) -> isize) -> nix::Result<Vec<u8>> {
 
 fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().to_owned().into_vec())?)
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

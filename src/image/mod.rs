@@ -52,3 +52,11 @@ mod verity;
 
 pub use reference::Reference;
 pub use store::{Image, Store};
+
+use std::io;
+use std::path::Path;
+
+/// The error with the path that it is of.
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

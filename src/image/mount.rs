@@ -15,7 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use super::{Image, Store, erofs, implied};
+use super::{Image, Store, at, erofs, implied};
 
 /// mount(2) takes one page of options; room is left for what is not a lower layer.
 const OPTIONS_LIMIT: usize = 4000;
@@ -286,8 +286,4 @@ fn names(dirs: &[&Path]) -> io::Result<(Vec<String>, Vec<OwnedFd>)> {
         held.push(open(*dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?);
     }
     Ok((held.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd())).collect(), held))
-}
-
-fn at(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use tar::{EntryType, Header};
 
 use super::erofs_read::{Inode, Reader};
+use super::erofs_xattr::{IMPLIED, ITSELF, OPAQUE};
 
 /// Seven octal digits: what a header's field of 8 bytes holds.
 const SMALL: u64 = 0o7_777_777;
@@ -26,9 +27,9 @@ pub fn layer(file: File, out: &mut dyn Write) -> io::Result<()> {
             continue;
         }
         let mut inode = inode;
-        let opaque = inode.xattrs.remove(&b"trusted.overlay.opaque"[..]).is_some();
-        let implied = inode.xattrs.remove(&b"trusted.overlay.implied"[..]);
-        if implied.is_none_or(|mark| mark != b"y") {
+        let opaque = inode.xattrs.remove(OPAQUE.to_bytes()).is_some();
+        let implied = inode.xattrs.remove(IMPLIED.to_bytes()).is_some_and(|mark| mark == ITSELF);
+        if !implied {
             record(&path, b'5', &inode).write(out)?;
         }
         let base = if path == b"./" { &[][..] } else { &path };
